@@ -1,0 +1,65 @@
+//! The account of a flow: every event that entered it, and the one outcome of each.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use super::Outcome;
+
+/// Counts the events of one flow. What went in and what came out are counted apart, each at the place
+/// where it happens, so that a loss shows: at a drain they must be equal.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    entered: Padded<AtomicU64>,
+    settled: Padded<[AtomicU64; Outcome::ALL.len()]>,
+    is_cancelling: AtomicBool,
+}
+
+/// Keeps counters that different threads write on cache lines of their own (two, for the prefetcher).
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Padded<T>(T);
+
+impl Ledger {
+    pub(super) fn enter(&self) {
+        self.entered.0.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// `Release` pairs with [`Self::summary`]: an event seen as settled is seen as entered.
+    pub(super) fn settle(&self, outcome: Outcome) {
+        self.settled.0[outcome as usize].fetch_add(1, Ordering::Release);
+    }
+
+    /// From now on a share that is dropped unsettled is cancelled, not failed.
+    pub fn cancel(&self) {
+        self.is_cancelling.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_cancelling(&self) -> bool {
+        self.is_cancelling.load(Ordering::Relaxed)
+    }
+
+    /// Returns the counts. Exact at rest; in between, `entered` is never less than the outcomes.
+    pub fn summary(&self) -> Summary {
+        let settled = Outcome::ALL.map(|outcome| self.settled.0[outcome as usize].load(Ordering::Acquire));
+        Summary { entered: self.entered.0.load(Ordering::Relaxed), settled }
+    }
+}
+
+/// The counts of a flow at one moment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Events that entered.
+    pub entered: u64,
+    settled: [u64; Outcome::ALL.len()],
+}
+
+impl Summary {
+    /// Returns how many events ended in `outcome`.
+    pub fn count(&self, outcome: Outcome) -> u64 {
+        self.settled[outcome as usize]
+    }
+
+    /// Returns how many events entered and have no outcome yet.
+    pub fn inflight(&self) -> u64 {
+        self.entered.saturating_sub(self.settled.iter().sum())
+    }
+}

@@ -1,0 +1,114 @@
+//! The plan: what a configuration amounts to once nothing in it is left to check.
+//!
+//! Nodes and edges by index, policies typed, kinds prepared. Owns no text of the configuration except
+//! names. Built by `config`, run by `runtime`.
+
+use std::{path::PathBuf, sync::Arc, time::Duration};
+
+use serde_json::Value;
+
+use crate::{
+    registry::{KindEntry, Prepared},
+    retry::RetryPolicy,
+    telemetry::{LoggingConfig, TelemetryConfig},
+};
+
+/// What one worker runs.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The settings that all flows share.
+    pub worker: Worker,
+    /// The flows, in the order they were named.
+    pub flows: Vec<Flow>,
+}
+
+/// The settings that all flows of a worker share.
+#[derive(Debug)]
+pub struct Worker {
+    /// What is exported.
+    pub telemetry: TelemetryConfig,
+    /// What is logged.
+    pub logging: LoggingConfig,
+    /// The directory of resources.
+    pub resources: Option<PathBuf>,
+    /// How long a graceful shutdown may take in all.
+    pub shutdown_timeout: Duration,
+    /// Events that a channel between two tasks holds; at least 1.
+    pub channel_capacity: usize,
+}
+
+impl Default for Worker {
+    fn default() -> Self {
+        Self {
+            telemetry: TelemetryConfig::default(),
+            logging: LoggingConfig::default(),
+            resources: None,
+            shutdown_timeout: Duration::from_secs(25),
+            channel_capacity: 1024,
+        }
+    }
+}
+
+/// One flow: a directed acyclic graph of tasks.
+#[derive(Debug)]
+pub struct Flow {
+    /// Unique in the worker.
+    pub name: Arc<str>,
+    /// Shown by `list`, never a metric label.
+    pub labels: Value,
+    /// The file it stands in.
+    pub file: PathBuf,
+    /// The directory that its relative paths start from.
+    pub base_dir: PathBuf,
+    /// The tasks, in the order of the file. An index into it is a `task_id`.
+    pub tasks: Vec<Node>,
+}
+
+/// One task of a flow.
+pub struct Node {
+    /// Unique in the flow.
+    pub name: Arc<str>,
+    /// Its kind.
+    pub kind: &'static KindEntry,
+    /// Its kind's configuration, ready to build.
+    pub prepared: Box<dyn Prepared>,
+    /// What to do when handling fails.
+    pub policy: Policy,
+    /// The tasks that depend on this one, by index.
+    pub downstream: Vec<usize>,
+    /// The tasks that this one's configuration names, by index, in the order of `Kind::targets`.
+    pub targets: Vec<usize>,
+}
+
+impl std::fmt::Debug for Node {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.name)
+            .field("kind", &self.kind)
+            .field("policy", &self.policy)
+            .field("downstream", &self.downstream)
+            .field("targets", &self.targets)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What to do when handling an event fails.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// How often a transient failure is tried again; processors only.
+    pub retry: RetryPolicy,
+    /// How long one attempt may take; processors only.
+    pub timeout: Option<Duration>,
+    /// What becomes of the event in the end.
+    pub on_error: OnError,
+}
+
+/// What becomes of an event whose handling failed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnError {
+    /// It is failed, and its source learns that.
+    #[default]
+    Fail,
+    /// It is counted as dropped, and its source is told that it is dealt with.
+    Drop,
+}

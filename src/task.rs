@@ -1,0 +1,115 @@
+//! The seam: what a task kind implements and what the runtime gives it.
+//!
+//! A kind holds its configuration and its logic. Only the runtime loops, spawns, retries, settles acks,
+//! opens spans and records metrics, so a kind cannot forget any of that.
+
+mod emitter;
+mod error;
+mod kind;
+mod output;
+
+use std::{fmt, time::Instant};
+
+use async_trait::async_trait;
+
+pub use emitter::{Closed, Decode, Emitter, Port, Record};
+pub use error::{ErrorClass, TaskError};
+pub use kind::{BuildContext, BuildError, Kind, Resources, Role, Target};
+pub use output::{Edge, Emission, Output, Route};
+
+use crate::shutdown::Stop;
+
+/// A task that was built and is ready to run.
+pub enum Task {
+    /// Brings events in.
+    Source(Box<dyn Source>),
+    /// Works on events with the CPU only.
+    Transform(Box<dyn Transform>),
+    /// Works on events with I/O.
+    Processor(Box<dyn Processor>),
+}
+
+impl fmt::Debug for Task {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source(_) => "Source",
+            Self::Transform(_) => "Transform",
+            Self::Processor(_) => "Processor",
+        })
+    }
+}
+
+/// How much a finite source has to read, for the progress line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// A number of events.
+    Events(u64),
+    /// A number of bytes; the source reports them with [`Emitter::advance`].
+    Bytes(u64),
+}
+
+/// Brings events into a flow.
+#[async_trait]
+pub trait Source: Send {
+    /// Reads until the end, or until `stop`; returning ends this source, and the flow drains once all
+    /// of its sources have ended.
+    ///
+    /// # Errors
+    /// Fatal ones only: what a source can wait out it waits out. A record that cannot be parsed is no
+    /// error here but [`Emitter::reject`]ed. `Closed`, passed on with `?`, ends the source quietly.
+    async fn run(self: Box<Self>, emitter: Emitter, stop: Stop) -> Result<(), TaskError>;
+
+    /// Returns how much there is to read, if it is known and finite.
+    fn extent(&self) -> Option<Extent> {
+        None
+    }
+}
+
+/// Works on events with the CPU only: what fails once fails always, so it is never retried.
+pub trait Transform: Send {
+    /// Handles one event: forwards it to `output`, changed in place or not, or emits events derived
+    /// from it. Emitting nothing filters it.
+    ///
+    /// # Errors
+    /// Permanent by definition. The event must then be as it came: the runtime still needs it.
+    fn apply(&mut self, event: &mut crate::event::Event, output: &mut Output) -> Result<(), TaskError>;
+
+    /// Returns when [`Self::flush`] is due, for a transform that holds events back.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+}
+
+/// Works on events with I/O. The runtime adds timeouts and retries of transient failures, and discards
+/// the output of an attempt that failed.
+#[async_trait]
+pub trait Processor: Send + Sync {
+    /// Handles one event, as [`Transform::apply`] does, except that it cannot change it in place.
+    ///
+    /// # Errors
+    /// Transient or permanent.
+    async fn handle(&self, event: &crate::event::Event, output: &mut Output) -> Result<(), TaskError>;
+
+    /// Returns whether [`Self::handle`] only collects and [`Self::flush`] does the work. The runtime then
+    /// settles and sends on nothing before the flush that follows each batch.
+    fn is_buffered(&self) -> bool {
+        false
+    }
+
+    /// Makes everything handled so far take effect, or none of it.
+    ///
+    /// # Errors
+    /// Transient or permanent, for every event handled since the last flush. The runtime calls it again
+    /// after a transient one; after a permanent one what was collected must be forgotten.
+    async fn flush(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
+    /// Ends the work after the last event.
+    ///
+    /// # Errors
+    /// Logged; there is no event left to fail.
+    async fn close(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
+}

@@ -1,0 +1,118 @@
+//! How a source hands its events to the flow.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+
+use super::TaskError;
+use crate::event::{EventId, Meta, Payload};
+
+/// The flow takes no more events: it is stopping. A source passes it on with `?`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Closed;
+
+/// What a source knows of an event that it brings in.
+#[derive(Debug, Default)]
+pub struct Record {
+    /// The payload.
+    pub data: Payload,
+    /// Metadata.
+    pub meta: Meta,
+    /// The event's own time; `None` is now.
+    pub timestamp: Option<Timestamp>,
+}
+
+impl From<Payload> for Record {
+    fn from(data: Payload) -> Self {
+        Self { data, ..Self::default() }
+    }
+}
+
+/// Makes a record of the raw input that a source has in hand.
+pub type Decode<'a> = &'a mut dyn FnMut() -> Result<Record, TaskError>;
+
+/// The flow's side of an [`Emitter`]. The runtime implements it, and so do tests of sources.
+#[async_trait]
+pub trait Port: Send {
+    /// Lets one event in: `decode` runs inside the event's `task.handle`, and an error of it is the
+    /// event's failure. The event is staged until the next [`Self::flush`].
+    fn admit(&mut self, id: EventId, decode: Decode<'_>);
+
+    /// Returns whether enough is staged to be worth a flush.
+    fn is_full(&self) -> bool;
+
+    /// Sends on what is staged, and waits while the flow is full.
+    async fn flush(&mut self) -> Result<(), Closed>;
+
+    /// Notes how much of a finite input was read.
+    fn advance(&mut self, bytes: u64);
+}
+
+/// Hands the events of one source to its flow.
+///
+/// Back-pressure is in the `await`: a full flow makes the source wait.
+pub struct Emitter {
+    port: Box<dyn Port>,
+}
+
+impl Emitter {
+    /// Makes an emitter that hands events to `port`.
+    pub fn new(port: Box<dyn Port>) -> Self {
+        Self { port }
+    }
+
+    /// Emits one event and sends it on at once.
+    ///
+    /// # Errors
+    /// [`Closed`] when the flow is stopping.
+    pub async fn emit(&mut self, id: EventId, record: impl Into<Record> + Send) -> Result<(), Closed> {
+        let mut record = Some(record.into());
+        self.port.admit(id, &mut || Ok(record.take().unwrap_or_default()));
+        self.port.flush().await
+    }
+
+    /// Stages one event that is decoded from raw input by `decode`, and sends on what is staged once
+    /// that is worth it. Whoever stages calls [`Self::flush`] before waiting for more input.
+    ///
+    /// An error of `decode` is the failure of this event: it is counted and logged, and reading goes on.
+    ///
+    /// # Errors
+    /// [`Closed`] when the flow is stopping.
+    pub async fn stage(
+        &mut self,
+        id: EventId,
+        mut decode: impl FnMut() -> Result<Record, TaskError> + Send,
+    ) -> Result<(), Closed> {
+        self.port.admit(id, &mut decode);
+        if self.port.is_full() { self.port.flush().await } else { Ok(()) }
+    }
+
+    /// Reports a record that cannot become an event: it entered, and failed with `error`.
+    ///
+    /// # Errors
+    /// [`Closed`] when the flow is stopping.
+    pub async fn reject(&mut self, id: EventId, error: TaskError) -> Result<(), Closed> {
+        let mut error = Some(error);
+        self.stage(id, || Err(error.take().unwrap_or_else(|| TaskError::from(Closed)))).await
+    }
+
+    /// Sends on what is staged, and waits while the flow is full.
+    ///
+    /// # Errors
+    /// [`Closed`] when the flow is stopping.
+    pub async fn flush(&mut self) -> Result<(), Closed> {
+        self.port.flush().await
+    }
+
+    /// Notes that `bytes` more of a finite input were read.
+    pub fn advance(&mut self, bytes: u64) {
+        self.port.advance(bytes);
+    }
+}
+
+impl fmt::Debug for Emitter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Emitter")
+    }
+}

@@ -1,0 +1,100 @@
+//! Why handling an event failed.
+
+use std::{error::Error, fmt, time::Duration};
+
+use super::Closed;
+
+/// Whether trying again can help.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorClass {
+    /// It can: the same attempt may succeed later.
+    Transient,
+    /// It cannot: the same attempt will fail again.
+    Permanent,
+    /// Whoever reads the output went away. The flow stops quietly.
+    Closed,
+}
+
+/// Why an attempt at an event failed.
+///
+/// `Display` says what this layer was doing and never includes the source's text; walk
+/// [`Error::source`] for the rest.
+#[derive(Debug)]
+pub struct TaskError(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    class: ErrorClass,
+    error_type: &'static str,
+    message: String,
+    retry_after: Option<Duration>,
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl TaskError {
+    /// Makes an error that a later attempt may not meet. `error_type` is one of `Kind::ERROR_TYPES`.
+    pub fn transient(error_type: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Transient, error_type, message)
+    }
+
+    /// Makes an error that every attempt will meet. `error_type` is one of `Kind::ERROR_TYPES`.
+    pub fn permanent(error_type: &'static str, message: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Permanent, error_type, message)
+    }
+
+    /// Says that whoever reads the output went away.
+    pub fn closed(message: impl Into<String>) -> Self {
+        Self::new(ErrorClass::Closed, "closed", message)
+    }
+
+    fn new(class: ErrorClass, error_type: &'static str, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { class, error_type, message: message.into(), retry_after: None, source: None }))
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    /// Adds how long the other side asked to be left alone.
+    #[must_use]
+    pub fn with_retry_after(mut self, delay: Duration) -> Self {
+        self.0.retry_after = Some(delay);
+        self
+    }
+
+    /// Returns whether trying again can help.
+    pub fn class(&self) -> ErrorClass {
+        self.0.class
+    }
+
+    /// Returns the low-cardinality name of the error, `error.type`.
+    pub fn error_type(&self) -> &'static str {
+        self.0.error_type
+    }
+
+    /// Returns how long the other side asked to be left alone.
+    pub fn retry_after(&self) -> Option<Duration> {
+        self.0.retry_after
+    }
+}
+
+impl fmt::Display for TaskError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)
+    }
+}
+
+impl Error for TaskError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.0.source.as_deref().map(|source| source as _)
+    }
+}
+
+impl From<Closed> for TaskError {
+    fn from(_: Closed) -> Self {
+        Self::closed("the flow no longer takes events")
+    }
+}

@@ -1,0 +1,130 @@
+//! What a task kind says of itself.
+
+use std::{
+    error::Error,
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+
+use super::Task;
+use crate::problem::Problems;
+
+/// The three roles a kind can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Brings events in; has no upstream.
+    Source,
+    /// CPU only.
+    Transform,
+    /// I/O.
+    Processor,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Source => "source",
+            Self::Transform => "transform",
+            Self::Processor => "processor",
+        })
+    }
+}
+
+/// A downstream task that a configuration names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// The name of the task.
+    pub task: String,
+    /// The dotted path of the key that names it, within the kind's configuration (`cases.0.to`).
+    pub path: String,
+}
+
+/// Gives tasks the files of the worker's `resources.path`.
+pub trait Resources: Send + Sync {
+    /// Reads the text of the resource at `path`, relative to the resources' directory.
+    ///
+    /// # Errors
+    /// `NotFound`, or `InvalidInput` for a path that leaves the directory.
+    fn read(&self, path: &str) -> io::Result<String>;
+}
+
+/// What a task is built from besides its configuration.
+#[derive(Clone)]
+pub struct BuildContext {
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// The task's name.
+    pub task: Arc<str>,
+    /// The directory that relative paths start from: that of the file the flow stands in.
+    pub base_dir: PathBuf,
+    /// The worker's resources, if it has any.
+    pub resources: Option<Arc<dyn Resources>>,
+}
+
+impl BuildContext {
+    /// Resolves a path of the configuration.
+    pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
+        self.base_dir.join(path)
+    }
+}
+
+/// Why a task could not be built. `Display` never includes the source's text.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct BuildError {
+    message: String,
+    #[source]
+    source: Option<Box<dyn Error + Send + Sync>>,
+}
+
+impl BuildError {
+    /// Makes an error that says what could not be done.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), source: None }
+    }
+
+    /// Adds what caused it.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+}
+
+/// A kind of task. One file below `tasks/` and one line in the registry make one.
+pub trait Kind: Send + Sync + 'static {
+    /// The YAML tag, the file name and `task_type`.
+    const NAME: &'static str;
+    /// Its role.
+    const ROLE: Role;
+    /// One line for `flowgen list`.
+    const SUMMARY: &'static str;
+    /// Every `error.type` that its tasks can report.
+    const ERROR_TYPES: &'static [&'static str];
+    /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
+    type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// Reports what is wrong with `config`, without any I/O. Paths are relative to the configuration.
+    fn check(config: &Self::Config, problems: &mut Problems) {
+        let _ = (config, problems);
+    }
+
+    /// Returns the downstream tasks that `config` names; an `Edge` is an index into them.
+    fn targets(config: &Self::Config) -> Vec<Target> {
+        let _ = config;
+        Vec::new()
+    }
+
+    /// Builds a task. May be called again, to restart one.
+    ///
+    /// # Errors
+    /// What cannot be had: a file, a port, a permission.
+    fn build(
+        config: &Self::Config,
+        context: &BuildContext,
+    ) -> impl Future<Output = Result<Task, BuildError>> + Send;
+}

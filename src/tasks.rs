@@ -1,0 +1,22 @@
+//! The task kinds: one file and one line of the registry each.
+
+use crate::registry::{KindEntry, Registry};
+
+/// Declares the modules of the kinds and lists them in the registry.
+macro_rules! kinds {
+    ($($module:ident :: $kind:ident),* $(,)?) => {
+        $(mod $module;)*
+        const KINDS: &[KindEntry] = &[$(
+            KindEntry::of::<$module::$kind>(include_str!(concat!("tasks/", stringify!($module), ".rs"))),
+        )*];
+    };
+}
+
+kinds! {
+    drop::Drop,
+}
+
+/// Returns all kinds that this build knows.
+pub fn registry() -> Registry {
+    Registry(KINDS)
+}

@@ -1,0 +1,9 @@
+//! The integration tests: one binary, so that it links once.
+
+mod cli;
+mod config;
+mod engine;
+mod examples;
+mod kinds;
+mod layers;
+mod support;

@@ -1,0 +1,10 @@
+//! What the tests share: the binary, temporary folders, output.
+
+use std::{path::Path, process::Command};
+
+/// Returns a command that runs the binary in `dir`, without the environment's logging settings.
+pub(crate) fn flowgen(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowgen"));
+    command.current_dir(dir).env_remove("RUST_LOG").env("NO_COLOR", "1");
+    command
+}
