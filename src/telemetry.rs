@@ -2,6 +2,10 @@
 
 mod config;
 mod logs;
+mod refuse;
 
-pub use config::{LogFormat, LoggingConfig, TelemetryConfig};
+pub use config::{
+    Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,
+    Temporality, TlsConfig,
+};
 pub use logs::{Hop, Identity, init};
