@@ -9,7 +9,10 @@ use std::{
     io::{self, IsTerminal, Write},
 };
 
-use crate::problem::{Origin, Place, Problem};
+use crate::{
+    problem::{Origin, Place, Problem},
+    telemetry::stderr,
+};
 
 const RED: &str = "\x1b[1;31m";
 const YELLOW: &str = "\x1b[1;33m";
@@ -144,7 +147,7 @@ pub fn warnings(warnings: &[Problem]) {
 }
 
 /// Tells an error with the chain of its causes.
-pub fn failure(error: &dyn Error, hint: Option<&str>) {
+pub fn failure(error: &(dyn Error + 'static)) {
     let colours = Colours::of_stderr();
     let mut text = format!("{}: {error}\n", colours.paint(RED, "error"));
     let mut cause = error.source();
@@ -152,15 +155,12 @@ pub fn failure(error: &dyn Error, hint: Option<&str>) {
         let _ = writeln!(text, "  {} {error}", colours.paint(BLUE, "because:"));
         cause = error.source();
     }
-    if let Some(hint) = hint {
-        let _ = writeln!(text, "{}: {hint}", colours.paint(CYAN, "hint"));
-    }
     talk(&text);
 }
 
 /// Writes text for people to stderr. That nobody listens is no error.
 pub fn talk(text: &str) {
-    let _ = io::stderr().lock().write_all(text.as_bytes());
+    stderr::write(text.as_bytes());
 }
 
 /// Writes data to stdout.

@@ -1,11 +1,16 @@
 //! What the worker shows of itself: its settings, and the log lines on stderr.
 
 mod config;
+mod failures;
+mod hop;
 mod logs;
 mod refuse;
+pub mod stderr;
 
 pub use config::{
     Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,
     Temporality, TlsConfig,
 };
-pub use logs::{Hop, Identity, init};
+pub use failures::{FailureLog, error_chain};
+pub use hop::{Identity, Scoped, current};
+pub use logs::init;
