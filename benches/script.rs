@@ -13,6 +13,10 @@ use flowgen::{
 use rhai::{AST, Dynamic, Engine, Map, Scope};
 use serde_json::{Value, json};
 
+/// As in the released binary.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 41;
 const RUNS: u32 = 4_000;
 

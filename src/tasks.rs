@@ -14,6 +14,10 @@ macro_rules! kinds {
 
 kinds! {
     drop::Drop,
+    filter::Filter,
+    iterate::Iterate,
+    script::ScriptTask,
+    switch::Switch,
 }
 
 /// Returns all kinds that this build knows.
