@@ -69,7 +69,7 @@ fn rows() -> Vec<Row> {
         row("script write", 0, script(WRITE)),
         row("script read-only", 1, script(READ)),
         row("condition", 1, condition()),
-        row("JSON round trip", 0, round_trip()),
+        row("JSON text both ways", 0, round_trip()),
     ]
 }
 

@@ -231,6 +231,35 @@ fn what_a_script_declares_is_forgotten_before_the_next_event() {
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!(5)));
 }
 
+#[test]
+fn functions_see_no_more_than_they_are_given() {
+    let code = "fn total(order) { order.price * 2 } fn mark() { this.marked = true; } \
+        event.data.mark(); event.data.total = total(event.data); event";
+    assert_eq!(
+        one(code, json!({"price": 2, "x": 1})),
+        json!({"price": 2, "x": 1, "marked": true, "total": 4})
+    );
+    // `f!()` lends the caller's variables.
+    assert_eq!(one("fn f() { event.data.x + event.data.y } f!()", json!({"x": 1, "y": 2, "z": 3})), json!(3));
+    assert_eq!(one("let f = |n| event.data.x + n; f.call(1)", json!({"x": 1})), json!(2));
+}
+
+#[test]
+fn an_earthquake_is_reshaped_as_the_example_does() {
+    let data = json!({
+        "id": "us1", "geometry": {"coordinates": [1.0, 2.0, 10.5]},
+        "properties": {"type": "earthquake", "mag": 3, "place": "here", "time": 1_517_966_773_840_i64}
+    });
+    let is_big = "event.data.properties.type == \"earthquake\" && event.data.properties.mag >= 2.5";
+    assert!(Condition::compile(is_big).unwrap().is_true(&event(data.clone())).unwrap());
+    let code = "let p = event.data.properties; #{id: event.data.id, place: p.place, magnitude: p.mag, \
+        depth_km: event.data.geometry.coordinates[2], time: timestamp_ms_to_iso(p.time)}";
+    assert_eq!(
+        one(code, data).to_string(),
+        r#"{"id":"us1","place":"here","magnitude":3,"depth_km":10.5,"time":"2018-02-07T01:26:13.840Z"}"#
+    );
+}
+
 // Functions
 
 #[test]
