@@ -81,8 +81,6 @@ impl<'a> Plan<'a> {
             Ok(items) => {
                 let mut events = Vec::with_capacity(items.len());
                 for (index, item) in items.iter().enumerate() {
-                    // A variable that a closure captured is shared; what counts is in it.
-                    let item = if item.is_shared() { &item.flatten_clone() } else { item };
                     if is_event(item) {
                         events.push((index, reader.changes(item)?));
                     } else if !item.is_unit() {

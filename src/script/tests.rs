@@ -125,7 +125,18 @@ fn copies_of_the_event_keep_their_own_changes() {
         events.iter().map(|event| (event.data.json().unwrap().to_string(), &*event.subject)).collect();
     assert_eq!(seen, [(r#"{"x":2,"y":0}"#.into(), "a"), (r#"{"x":3,"y":0}"#.into(), "orders")]);
     assert_eq!(one("let e = event; e.data.x = 9; e", json!({"x": 1})), json!({"x": 9}));
-    assert_eq!(one("let f = || event; f.call()", json!({"x": 1})), json!({"x": 1}));
+    for code in [
+        "let f = || event; f.call()",
+        "let f = || event; [event]",
+        "let out = []; let f = || event; out.push(event); out",
+        "let f = || event; let out = [1]; out[0] = event; out",
+        "let a = event; let f = || a; a",
+        "let a = event; let f = || a; switch 1 { 1 => a, _ => 0 }",
+        "let a = event; let f = || a; [a]",
+        "let a = [event]; let f = || a; a",
+    ] {
+        assert_eq!(one(code, json!({"x": 1})), json!({"x": 1}), "{code}");
+    }
 }
 
 #[test]
@@ -225,8 +236,14 @@ fn what_a_script_declares_is_forgotten_before_the_next_event() {
     for n in 0..3 {
         assert_eq!(run(&script, &mut event(json!({"x": n}))).unwrap()[0].data.json(), Some(&json!(n)));
     }
+    let script = compile("ctx.meta.x = event.data; let ctx = 5; event.data");
+    for n in 1..3 {
+        let out = run(&script, &mut event(json!(n))).unwrap();
+        assert_eq!(out[0].meta.get("x"), Some(&json!(n)));
+    }
     let script = compile("let event = #{data: 5}; event");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!({"data": 5})));
+    assert_eq!(one("event = 5; event", json!(1)), json!(5));
     let script = compile("event = #{data: 5}; event.data");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!(5)));
 }
