@@ -32,7 +32,8 @@ pub(super) fn run(script: &Script, event: &mut Event) -> Result<Vec<Event>, Task
 }
 
 fn one(code: &str, data: Value) -> Value {
-    let mut events = run(&compile(code), &mut event(data)).unwrap_or_else(|error| panic!("{code}: {error:?}"));
+    let mut events =
+        run(&compile(code), &mut event(data)).unwrap_or_else(|error| panic!("{code}: {error:?}"));
     assert_eq!(events.len(), 1, "{code}");
     events.remove(0).data.into_json().unwrap()
 }
@@ -97,10 +98,13 @@ fn unit_filters() {
 fn an_array_becomes_an_event_for_each_element_but_unit() {
     let mut event = event(json!({"x": 1}));
     event.meta = Meta::new(serde_json::Map::from_iter([("k".to_owned(), json!(1))]));
-    let events = run(&compile("ctx.meta.n = 2; [event.data.x, (), #{b: 1, a: 2}, event]"), &mut event).unwrap();
+    let events =
+        run(&compile("ctx.meta.n = 2; [event.data.x, (), #{b: 1, a: 2}, event]"), &mut event).unwrap();
     let seen: Vec<_> = events
         .iter()
-        .map(|event| (event.id.to_string(), event.data.json().unwrap().to_string(), event.meta.get("n").cloned()))
+        .map(|event| {
+            (event.id.to_string(), event.data.json().unwrap().to_string(), event.meta.get("n").cloned())
+        })
         .collect();
     assert_eq!(
         seen,
@@ -121,7 +125,18 @@ fn copies_of_the_event_keep_their_own_changes() {
         events.iter().map(|event| (event.data.json().unwrap().to_string(), &*event.subject)).collect();
     assert_eq!(seen, [(r#"{"x":2,"y":0}"#.into(), "a"), (r#"{"x":3,"y":0}"#.into(), "orders")]);
     assert_eq!(one("let e = event; e.data.x = 9; e", json!({"x": 1})), json!({"x": 9}));
-    assert_eq!(one("let f = || event; f.call()", json!({"x": 1})), json!({"x": 1}));
+    for code in [
+        "let f = || event; f.call()",
+        "let f = || event; [event]",
+        "let out = []; let f = || event; out.push(event); out",
+        "let f = || event; let out = [1]; out[0] = event; out",
+        "let a = event; let f = || a; a",
+        "let a = event; let f = || a; switch 1 { 1 => a, _ => 0 }",
+        "let a = event; let f = || a; [a]",
+        "let a = [event]; let f = || a; a",
+    ] {
+        assert_eq!(one(code, json!({"x": 1})), json!({"x": 1}), "{code}");
+    }
 }
 
 #[test]
@@ -155,7 +170,10 @@ fn integers_above_i64_survive_exactly_and_compare() {
 #[test]
 fn a_whole_float_stays_a_float() {
     assert_eq!(one("event.data.x = 4.0 / 2.0; event", json!({})).to_string(), r#"{"x":2.0}"#);
-    assert_eq!(one("event.data.y = event.data.x; event", json!({"x": 2.0})).to_string(), r#"{"x":2.0,"y":2.0}"#);
+    assert_eq!(
+        one("event.data.y = event.data.x; event", json!({"x": 2.0})).to_string(),
+        r#"{"x":2.0,"y":2.0}"#
+    );
 }
 
 #[test]
@@ -181,7 +199,8 @@ fn what_json_cannot_hold_is_an_error_that_leaves_the_event_alone() {
 #[test]
 fn id_subject_and_meta_can_be_changed() {
     let mut event = event(json!({"x": 1}));
-    let code = "event.id = \"n\" + event.id; event.subject = \"s\"; event.meta.a = 1; ctx.meta.b = 2; event.data";
+    let code =
+        "event.id = \"n\" + event.id; event.subject = \"s\"; event.meta.a = 1; ctx.meta.b = 2; event.data";
     let event = run(&compile(code), &mut event).unwrap().remove(0);
     assert_eq!((event.id, &*event.subject), (EventId::Text("n7".into()), "s"));
     assert_eq!(event.meta.entries(), json!({"b": 2}).as_object(), "`ctx.meta` goes before `event.meta`");
@@ -189,7 +208,8 @@ fn id_subject_and_meta_can_be_changed() {
 
 #[test]
 fn raw_bytes_are_a_string_or_a_blob() {
-    let bytes = |bytes: &'static [u8]| Event::new(EventId::Sequence(7), "s".into(), Payload::Bytes(bytes.into()));
+    let bytes =
+        |bytes: &'static [u8]| Event::new(EventId::Sequence(7), "s".into(), Payload::Bytes(bytes.into()));
     let out = run(&compile("event.data.len() + 0"), &mut bytes(b"abc")).unwrap();
     assert_eq!(out[0].data.json(), Some(&json!(3)));
     for raw in [&b"abc"[..], &b"\xff\x00"[..]] {
@@ -204,7 +224,10 @@ fn raw_bytes_are_a_string_or_a_blob() {
 
 #[test]
 fn reserved_words_and_dots_are_reached_as_strings() {
-    assert_eq!(one("event.data[\"default\"] + event.data[\"a.b\"]", json!({"default": 1, "a.b": 2})), json!(3));
+    assert_eq!(
+        one("event.data[\"default\"] + event.data[\"a.b\"]", json!({"default": 1, "a.b": 2})),
+        json!(3)
+    );
 }
 
 #[test]
@@ -213,10 +236,45 @@ fn what_a_script_declares_is_forgotten_before_the_next_event() {
     for n in 0..3 {
         assert_eq!(run(&script, &mut event(json!({"x": n}))).unwrap()[0].data.json(), Some(&json!(n)));
     }
+    let script = compile("ctx.meta.x = event.data; let ctx = 5; event.data");
+    for n in 1..3 {
+        let out = run(&script, &mut event(json!(n))).unwrap();
+        assert_eq!(out[0].meta.get("x"), Some(&json!(n)));
+    }
     let script = compile("let event = #{data: 5}; event");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!({"data": 5})));
+    assert_eq!(one("event = 5; event", json!(1)), json!(5));
     let script = compile("event = #{data: 5}; event.data");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!(5)));
+}
+
+#[test]
+fn functions_see_no_more_than_they_are_given() {
+    let code = "fn total(order) { order.price * 2 } fn mark() { this.marked = true; } \
+        event.data.mark(); event.data.total = total(event.data); event";
+    assert_eq!(
+        one(code, json!({"price": 2, "x": 1})),
+        json!({"price": 2, "x": 1, "marked": true, "total": 4})
+    );
+    // `f!()` lends the caller's variables.
+    assert_eq!(one("fn f() { event.data.x + event.data.y } f!()", json!({"x": 1, "y": 2, "z": 3})), json!(3));
+    assert_eq!(one("let f = |n| event.data.x + n; f.call(1)", json!({"x": 1})), json!(2));
+}
+
+#[test]
+fn an_earthquake_is_reshaped_as_the_example_does() {
+    let data = json!({
+        "id": "us1", "geometry": {"coordinates": [1.0, 2.0, 10.5]},
+        "properties": {"type": "earthquake", "mag": 3, "place": "here", "time": 1_517_966_773_840_i64}
+    });
+    let is_big = "event.data.properties.type == \"earthquake\" && event.data.properties.mag >= 2.5";
+    assert!(Condition::compile(is_big).unwrap().is_true(&event(data.clone())).unwrap());
+    let code = "let p = event.data.properties; #{id: event.data.id, place: p.place, magnitude: p.mag, \
+        depth_km: event.data.geometry.coordinates[2], time: timestamp_ms_to_iso(p.time)}";
+    assert_eq!(
+        one(code, data).to_string(),
+        r#"{"id":"us1","place":"here","magnitude":3,"depth_km":10.5,"time":"2018-02-07T01:26:13.840Z"}"#
+    );
 }
 
 // Functions
@@ -290,10 +348,16 @@ fn resources_are_read_by_path() {
 fn a_failure_names_its_place_and_its_cause() {
     assert_eq!(
         failure("let x = 1;\n  event.data.a.b.c", json!({})),
-        ("script failed at line 2, column 16".into(), "Unknown property 'b' - a getter is not registered for type '()'".into())
+        (
+            "script failed at line 2, column 16".into(),
+            "Unknown property 'b' - a getter is not registered for type '()'".into()
+        )
     );
     let (message, source) = failure("throw \"bad\"", json!({}));
-    assert_eq!((message.as_str(), source.as_str()), ("script failed at line 1, column 1", "Runtime error: bad"));
+    assert_eq!(
+        (message.as_str(), source.as_str()),
+        ("script failed at line 1, column 1", "Runtime error: bad")
+    );
     assert!(failure("timestmp_now()", json!({})).1.ends_with("did you mean `timestamp_now`?"));
 }
 
@@ -335,18 +399,25 @@ fn parameters_may_be_called_event() {
 
 #[test]
 fn a_condition_decides_and_never_changes() {
-    let is_true = |code: &str| Condition::compile(code).unwrap().is_true(&event(json!({"x": 3, "items": [1, 2]})));
+    let is_true =
+        |code: &str| Condition::compile(code).unwrap().is_true(&event(json!({"x": 3, "items": [1, 2]})));
     assert!(is_true("event.data.x > 2 && event.data.items.some(|i| i == 2)").unwrap());
     assert!(!is_true("event.data.missing == 1").unwrap());
     let error = is_true("event.data.x").unwrap_err();
     assert_eq!(error.to_string(), "the condition gave a value of type `i64`, not a bool");
     let error = Condition::compile("event.data.x = 1").unwrap_err();
-    assert_eq!((error.message.as_str(), error.hint.as_deref()), ("a condition cannot change the event", Some("compare with `==`")));
+    assert_eq!(
+        (error.message.as_str(), error.hint.as_deref()),
+        ("a condition cannot change the event", Some("compare with `==`"))
+    );
 }
 
 #[test]
 fn a_generator_makes_values_and_sees_no_event() {
-    assert_eq!(Generator::compile("#{b: 1, a: [2.0]}").unwrap().evaluate().unwrap().to_string(), r#"{"b":1,"a":[2.0]}"#);
+    assert_eq!(
+        Generator::compile("#{b: 1, a: [2.0]}").unwrap().evaluate().unwrap().to_string(),
+        r#"{"b":1,"a":[2.0]}"#
+    );
     assert!(Generator::compile("event").is_err());
     assert!(Generator::compile("throw 1").unwrap().evaluate().is_err());
 }
