@@ -303,9 +303,10 @@ impl TaskBuilder<'_> {
         // Even if another key cannot be typed, the name and the edges hold.
         draft.name = keys.get("name").and_then(Value::as_str).map(str::to_owned);
         draft.depends_on = match keys.get("depends_on") {
-            Some(Value::String(name)) => Some(vec![name.clone()]),
+            Some(Value::String(name)) => Some(Names::One(name.clone())),
             Some(Value::Array(names)) => {
-                Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                let names = names.iter().filter_map(Value::as_str);
+                Some(Names::Several(names.map(str::to_owned).collect()))
             }
             _ => None,
         };
@@ -321,10 +322,7 @@ impl TaskBuilder<'_> {
                 return None;
             }
         };
-        draft.depends_on = keys.depends_on.map(|names| match names {
-            Names::One(name) => vec![name],
-            Names::Several(names) => names,
-        });
+        draft.depends_on = keys.depends_on;
         if let Some(name) = &keys.name {
             self.check_name(name, path);
         }

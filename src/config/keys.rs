@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{plan::OnError, retry::RetryPolicy};
+use crate::{plan::OnError, problem::KeyPath, retry::RetryPolicy};
 
 /// A duration such as `5s` or `1m 30s`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -89,6 +89,24 @@ pub(super) enum Names {
     One(String),
     /// Several names.
     Several(Vec<String>),
+}
+
+impl Names {
+    /// Returns the names.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+
+    /// Returns where the name number `n` stands, if they all stand at `path`.
+    pub(super) fn path(&self, path: &KeyPath, n: usize) -> KeyPath {
+        match self {
+            Self::One(_) => path.clone(),
+            Self::Several(_) => path.index(n),
+        }
+    }
 }
 
 /// The keys that every task has.

@@ -282,13 +282,13 @@ flow:
     fn finds_keys_and_values() {
         assert_eq!(place(&["flow", "name"], Focus::Key), (4, 3, 4));
         assert_eq!(place(&["flow", "name"], Focus::Value), (4, 9, 6));
-        assert_eq!(place(&["flow", "tasks", "0", "generate", "count"], Focus::Value), (6, 23, 1));
+        assert_eq!(place(&["flow", "tasks", "0", "generate", "count"], Focus::Value), (6, 25, 1));
         assert_eq!(place(&["flow", "tasks", "2", "log", "message"], Focus::Value), (15, 18, 5));
     }
 
     #[test]
     fn an_empty_value_is_shown_at_its_key_and_an_item_at_its_first_key() {
-        assert_eq!(place(&["flow", "tasks", "0", "generate", "interval"], Focus::Value), (6, 26, 8));
+        assert_eq!(place(&["flow", "tasks", "0", "generate", "interval"], Focus::Value), (6, 28, 8));
         assert_eq!(place(&["flow", "tasks", "1"], Focus::Value), (7, 7, 6));
     }
 
