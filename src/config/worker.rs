@@ -71,14 +71,15 @@ fn refuse_unknown(files: &mut [File]) {
     for file in files {
         let Value::Object(tree) = &file.tree else { continue };
         let planned: Vec<_> = planned::keys(Place::Worker).collect();
-        let known = ["flow", "flows"].into_iter().chain(WORKER_KEYS).chain(planned);
-        let known: Vec<String> = known.map(str::to_owned).collect();
-        for key in tree.keys().filter(|key| !known.contains(key)) {
+        let known: Vec<String> =
+            ["flow", "flows"].into_iter().chain(WORKER_KEYS).map(str::to_owned).collect();
+        for key in tree.keys().filter(|key| !known.contains(key) && !planned.contains(&key.as_str())) {
             let unknown = Unknown {
                 path: top(key),
                 key: key.clone(),
                 value: Value::Null,
                 known: known.clone(),
+                planned: planned.clone(),
                 is_top: true,
             };
             // Text that starts a line without being a key of ours may hold anchors: `x-` keys are free.

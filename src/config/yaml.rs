@@ -132,8 +132,11 @@ fn syntax(file: &Path, text: &str, error: &serde_yaml::Error) -> Vec<Problem> {
         };
         (format!("invalid YAML: {}", without_marks(&message)), hint)
     };
+    let begin = context_mark(&message).filter(|_| hint.is_none() && message.contains("while parsing a flow"));
+    let begin = begin
+        .map(|(line, column)| format!("what is not closed begins at {}:{line}:{column}", file.display()));
     let mut problem = Problem::new(KeyPath::default(), message);
-    problem.hint_opt(hint.map(str::to_owned));
+    problem.hint_opt(hint.map(str::to_owned).or(begin));
     problem.origin = Some(Origin::Place(locate::at(file, text, line, column, 1)));
     vec![problem]
 }
