@@ -98,7 +98,7 @@ fn validate_writes_json_for_programs() {
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));
     let problem = &told["problems"][0];
-    assert_eq!((&problem["line"], &problem["column"]), (&1.into(), &29.into()));
+    assert_eq!((&problem["line"], &problem["column"]), (&1.into(), &28.into()));
     assert_eq!(problem["path"], "flow.tasks[0].generate.cuont");
     assert_eq!(problem["hint"], "did you mean `count`?");
 }

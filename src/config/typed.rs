@@ -180,7 +180,7 @@ pub(super) fn mistake(
         let expected = view.child(&Segment::Key(field.to_owned())).expected();
         problem.focus(Focus::Key);
         if !expected.is_empty() {
-            problem.hint(format!("it wants {expected}"));
+            problem.hint(format!("`{field}` is {expected}"));
         }
         return problem;
     }
