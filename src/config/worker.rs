@@ -19,6 +19,7 @@ use crate::{
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     retry::RetryPolicy,
     telemetry::{LoggingConfig, TelemetryConfig},
+    template::Template,
 };
 
 /// The settings of the worker, with what flows fall back to.
@@ -194,6 +195,14 @@ impl Blocks<'_> {
                 .hint("write `enabled: false`");
         }
         config.check(&mut problems, &|path: &Path| fs::File::open(path).map(drop));
+        for (name, text) in &config.trace_attributes {
+            let Err(error) = Template::compile(text) else { continue };
+            let path = problems.base().key("trace_attributes").key(&**name);
+            let problem = problems.push(Problem::new(path, error.message)).hint_opt(error.hint);
+            if let Some(line) = error.line {
+                problem.focus(Focus::Inside { line, column: error.column.unwrap_or(1) });
+            }
+        }
         for problem in problems.into_vec() {
             self.tell(owner, problem);
         }
