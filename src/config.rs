@@ -72,8 +72,8 @@ pub fn load(
     let mut flows = Vec::new();
     let mut defined = false;
     for (n, file) in files.iter_mut().enumerate() {
+        defined |= ["flow", "flows"].iter().any(|key| file.tree.get(key).is_some());
         for (value, path) in file.take_flows() {
-            defined = true;
             if let Some(flow) = flow::build(file, value, &path, registry, settings.retry) {
                 flows.push(Named { flow, file: n, path });
             }
@@ -111,13 +111,16 @@ struct File {
     /// Interpolated; `null` if it could not be parsed.
     tree: Value,
     substitutions: Vec<Substitution>,
+    /// Where a reference could not be resolved: what follows from that is no second problem.
+    unresolved: Vec<KeyPath>,
     /// Not located yet.
     problems: Vec<Problem>,
 }
 
 impl File {
     fn parse(source: SourceFile, environment: &dyn Environment) -> Self {
-        let mut file = Self { source, tree: Value::Null, substitutions: vec![], problems: vec![] };
+        let mut file =
+            Self { source, tree: Value::Null, substitutions: vec![], unresolved: vec![], problems: vec![] };
         match yaml::parse(&file.source.path, &file.source.text) {
             Ok(Value::Object(tree)) => file.tree = Value::Object(tree),
             Ok(Value::Null) => {
@@ -137,6 +140,7 @@ impl File {
         }
         let base = file.source.base_dir();
         file.substitutions = interpolate::resolve(&mut file.tree, &base, environment, &mut file.problems);
+        file.unresolved = file.problems.iter().map(|problem| problem.path.clone()).collect();
         file
     }
 
@@ -156,8 +160,6 @@ impl File {
             Some(other) => {
                 let message = format!("expected a list of flows, found {}", typed::describe(&other));
                 self.problems.push(Problem::new(top("flows"), message));
-                // Something was meant to be a flow: that there is none is no second problem.
-                self.tree = Value::Null;
             }
         }
         if self.source.is_worker_config && !flows.is_empty() {
@@ -172,6 +174,12 @@ impl File {
     /// Takes the problems, with their places and without what came from outside.
     fn located(&mut self) -> Vec<Problem> {
         let mut problems = std::mem::take(&mut self.problems);
+        let first = self.unresolved.len();
+        let mut n = 0;
+        problems.retain(|problem| {
+            n += 1;
+            n <= first || problem.path.0.is_empty() || !self.unresolved.contains(&problem.path)
+        });
         for problem in &mut problems {
             if problem.origin.is_none() {
                 problem.origin = Some(Origin::Place(self.source.place(&problem.path, problem.focus)));

@@ -70,7 +70,7 @@ pub fn document(registry: Registry) -> Value {
     });
     let mut definitions = generator.take_definitions(true);
     definitions.insert("Flow".into(), flow);
-    json!({
+    let mut document = json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "flowgen",
         "description": "Event flows and the settings of the worker that runs them.",
@@ -79,41 +79,24 @@ pub fn document(registry: Registry) -> Value {
         "patternProperties": {"^x-": {"description": "Free, for anchors."}},
         "additionalProperties": false,
         "$defs": definitions,
-    })
+    });
+    prune(&mut document);
+    allow_references(&mut document);
+    document
 }
 
 /// Returns the schema of `- <kind>: {...}`: the kind's own keys with those of every task.
 fn task(kind: &KindEntry, generator: &mut SchemaGenerator) -> Value {
-    let own = Shape::of_kind(kind).into_value();
-    let common = Shape::of::<TaskKeys>().into_value();
-    let mut merged = Map::new();
+    let common = inline(block::<TaskKeys>(generator), generator);
+    let own = inline(kind.schema(generator).to_value(), generator);
+    let mut properties = Map::new();
     let mut required = Vec::new();
-    let mut is_open = false;
-    for (mut part, is_own) in [(common, false), (own, true)] {
-        let definitions = part["$defs"].take();
-        let root = resolve(&part["allOf"][0], &definitions);
-        if let Value::Object(definitions) = definitions {
-            for (name, definition) in definitions {
-                // The part itself stands inline; what it refers to is shared.
-                if root != definition {
-                    generator.definitions_mut().insert(name, definition);
-                }
-            }
-        }
-        if let Some(properties) = root.get("properties").and_then(Value::as_object) {
-            merged.extend(properties.clone());
-        }
-        required.extend(root.get("required").and_then(Value::as_array).into_iter().flatten().cloned());
-        is_open |= is_own
-            && root.get("properties").is_none()
-            && root.get("additionalProperties").is_none()
-            && root.get("type") != Some(&json!("object"));
+    for part in [&common, &own] {
+        properties.extend(part.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
+        required.extend(part.get("required").and_then(Value::as_array).into_iter().flatten().cloned());
     }
-    let mut body = json!({
-        "type": if required.is_empty() { json!(["object", "null"]) } else { json!("object") },
-        "properties": merged,
-        "additionalProperties": is_open,
-    });
+    let body_type = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
+    let mut body = json!({"type": body_type, "properties": properties, "additionalProperties": false});
     if !required.is_empty() {
         body["required"] = required.into();
     }
@@ -126,9 +109,45 @@ fn task(kind: &KindEntry, generator: &mut SchemaGenerator) -> Value {
     })
 }
 
-fn resolve(node: &Value, definitions: &Value) -> Value {
-    let name = node.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
-    name.and_then(|name| definitions.get(name)).unwrap_or(node).clone()
+/// Returns what a reference leads to; what that refers to stays shared.
+fn inline(schema: Value, generator: &SchemaGenerator) -> Value {
+    let name = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.rsplit('/').next());
+    name.and_then(|name| generator.definitions().get(name)).cloned().unwrap_or(schema)
+}
+
+/// Removes the definitions that nothing refers to any more.
+fn prune(document: &mut Value) {
+    loop {
+        let text = document.to_string();
+        let Some(definitions) = document["$defs"].as_object_mut() else { return };
+        let before = definitions.len();
+        definitions.retain(|name, _| text.contains(&format!("\"#/$defs/{name}\"")));
+        if definitions.len() == before {
+            return;
+        }
+    }
+}
+
+/// Lets a reference such as `${COUNT}` stand wherever a number or a boolean may.
+fn allow_references(schema: &mut Value) {
+    match schema {
+        Value::Object(object) => {
+            let is_scalar =
+                |name: &Value| ["integer", "number", "boolean"].iter().any(|scalar| name == scalar);
+            let types = match object.get("type") {
+                Some(Value::Array(several)) => several.clone(),
+                Some(one) => vec![one.clone()],
+                None => vec![],
+            };
+            if types.iter().any(is_scalar) && !types.iter().any(|name| name == "string") {
+                object.insert("type".into(), types.into_iter().chain([json!("string")]).collect());
+                object.insert("pattern".into(), r"\$\{.+\}".into());
+            }
+            object.iter_mut().for_each(|(_, below)| allow_references(below));
+        }
+        Value::Array(items) => items.iter_mut().for_each(allow_references),
+        _ => {}
+    }
 }
 
 fn block<T: JsonSchema>(generator: &mut SchemaGenerator) -> Value {

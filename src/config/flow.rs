@@ -118,9 +118,9 @@ fn refuse_others(file: &mut File, keys: Map<String, Value>, path: &KeyPath) {
             Some(Verdict::Neutral) => {}
             Some(Verdict::NotYet) => file.problems.push(not_yet(path.key(&*key), &key, &value)),
             None => {
-                let known = FLOW_KEYS.into_iter().chain(planned::keys(Place::Flow));
-                let known = known.map(str::to_owned).collect();
-                let unknown = Unknown { path: path.key(&*key), key, value, known, is_top: true };
+                let known = FLOW_KEYS.map(str::to_owned).to_vec();
+                let planned = planned::keys(Place::Flow).collect();
+                let unknown = Unknown { path: path.key(&*key), key, value, known, planned, is_top: true };
                 file.problems.push(unknown.problem(elsewhere));
             }
         }
@@ -297,15 +297,19 @@ impl TaskBuilder<'_> {
         if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
             let mut problem = not_yet(path.key("on_error"), "on_error", value);
             problem.focus(Focus::Value);
+            if value.is_object() {
+                problem.message = planned::message("`on_error: {route: ...}`");
+            }
             self.file.problems.push(problem);
             keys.remove("on_error");
         }
         // Even if another key cannot be typed, the name and the edges hold.
         draft.name = keys.get("name").and_then(Value::as_str).map(str::to_owned);
         draft.depends_on = match keys.get("depends_on") {
-            Some(Value::String(name)) => Some(vec![name.clone()]),
+            Some(Value::String(name)) => Some(Names::One(name.clone())),
             Some(Value::Array(names)) => {
-                Some(names.iter().filter_map(Value::as_str).map(str::to_owned).collect())
+                let names = names.iter().filter_map(Value::as_str);
+                Some(Names::Several(names.map(str::to_owned).collect()))
             }
             _ => None,
         };
@@ -321,10 +325,7 @@ impl TaskBuilder<'_> {
                 return None;
             }
         };
-        draft.depends_on = keys.depends_on.map(|names| match names {
-            Names::One(name) => vec![name],
-            Names::Several(names) => names,
-        });
+        draft.depends_on = keys.depends_on;
         if let Some(name) = &keys.name {
             self.check_name(name, path);
         }
@@ -370,13 +371,14 @@ impl TaskBuilder<'_> {
         }
         let mut known = unknown.known.clone();
         if unknown.is_top {
-            known.extend(TASK_KEYS.into_iter().chain(planned::keys(Place::Task)).map(str::to_owned));
+            known.extend(TASK_KEYS.map(str::to_owned));
         }
         let unknown = Unknown {
             path: unknown.path.clone(),
             key: unknown.key.clone(),
             value: Value::Null,
             known,
+            planned: planned::keys(Place::Task).filter(|_| unknown.is_top).collect(),
             is_top: unknown.is_top,
         };
         self.file.problems.push(unknown.problem(elsewhere));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::keys::Names;
 use crate::{
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     task::{Role, Target},
@@ -17,7 +18,7 @@ pub(super) struct Draft {
     /// Its role, if its kind is known.
     pub(super) role: Option<Role>,
     /// The names in `depends_on`.
-    pub(super) depends_on: Option<Vec<String>>,
+    pub(super) depends_on: Option<Names>,
     /// The tasks that its configuration names, if it could be typed.
     pub(super) targets: Option<Vec<Target>>,
     /// The path of its kind's key.
@@ -90,7 +91,8 @@ impl<'a> Graph<'a> {
 
     fn explicit(&mut self) {
         for (n, draft) in self.drafts.iter().enumerate() {
-            let Some(names) = &draft.depends_on else { continue };
+            let Some(given) = &draft.depends_on else { continue };
+            let names = given.as_slice();
             let path = draft.path.key("depends_on");
             if draft.role == Some(Role::Source) && !names.is_empty() {
                 let message = format!("`{}` is a source: it depends on no task", draft.kind);
@@ -98,7 +100,7 @@ impl<'a> Graph<'a> {
                 continue;
             }
             for (m, name) in names.iter().enumerate() {
-                let path = path.index(m);
+                let path = given.path(&path, m);
                 let Some(from) = self.resolve(n, name, &path) else { continue };
                 if names[..m].contains(name) {
                     self.problems.push(Problem::new(path, format!("`{name}` is named twice")));
@@ -130,7 +132,7 @@ impl<'a> Graph<'a> {
     /// Reports tasks that no event can reach.
     fn starts(&mut self) {
         for (n, draft) in self.drafts.iter().enumerate() {
-            let is_told = draft.depends_on.as_ref().is_some_and(|names| !names.is_empty());
+            let is_told = draft.depends_on.as_ref().is_some_and(|names| !names.as_slice().is_empty());
             if draft.role == Some(Role::Source) || is_told || !self.upstream[n].is_empty() {
                 continue;
             }
@@ -245,7 +247,7 @@ mod tests {
     }
 
     fn after(name: &str, on: &[&str]) -> Draft {
-        Draft { depends_on: Some(on.iter().map(|on| (*on).into()).collect()), ..task(name) }
+        Draft { depends_on: Some(Names::Several(on.iter().map(|on| (*on).into()).collect())), ..task(name) }
     }
 
     fn switch(name: &str, to: &[&str]) -> Draft {

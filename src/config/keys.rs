@@ -5,14 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{plan::OnError, retry::RetryPolicy};
+use crate::{plan::OnError, problem::KeyPath, retry::RetryPolicy};
 
 /// A duration such as `5s` or `1m 30s`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(transparent)]
 pub(super) struct Period(
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) Duration,
 );
 
@@ -24,15 +24,15 @@ pub(super) struct RetryKeys {
     pub(super) max_attempts: Option<u32>,
     /// The ceiling of the first delay, such as `1s`.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) initial_backoff: Option<Duration>,
     /// The ceiling of any delay, such as `30s`.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) max_backoff: Option<Duration>,
     /// The time after the first failure beyond which no attempt starts; `null` for none.
     #[serde(deserialize_with = "given")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) max_elapsed: Option<Option<Duration>>,
 }
 
@@ -91,6 +91,24 @@ pub(super) enum Names {
     Several(Vec<String>),
 }
 
+impl Names {
+    /// Returns the names.
+    pub(super) fn as_slice(&self) -> &[String] {
+        match self {
+            Self::One(name) => std::slice::from_ref(name),
+            Self::Several(names) => names,
+        }
+    }
+
+    /// Returns where the name number `n` stands, if they all stand at `path`.
+    pub(super) fn path(&self, path: &KeyPath, n: usize) -> KeyPath {
+        match self {
+            Self::One(_) => path.clone(),
+            Self::Several(_) => path.index(n),
+        }
+    }
+}
+
 /// The keys that every task has.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -103,7 +121,7 @@ pub(super) struct TaskKeys {
     pub(super) retry: RetryKeys,
     /// How long one attempt may take, such as `10s`. Processors only.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) timeout: Option<Duration>,
     /// What becomes of an event in the end when handling it fails.
     pub(super) on_error: OnErrorKey,

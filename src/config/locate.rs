@@ -157,7 +157,10 @@ impl Mark {
             mark = value;
         }
         let (line, column, width) = match focus {
-            Focus::Inside { line, column } if is_found => mark.inside(text, line, column),
+            Focus::Inside { line, column } if is_found => {
+                let (line, column) = mark.inside(text, line, column);
+                (line, column, word(text, line, column))
+            }
             Focus::Value if is_found => mark.value_span(text, key),
             _ => key.map_or_else(|| mark.value_span(text, None), extent),
         };
@@ -186,7 +189,7 @@ impl Mark {
     }
 
     /// Maps a place inside a scalar's value to the file, as far as the style allows.
-    fn inside(&self, text: &str, line: usize, column: usize) -> (usize, usize, usize) {
+    fn inside(&self, text: &str, line: usize, column: usize) -> (usize, usize) {
         let (first, left) = start(self.span);
         match &self.content {
             Content::Scalar(ScalarStyle::Literal) => {
@@ -197,15 +200,25 @@ impl Mark {
                     .zip(content())
                     .find(|(_, line)| !line.trim().is_empty())
                     .map_or(0, |(indent, _)| indent);
-                (header + line, indent + column, 1)
+                (header + line, indent + column)
             }
-            Content::Scalar(ScalarStyle::Plain) if line == 1 => (first, left + column - 1, 1),
+            Content::Scalar(ScalarStyle::Plain) if line == 1 => (first, left + column - 1),
             Content::Scalar(ScalarStyle::SingleQuoted | ScalarStyle::DoubleQuoted) if line == 1 => {
-                (first, left + column, 1)
+                (first, left + column)
             }
-            _ => (first, left, 1),
+            _ => (first, left),
         }
     }
+}
+
+/// Returns the length of the reference or the word that begins at a place; 1 for anything else.
+fn word(text: &str, line: usize, column: usize) -> usize {
+    let rest: String = text.lines().nth(line - 1).unwrap_or_default().chars().skip(column - 1).collect();
+    if rest.starts_with("${") {
+        return rest.chars().take_while(|c| *c != '}').count() + 1;
+    }
+    let is_word = |c: &char| c.is_alphanumeric() || *c == '_' || *c == '.';
+    rest.chars().take_while(is_word).count().max(1)
 }
 
 /// Returns the place with the line of text that it points at.
@@ -282,13 +295,13 @@ flow:
     fn finds_keys_and_values() {
         assert_eq!(place(&["flow", "name"], Focus::Key), (4, 3, 4));
         assert_eq!(place(&["flow", "name"], Focus::Value), (4, 9, 6));
-        assert_eq!(place(&["flow", "tasks", "0", "generate", "count"], Focus::Value), (6, 23, 1));
+        assert_eq!(place(&["flow", "tasks", "0", "generate", "count"], Focus::Value), (6, 25, 1));
         assert_eq!(place(&["flow", "tasks", "2", "log", "message"], Focus::Value), (15, 18, 5));
     }
 
     #[test]
     fn an_empty_value_is_shown_at_its_key_and_an_item_at_its_first_key() {
-        assert_eq!(place(&["flow", "tasks", "0", "generate", "interval"], Focus::Value), (6, 26, 8));
+        assert_eq!(place(&["flow", "tasks", "0", "generate", "interval"], Focus::Value), (6, 28, 8));
         assert_eq!(place(&["flow", "tasks", "1"], Focus::Value), (7, 7, 6));
     }
 

@@ -24,11 +24,6 @@ impl Shape {
         Self::with_definitions(schema.to_value(), &mut generator)
     }
 
-    /// Returns the schema: `$defs`, and the type itself as the only item of `allOf`.
-    pub(super) fn into_value(self) -> Value {
-        self.0
-    }
-
     fn with_definitions(schema: Value, generator: &mut SchemaGenerator) -> Self {
         let mut root = Map::new();
         root.insert("$defs".into(), Value::Object(generator.take_definitions(true)));

@@ -1,1 +1,423 @@
-//! Tests of whole loads.
+//! Whole loads, with kinds of their own: what becomes of good files, and what of variables and files
+//! together. The reports of bad files are in `tests/config/`.
+
+use std::{fs, time::Duration};
+
+use proptest::prelude::*;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{environment::fixed::Fixed, *};
+use crate::{
+    plan::OnError,
+    problem::Problems,
+    registry::KindEntry,
+    task::{BuildContext, BuildError, Kind, Role, Target, Task},
+};
+
+/// Declares a kind that is never built.
+macro_rules! kind {
+    ($kind:ident, $config:ident, $name:literal, $role:ident, |$of:ident| $targets:expr) => {
+        struct $kind;
+        impl Kind for $kind {
+            const NAME: &'static str = $name;
+            const ROLE: Role = Role::$role;
+            const SUMMARY: &'static str = "for tests";
+            const ERROR_TYPES: &'static [&'static str] = &[];
+            type Config = $config;
+
+            fn check($of: &$config, problems: &mut Problems) {
+                $of.told(problems);
+            }
+
+            fn targets($of: &$config) -> Vec<Target> {
+                $targets
+            }
+
+            async fn build(_: &$config, _: &BuildContext) -> Result<Task, BuildError> {
+                Err(BuildError::new("is for tests"))
+            }
+        }
+    };
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct TickConfig {
+    #[serde(default, with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    interval: Option<Duration>,
+    #[serde(default)]
+    count: Option<u64>,
+    #[serde(default)]
+    payload: Value,
+    #[serde(default)]
+    format: Format,
+    #[serde(default)]
+    is_quiet: bool,
+}
+
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+enum Format {
+    /// Lines of JSON.
+    #[default]
+    Jsonl,
+    /// Comma-separated values.
+    Csv,
+}
+
+impl TickConfig {
+    fn told(&self, problems: &mut Problems) {
+        let _ = (&self.interval, &self.payload, &self.format, self.is_quiet);
+        if let Some(count) = self.count.filter(|count| *count > 99) {
+            problems.report("count", format!("{count} is too many"));
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RouteConfig {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct Case {
+    when: String,
+    to: String,
+}
+
+impl RouteConfig {
+    fn told(&self, problems: &mut Problems) {
+        for (n, case) in self.cases.iter().enumerate().filter(|(_, case)| case.when.is_empty()) {
+            problems.report(&format!("cases.{n}.when"), format!("`{}` has no condition", case.to));
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct CallConfig {
+    endpoint: String,
+    #[serde(default, with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    timeout: Option<Duration>,
+}
+
+impl CallConfig {
+    fn told(&self, problems: &mut Problems) {
+        let _ = self.timeout;
+        if !self.endpoint.starts_with("http") {
+            problems.report("endpoint", format!("`{}` is no endpoint", self.endpoint));
+        }
+    }
+}
+
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct PutConfig {}
+
+impl PutConfig {
+    fn told(&self, _: &mut Problems) {}
+}
+
+kind!(Tick, TickConfig, "tick", Source, |_config| vec![]);
+kind!(Route, RouteConfig, "route", Transform, |config| config
+    .cases
+    .iter()
+    .enumerate()
+    .map(|(n, case)| Target { task: case.to.clone(), path: format!("cases.{n}.to") })
+    .collect());
+kind!(Call, CallConfig, "call", Processor, |_config| vec![]);
+kind!(Put, PutConfig, "put", Processor, |_config| vec![]);
+
+const REGISTRY: Registry = Registry(&[
+    KindEntry::of::<Tick>(""),
+    KindEntry::of::<Route>(""),
+    KindEntry::of::<Call>(""),
+    KindEntry::of::<Put>(""),
+]);
+
+/// Loads files of these names and texts, in this order.
+fn load_files(files: &[(&str, &str)], variables: &[(&str, &str)]) -> Result<Loaded, Vec<Problem>> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name);
+    for (name, text) in files {
+        fs::write(path(name), text).unwrap();
+    }
+    let paths: Vec<_> = files.iter().map(|(name, _)| path(name)).collect();
+    load(&paths, None, REGISTRY, &Fixed::of(variables))
+}
+
+fn plan(text: &str) -> Plan {
+    with(text, &[])
+}
+
+fn with(text: &str, variables: &[(&str, &str)]) -> Plan {
+    let loaded = load_files(&[("orders.yaml", text)], variables);
+    loaded.unwrap_or_else(|problems| panic!("{:#?}", told(&problems))).plan
+}
+
+fn told(problems: &[Problem]) -> Vec<String> {
+    let one = |problem: &Problem| {
+        let place = match &problem.origin {
+            Some(Origin::Place(place)) => format!("{}:{}", place.line, place.column),
+            Some(Origin::Variable(name)) => name.clone(),
+            other => format!("{other:?}"),
+        };
+        format!("{place} {}: {}", problem.path, problem.message)
+    };
+    problems.iter().map(one).collect()
+}
+
+fn refused(text: &str, variables: &[(&str, &str)]) -> Vec<String> {
+    told(&load_files(&[("orders.yaml", text)], variables).unwrap_err())
+}
+
+#[test]
+fn a_flow_becomes_nodes_and_edges_with_their_policies() {
+    let plan = plan(
+        "\
+retry: {max_attempts: 3, max_elapsed: 1m}
+flow:
+  labels: {team: checkout}
+  tasks:
+    - tick: {interval: 5s}
+    - route:
+        name: by-size
+        cases: [{when: 'true', to: big}, {when: 'false', to: put}]
+    - put: {name: big, timeout: 10s, on_error: drop, retry: {initial_backoff: 2s, max_elapsed: null}}
+    - put:
+",
+    );
+    let flow = &plan.flows[0];
+    assert_eq!((&*flow.name, flow.labels["team"].as_str()), ("orders", Some("checkout")));
+    let names: Vec<_> = flow.tasks.iter().map(|task| &*task.name).collect();
+    assert_eq!(names, ["tick", "by-size", "big", "put"]);
+    assert_eq!((&flow.tasks[0].downstream, &flow.tasks[1].targets), (&vec![1], &vec![2, 3]));
+    let policy = flow.tasks[2].policy;
+    assert_eq!(policy.timeout, Some(Duration::from_secs(10)));
+    assert_eq!(policy.on_error, OnError::Drop);
+    assert_eq!((policy.retry.max_attempts, policy.retry.max_elapsed), (3, None));
+    assert_eq!(policy.retry.initial_backoff, Duration::from_secs(2));
+    assert_eq!(flow.tasks[3].policy.retry.max_elapsed, Some(Duration::from_secs(60)));
+}
+
+#[test]
+fn values_that_mean_nothing_are_accepted() {
+    let text = "\
+health: {enabled: false}
+cache: {type: memory}
+state:
+flow:
+  durable: false
+  deadline: null
+  parallel_instances: 1
+  require_leader_election: false
+  on_task_panic: stop
+  tasks: [{tick: {concurrency: 1, ordered: true, when: null}}]
+";
+    assert_eq!(plan(text).flows.len(), 1);
+}
+
+#[test]
+fn a_kind_keeps_a_timeout_of_its_own() {
+    let plan = plan("flow: {tasks: [{tick: }, {call: {endpoint: 'http://x', timeout: 3s}}]}");
+    assert_eq!(plan.flows[0].tasks[1].policy.timeout, None);
+}
+
+#[test]
+fn a_substituted_text_becomes_what_the_key_wants() {
+    let text = "\
+channel_capacity: ${CAPACITY}
+shutdown_timeout: ${WAIT:-3s}
+flow:
+  tasks: [{tick: {count: '${COUNT}', is_quiet: '${QUIET}', interval: '${N}ms', format: '${FORMAT}'}}]
+";
+    let variables = [("CAPACITY", "7"), ("COUNT", "12"), ("QUIET", "true"), ("N", "5"), ("FORMAT", "csv")];
+    let plan = with(text, &variables);
+    assert_eq!(plan.worker.channel_capacity, 7);
+    assert_eq!(plan.worker.shutdown_timeout, Duration::from_secs(3));
+}
+
+#[test]
+fn no_report_shows_what_came_from_outside() {
+    let text = "\
+telemetry: {enabled: false, trace_sample_rate: '${SECRET}', otlp_endpoint: '${SECRET}'}
+flow:
+  tasks:
+    - tick: {count: '${SECRET}', format: '${SECRET}', interval: 'x ${SECRET}'}
+    - call: {endpoint: '${SECRET}', on_error: '${SECRET}'}
+    - call: {name: '${SECRET}', endpoint: 'http://x', depends_on: '${SECRET}-'}
+";
+    let problems = load_files(&[("a.yaml", text)], &[("SECRET", "Hunter2\"\u{7f}")]).unwrap_err();
+    let report =
+        crate::report::render(&problems, crate::report::Severity::Error, crate::report::Colours::Off);
+    assert!(!report.contains("unter2"), "{report}");
+    assert!(report.contains("${SECRET}"), "{report}");
+    assert!(problems.len() >= 5, "{report}");
+}
+
+#[test]
+fn all_problems_of_all_files_are_told_in_order() {
+    let a = "flow:\n  tasks:\n    - tick: {cuont: 1, formt: csv}\n    - put: {timeuot: 5s}\n  nmae: x\n";
+    let b = "flow:\n  tasks:\n    - tick: {count: many}\n    - put: {depends_on: tock}\n";
+    let problems = load_files(&[("b.yaml", b), ("a.yaml", a)], &[]).unwrap_err();
+    assert_eq!(
+        told(&problems),
+        [
+            "3:21 flow.tasks[0].tick.count: expected a whole number of at least 0, found `many`",
+            "4:25 flow.tasks[1].put.depends_on: there is no task `tock`",
+            "3:14 flow.tasks[0].tick.cuont: unknown field `cuont`",
+            "3:24 flow.tasks[0].tick.formt: unknown field `formt`",
+            "4:13 flow.tasks[1].put.timeuot: unknown field `timeuot`",
+            "5:3 flow.nmae: unknown field `nmae`",
+        ]
+    );
+}
+
+#[test]
+fn blocks_of_the_worker_may_stand_in_any_one_file() {
+    let flow = |name: &str| format!("flow: {{name: {name}, tasks: [{{tick: }}]}}\n");
+    let (a, b) =
+        (flow("a") + "channel_capacity: 5\n", flow("b") + "channel_capacity: 5\nlogging: {level: warn}\n");
+    let loaded = load_files(&[("a.yaml", &a), ("b.yaml", &b)], &[]).unwrap();
+    assert_eq!(loaded.plan.worker.channel_capacity, 5);
+    assert_eq!(loaded.plan.worker.logging.level, "warn");
+    let c = flow("c") + "channel_capacity: 6\n";
+    let problems = load_files(&[("a.yaml", &a), ("c.yaml", &c)], &[]).unwrap_err();
+    assert_eq!(told(&problems), ["2:1 channel_capacity: a second, different `channel_capacity`"]);
+    assert!(problems[0].hint.as_ref().unwrap().ends_with("a.yaml:2:1"));
+}
+
+#[test]
+fn a_flow_name_is_unique_in_the_worker() {
+    let flow = "flow: {name: same, tasks: [{tick: }]}";
+    let problems = load_files(&[("a.yaml", flow), ("b.yaml", flow)], &[]).unwrap_err();
+    assert_eq!(told(&problems), ["1:14 flow.name: a second flow is named `same`"]);
+    assert!(problems[0].hint.as_ref().unwrap().ends_with("a.yaml:1:14"));
+}
+
+#[test]
+fn variables_win_over_yaml() {
+    let text =
+        "logging: {level: info}\ntelemetry: {enabled: false, service_name: yaml}\nflow: {tasks: [{tick: }]}";
+    let variables = [
+        ("FLOWGEN_LOGGING__LEVEL", "debug"),
+        ("FLOWGEN_LOGGING__FORMAT", "json"),
+        ("FLOWGEN_TELEMETRY__SERVICE_NAME", "variable"),
+        ("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "0.5"),
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES__LIMIT", "7"),
+        ("FLOWGEN_TELEMETRY__HISTOGRAM", "{type: explicit, buckets: [1, 2.5]}"),
+        ("FLOWGEN_TELEMETRY__HEADERS", "{x-api-key: abc}"),
+        ("FLOWGEN_HEALTH__ENABLED", "false"),
+        ("FLOWGEN_IMAGE", "not ours"),
+        ("FLOWGEN_DATABASE__PASSWORD", "somebody's own"),
+    ];
+    let worker = with(text, &variables).worker;
+    assert_eq!(worker.logging.level, "debug");
+    assert_eq!(worker.telemetry.service_name, "variable");
+    assert_eq!(worker.telemetry.trace_sample_rate, 0.5);
+    assert_eq!(worker.telemetry.keep_traces.limit, 7);
+    assert_eq!(worker.telemetry.headers["x-api-key"], "abc");
+}
+
+#[test]
+fn a_wrong_variable_is_named() {
+    let flow = "flow: {tasks: [{tick: }]}";
+    let one =
+        |name: &str, value: &str| refused(flow, &[(name, value), ("FLOWGEN_TELEMETRY__ENABLED", "false")]);
+    assert_eq!(
+        one("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "2"),
+        ["FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE telemetry.trace_sample_rate: `2` is not between 0.0 and 1.0"]
+    );
+    assert_eq!(
+        one("FLOWGEN_TELEMETRY__FOO", "2"),
+        ["FLOWGEN_TELEMETRY__FOO telemetry.foo: unknown field `foo`"]
+    );
+    assert_eq!(
+        one("FLOWGEN_TELEMETRY__HEADERS", "hunter2"),
+        ["FLOWGEN_TELEMETRY__HEADERS telemetry.headers: expected a mapping"]
+    );
+    assert_eq!(
+        one("FLOWGEN_TELEMETRY__TIMEOUT", "soon"),
+        ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, found `soon`"]
+    );
+    assert_eq!(
+        one("FLOWGEN_STATE__PATH", "/var"),
+        ["FLOWGEN_STATE__PATH state: `state` is not supported yet"]
+    );
+    assert_eq!(
+        one("FLOWGEN_RETRY__MAX_ATTEMPTS", "5"),
+        ["FLOWGEN_RETRY__MAX_ATTEMPTS : no variable sets `retry`"]
+    );
+    assert_eq!(one("FLOWGEN_LOGING__LEVEL", "info"), ["FLOWGEN_LOGING__LEVEL : no variable sets `loging`"]);
+}
+
+#[test]
+fn a_telemetry_block_without_enabled_is_off_with_a_warning() {
+    let text = "telemetry: {service_name: x}\nflow: {tasks: [{tick: }]}";
+    let loaded = load_files(&[("a.yaml", text)], &[]).unwrap();
+    assert!(!loaded.plan.worker.telemetry.enabled);
+    assert_eq!(told(&loaded.warnings), ["1:1 telemetry: telemetry is off: its block does not say `enabled`"]);
+    let loaded = load_files(&[("a.yaml", text)], &[("FLOWGEN_TELEMETRY__ENABLED", "false")]).unwrap();
+    assert_eq!(told(&loaded.warnings), Vec::<String>::new());
+}
+
+#[test]
+fn anchors_and_merge_keys_are_resolved() {
+    let text = "x-defaults: &defaults {count: 5}\nflow: {tasks: [{tick: {<<: *defaults, cuont: 1}}]}";
+    assert_eq!(refused(text, &[]), ["2:39 flow.tasks[0].tick.cuont: unknown field `cuont`"]);
+}
+
+#[test]
+fn the_schema_of_a_file_knows_every_kind_and_no_planned_key() {
+    let schema = document(REGISTRY);
+    let flow = &schema["$defs"]["Flow"]["properties"];
+    assert!(flow.get("durable").is_none());
+    let tasks = flow["tasks"]["items"]["oneOf"].as_array().unwrap();
+    let of = |name: &str| tasks.iter().find_map(|task| task["properties"].get(name)).unwrap();
+    assert_eq!(tasks.len(), 4);
+    assert_eq!(of("tick")["additionalProperties"], false);
+    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count"] {
+        assert!(of("tick")["properties"].get(key).is_some(), "{key}");
+    }
+    assert_eq!(of("call")["required"], serde_json::json!(["endpoint"]));
+    // Every reference must lead somewhere.
+    let text = schema.to_string();
+    for reference in text.split("\"#/$defs/").skip(1) {
+        let name = reference.split('"').next().unwrap();
+        assert!(schema["$defs"].get(name).is_some(), "{name}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn any_text_is_loaded_or_refused_with_places(text in "([a-z]{1,5}|flow:|tasks:|tick|- |: |\n|\n  |\n    |\\{|\\}|\\[|\\]|'|\"|\\||\t|&a |\\*a |\\$\\{|é){0,40}") {
+        if let Err(problems) = load_files(&[("a.yaml", &text)], &[]) {
+            for problem in problems {
+                let Some(Origin::Place(place)) = problem.origin else { panic!("no place: {problem:?}") };
+                prop_assert!(place.line <= text.lines().count().max(1) + 1, "{place:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_is_found_wherever_it_stands(indent in 0usize..6, before in 0usize..4, is_flow_style in any::<bool>()) {
+        let pad = " ".repeat(indent);
+        let comments = "# é comment\n".repeat(before);
+        let body = if is_flow_style {
+            "{count: 1, wrongest: 2}".to_owned()
+        } else {
+            format!("\n  {pad}    count: 1\n  {pad}    wrongest: 2")
+        };
+        let text = format!("{comments}flow:\n  tasks:\n  {pad}- tick: {body}\n");
+        let problems = load_files(&[("a.yaml", &text)], &[]).unwrap_err();
+        let Some(Origin::Place(place)) = &problems[0].origin else { panic!("no place") };
+        let line = text.lines().nth(place.line - 1).unwrap();
+        let shown: String = line.chars().skip(place.column - 1).take(place.width).collect();
+        prop_assert_eq!(shown, "wrongest");
+    }
+}

@@ -21,6 +21,8 @@ pub(super) struct Unknown {
     pub(super) value: Value,
     /// The keys that are known there.
     pub(super) known: Vec<String>,
+    /// The keys that are planned there.
+    pub(super) planned: Vec<&'static str>,
     /// Whether it stands directly in the value that was looked at.
     pub(super) is_top: bool,
 }
@@ -29,14 +31,16 @@ impl Unknown {
     /// Tells it, with what was probably meant.
     pub(super) fn problem(&self, elsewhere: impl Fn(&str) -> Option<String>) -> Problem {
         let known = || self.known.iter().map(String::as_str);
-        let hint = did_you_mean(&self.key, known()).or_else(|| elsewhere(&self.key)).or_else(|| {
-            let list: Vec<_> = known().map(|key| format!("`{key}`")).collect();
-            match list.len() {
-                0 => Some("no keys are known here".into()),
-                1..=12 => Some(format!("known here: {}", list.join(", "))),
-                _ => None,
-            }
-        });
+        let hint = did_you_mean(&self.key, known().chain(self.planned.iter().copied()))
+            .or_else(|| elsewhere(&self.key))
+            .or_else(|| {
+                let list: Vec<_> = known().map(|key| format!("`{key}`")).collect();
+                match list.len() {
+                    0 => Some("no keys are known here".into()),
+                    1..=12 => Some(format!("known here: {}", list.join(", "))),
+                    _ => None,
+                }
+            });
         let mut problem = Problem::new(self.path.clone(), format!("unknown field `{}`", self.key));
         problem.focus(Focus::Key).hint_opt(hint);
         problem
@@ -82,6 +86,7 @@ impl Cleaner<'_> {
                                 key: key.clone(),
                                 value: value.take(),
                                 known: known.iter().map(|key| (*key).to_owned()).collect(),
+                                planned: vec![],
                             });
                             return false;
                         }
@@ -172,20 +177,23 @@ pub(super) fn mistake(
     if let Some(rest) = text.strip_prefix("missing field `") {
         let field = rest.trim_end_matches('`');
         let mut problem = Problem::new(path, format!("the field `{field}` is missing"));
+        let expected = view.child(&Segment::Key(field.to_owned())).expected();
         problem.focus(Focus::Key);
+        if !expected.is_empty() {
+            problem.hint(format!("`{field}` is {expected}"));
+        }
         return problem;
     }
     let constants = view.constants();
-    if text.starts_with("unknown variant") || (!constants.is_empty() && text.contains("expected")) {
-        let given = match found {
-            Some(Value::String(given)) => given.as_str(),
-            Some(Value::Object(object)) => object.keys().next().map_or("", String::as_str),
-            _ => "",
-        };
+    if let (Some(Value::String(given)), false) = (found, constants.is_empty()) {
         let mut problem = Problem::new(path, format!("unknown value {shown}"));
+        let list: Vec<_> = constants.iter().map(|name| format!("`{name}`")).collect();
         let hint = did_you_mean(given, constants.iter().copied());
-        problem.hint_opt(hint.or_else(|| Some(format!("one of {}", view.expected()))));
+        problem.hint_opt(hint.or_else(|| Some(format!("known here: {}", list.join(", ")))));
         return problem;
+    }
+    if !constants.is_empty() && text.contains("expected") {
+        return Problem::new(path, format!("expected {}, found {shown}", view.expected()));
     }
     if text.contains("did not match any variant") {
         return Problem::new(path, format!("expected {}, found {shown}", view.expected()));

@@ -19,6 +19,7 @@ use crate::{
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     retry::RetryPolicy,
     telemetry::{LoggingConfig, TelemetryConfig},
+    template::Template,
 };
 
 /// The settings of the worker, with what flows fall back to.
@@ -71,14 +72,15 @@ fn refuse_unknown(files: &mut [File]) {
     for file in files {
         let Value::Object(tree) = &file.tree else { continue };
         let planned: Vec<_> = planned::keys(Place::Worker).collect();
-        let known = ["flow", "flows"].into_iter().chain(WORKER_KEYS).chain(planned);
-        let known: Vec<String> = known.map(str::to_owned).collect();
-        for key in tree.keys().filter(|key| !known.contains(key)) {
+        let known: Vec<String> =
+            ["flow", "flows"].into_iter().chain(WORKER_KEYS).map(str::to_owned).collect();
+        for key in tree.keys().filter(|key| !known.contains(key) && !planned.contains(&key.as_str())) {
             let unknown = Unknown {
                 path: top(key),
                 key: key.clone(),
                 value: Value::Null,
                 known: known.clone(),
+                planned: planned.clone(),
                 is_top: true,
             };
             // Text that starts a line without being a key of ours may hold anchors: `x-` keys are free.
@@ -193,6 +195,14 @@ impl Blocks<'_> {
                 .hint("write `enabled: false`");
         }
         config.check(&mut problems, &|path: &Path| fs::File::open(path).map(drop));
+        for (name, text) in &config.trace_attributes {
+            let Err(error) = Template::compile(text) else { continue };
+            let path = problems.base().key("trace_attributes").key(&**name);
+            let problem = problems.push(Problem::new(path, error.message)).hint_opt(error.hint);
+            if let Some(line) = error.line {
+                problem.focus(Focus::Inside { line, column: error.column.unwrap_or(1) });
+            }
+        }
         for problem in problems.into_vec() {
             self.tell(owner, problem);
         }

@@ -94,6 +94,7 @@ fn object(mapping: serde_yaml::Mapping, path: &KeyPath, problems: &mut Vec<Probl
 /// Tells a syntax error with its place.
 fn syntax(file: &Path, text: &str, error: &serde_yaml::Error) -> Vec<Problem> {
     let message = error.to_string();
+    let begin = context_mark(&message).filter(|_| message.contains("while parsing a flow"));
     if message.contains("duplicate entry") {
         let found = duplicates(file, text);
         if !found.is_empty() {
@@ -132,8 +133,11 @@ fn syntax(file: &Path, text: &str, error: &serde_yaml::Error) -> Vec<Problem> {
         };
         (format!("invalid YAML: {}", without_marks(&message)), hint)
     };
+    let begin = begin
+        .filter(|_| hint.is_none())
+        .map(|(line, column)| format!("what is not closed begins at {}:{line}:{column}", file.display()));
     let mut problem = Problem::new(KeyPath::default(), message);
-    problem.hint_opt(hint.map(str::to_owned));
+    problem.hint_opt(hint.map(str::to_owned).or(begin));
     problem.origin = Some(Origin::Place(locate::at(file, text, line, column, 1)));
     vec![problem]
 }

@@ -19,7 +19,7 @@ pub struct TelemetryConfig {
     pub service_name: String,
     /// How often metrics are exported, such as `60s`.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub metrics_export_interval: Duration,
     /// The share of traces that is exported, decided at the source: 0.0 to 1.0.
     pub trace_sample_rate: f64,
@@ -35,7 +35,7 @@ pub struct TelemetryConfig {
     pub compression: Compression,
     /// How long one export call may take.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub timeout: Duration,
     /// The certificates of the connection; public roots are always trusted.
     pub tls: TlsConfig,
@@ -90,7 +90,7 @@ pub struct KeepTraces {
     pub errors: bool,
     /// Those that took longer than this.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub slower_than: Option<Duration>,
     /// How many a second at most; at least 1.
     pub limit: u32,
@@ -170,7 +170,7 @@ pub struct SpanQueue {
     pub batch: usize,
     /// How long a span waits for others.
     #[serde(with = "humantime_serde")]
-    #[schemars(with = "String")]
+    #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub delay: Duration,
 }
 
