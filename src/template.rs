@@ -10,7 +10,7 @@ mod view;
 
 use std::fmt;
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, escape_formatter};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, escape_formatter, syntax::SyntaxConfig};
 
 pub use error::TemplateError;
 pub use value::ValueTemplate;
@@ -100,6 +100,8 @@ fn missing(path: &str) -> TaskError {
 fn engine(source: &str) -> Result<Body, TemplateError> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    engine.set_syntax(syntax.expect("the delimiters are the default ones"));
     engine.set_formatter(|out, state, value| {
         // Data is JSON, and so is what it prints.
         if value.is_none() { Ok(out.write_str("null")?) } else { escape_formatter(out, state, value) }
