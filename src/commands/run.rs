@@ -2,12 +2,7 @@
 
 mod progress;
 
-use std::{
-    future::pending,
-    io,
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{future::pending, io, process::ExitCode, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -97,7 +92,12 @@ fn exit_code(report: &Report) -> u8 {
 fn log_rest(flows: &[FlowHandle], signal: &str) {
     for flow in flows {
         let inflight = flow.summary().inflight();
-        tracing::warn!(flow = flow.name(), inflight, signal, "second signal: exits at once and leaves this behind");
+        tracing::warn!(
+            flow = flow.name(),
+            inflight,
+            signal,
+            "second signal: exits at once and leaves this behind"
+        );
     }
 }
 

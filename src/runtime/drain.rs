@@ -25,7 +25,12 @@ pub(super) struct Drain {
 }
 
 impl Drain {
-    pub(super) fn new(supervisor: Supervisor, flows: Vec<RunningFlow>, stop: Stop, timeout: Duration) -> Self {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        flows: Vec<RunningFlow>,
+        stop: Stop,
+        timeout: Duration,
+    ) -> Self {
         let reports = flows.iter().map(|_| None).collect();
         Self { supervisor, flows, stop, timeout, reports }
     }
@@ -43,7 +48,8 @@ impl Drain {
             self.cancel().await;
         }
         let flows = self.flows.iter().zip(&mut self.reports);
-        let flows = flows.map(|(flow, report)| report.take().unwrap_or_else(|| flow.handle.report())).collect();
+        let flows =
+            flows.map(|(flow, report)| report.take().unwrap_or_else(|| flow.handle.report())).collect();
         Report { flows, is_cut_short: !is_drained }
     }
 
@@ -59,7 +65,12 @@ impl Drain {
         flow.tasks -= 1;
         if let Some(message) = ended.panic {
             let Ended { identity, .. } = ended;
-            tracing::error!(flow = &*identity.flow, task = &*identity.task, error.message = message, "task panicked");
+            tracing::error!(
+                flow = &*identity.flow,
+                task = &*identity.task,
+                error.message = message,
+                "task panicked"
+            );
             flow.handle.fail(format!("task `{}` panicked: {message}", identity.task));
         }
         if flow.tasks == 0 {
@@ -74,12 +85,17 @@ impl Drain {
         for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
             flow.handle.ledger().cancel();
             let inflight = flow.handle.summary().inflight();
-            tracing::warn!(flow = flow.handle.name(), inflight, "shutdown ran out of time, what is left is cancelled");
+            tracing::warn!(
+                flow = flow.handle.name(),
+                inflight,
+                "shutdown ran out of time, what is left is cancelled"
+            );
         }
         for identity in self.supervisor.abort(ABORT_PATIENCE).await {
             tracing::error!(flow = &*identity.flow, task = &*identity.task, "task cannot be stopped");
         }
-        for (flow, report) in self.flows.iter().zip(&mut self.reports).filter(|(_, report)| report.is_none()) {
+        for (flow, report) in self.flows.iter().zip(&mut self.reports).filter(|(_, report)| report.is_none())
+        {
             report.insert(flow.handle.report()).log();
         }
     }
@@ -90,6 +106,10 @@ fn conclude(report: &FlowReport) {
     report.log();
     let inflight = report.summary.inflight();
     if inflight > 0 {
-        tracing::error!(flow = &*report.name, inflight, "events are unaccounted for: this is a defect of flowgen");
+        tracing::error!(
+            flow = &*report.name,
+            inflight,
+            "events are unaccounted for: this is a defect of flowgen"
+        );
     }
 }

@@ -136,7 +136,11 @@ impl TaskManager {
 }
 
 /// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
-async fn register(flow: &Flow, resources: Option<&Arc<dyn Resources>>, errors: &mut Vec<StartError>) -> Vec<Task> {
+async fn register(
+    flow: &Flow,
+    resources: Option<&Arc<dyn Resources>>,
+    errors: &mut Vec<StartError>,
+) -> Vec<Task> {
     let mut tasks = Vec::with_capacity(flow.tasks.len());
     for node in &flow.tasks {
         let context = BuildContext {

@@ -55,7 +55,11 @@ impl Outlets {
     }
 
     /// Stages what one event emitted for the tasks downstream, each with a share of its ack.
-    pub(super) fn stage(&mut self, event: Event, emissions: impl ExactSizeIterator<Item = (Route, Emission)>) {
+    pub(super) fn stage(
+        &mut self,
+        event: Event,
+        emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
+    ) {
         let mut event = Some(event);
         let mut ack = event.as_mut().map(|event| event.ack.take()).unwrap_or_default();
         let last = match emissions.len() {
@@ -113,7 +117,9 @@ impl Outlets {
                 // Asking for more than the capacity would fail as if the channel were closed.
                 let chunk = outlet.staged.len().min(BATCH).min(self.capacity);
                 match outlet.sender.reserve_many(chunk).await {
-                    Ok(permits) => permits.zip(outlet.staged.drain(..chunk)).for_each(|(p, event)| p.send(event)),
+                    Ok(permits) => {
+                        permits.zip(outlet.staged.drain(..chunk)).for_each(|(p, event)| p.send(event))
+                    }
                     Err(_) => outlet.staged.clear(),
                 }
             }

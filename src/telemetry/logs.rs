@@ -152,7 +152,11 @@ struct OneLine<'a>(&'a str);
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for character in self.0.chars() {
-            if character.is_control() { write!(f, "{}", character.escape_default())? } else { f.write_char(character)? }
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?
+            } else {
+                f.write_char(character)?
+            }
         }
         Ok(())
     }

@@ -73,7 +73,10 @@ impl Total {
         let inflight = HumanCount(now.inflight);
         let failed = HumanCount(now.failed);
         let left = time_left(fraction, elapsed).map_or_else(|| "--:--".into(), clock);
-        format!("{amount}  {:.0} %  {rate} events/s  {inflight} in flight  {failed} failed  {left} left", fraction * 100.0)
+        format!(
+            "{amount}  {:.0} %  {rate} events/s  {inflight} in flight  {failed} failed  {left} left",
+            fraction * 100.0
+        )
     }
 }
 

@@ -1,4 +1,8 @@
-//! What the tests share: the binary, temporary folders, output.
+//! What the tests share.
+
+pub(crate) mod graph;
+pub(crate) mod tasks;
+pub(crate) mod worker;
 
 use std::{path::Path, process::Command};
 
