@@ -62,7 +62,10 @@ impl Encoder {
     fn row(&mut self, object: &Map<String, Value>, out: &mut Vec<u8>) -> Result<(), TaskError> {
         if self.header.is_empty() {
             if object.is_empty() {
-                return Err(TaskError::permanent(ENCODE, "an object without keys gives a CSV file no columns"));
+                return Err(TaskError::permanent(
+                    ENCODE,
+                    "an object without keys gives a CSV file no columns",
+                ));
             }
             self.columns = object.keys().cloned().collect();
             csv::write_row(self.columns.iter().map(Cow::from), &mut self.header);

@@ -90,8 +90,7 @@ impl Rows {
             return None;
         }
         self.is_spent = true;
-        let content =
-            if self.is_skipping { Content::Unusable(Unusable::TooLong) } else { Content::Carried };
+        let content = if self.is_skipping { Content::Unusable(Unusable::TooLong) } else { Content::Carried };
         let span = Span { offset: self.offset, line: self.line, content };
         self.begin(self.seen);
         Some(span)

@@ -47,10 +47,11 @@ impl CompileError {
     pub(super) fn from_parser(code: &str, error: &ParseError, known: &[&str]) -> Self {
         let make = |message: String| Self::new(code, error.position(), message);
         match error.err_type() {
-            ParseErrorType::VariableUndefined(name) => {
-                make(format!("unknown variable `{name}`")).with_hint(did_you_mean(name, known.iter().copied()))
-            }
-            ParseErrorType::BadInput(LexError::ImproperSymbol(word, _)) if DISABLED.contains(&word.as_str()) => {
+            ParseErrorType::VariableUndefined(name) => make(format!("unknown variable `{name}`"))
+                .with_hint(did_you_mean(name, known.iter().copied())),
+            ParseErrorType::BadInput(LexError::ImproperSymbol(word, _))
+                if DISABLED.contains(&word.as_str()) =>
+            {
                 reserved(code, error.position(), word)
             }
             ParseErrorType::Reserved(word) => reserved(code, error.position(), word),
@@ -68,7 +69,8 @@ impl CompileError {
         match &fault.kind {
             FaultKind::Unknown { root, field } => {
                 let fields = if *root == "event" { &EVENT_FIELDS[..] } else { &CTX_FIELDS[..] };
-                let known = fields.iter().map(|field| format!("`{root}.{field}`")).collect::<Vec<_>>().join(", ");
+                let known =
+                    fields.iter().map(|field| format!("`{root}.{field}`")).collect::<Vec<_>>().join(", ");
                 let hint = did_you_mean(field, fields.iter().copied())
                     .unwrap_or_else(|| format!("there are {known}; the payload is in `event.data`"));
                 Self::new(code, fault.position, format!("`{root}` has no field `{field}`")).with_hint(hint)

@@ -62,7 +62,8 @@ pub(super) fn is_same(native: &Dynamic, json: &Value) -> bool {
             Err(_) => native.as_char().is_ok_and(|native| text.chars().eq([native])),
         },
         Value::Array(items) => native.as_array_ref().is_ok_and(|native| {
-            native.len() == items.len() && native.iter().zip(items).all(|(native, json)| is_same(native, json))
+            native.len() == items.len()
+                && native.iter().zip(items).all(|(native, json)| is_same(native, json))
         }),
         Value::Object(entries) => native.as_map_ref().is_ok_and(|native| is_same_map(&native, entries)),
     }
@@ -71,7 +72,9 @@ pub(super) fn is_same(native: &Dynamic, json: &Value) -> bool {
 /// Returns whether `native` would become exactly `entries`, but for the order of keys.
 pub(super) fn is_same_map(native: &NativeMap, entries: &Map<String, Value>) -> bool {
     native.len() == entries.len()
-        && entries.iter().all(|(key, json)| native.get(key.as_str()).is_some_and(|native| is_same(native, json)))
+        && entries
+            .iter()
+            .all(|(key, json)| native.get(key.as_str()).is_some_and(|native| is_same(native, json)))
 }
 
 /// Converts `native` to JSON, with the keys of objects in the order of `original`, if there is one at
@@ -79,11 +82,7 @@ pub(super) fn is_same_map(native: &NativeMap, entries: &Map<String, Value>) -> b
 ///
 /// # Errors
 /// The name of the type that has no form in JSON.
-pub(super) fn to_json(
-    native: &Dynamic,
-    original: Option<&Value>,
-    shapes: &Shapes,
-) -> Result<Value, NotJson> {
+pub(super) fn to_json(native: &Dynamic, original: Option<&Value>, shapes: &Shapes) -> Result<Value, NotJson> {
     if let Ok(text) = native.as_immutable_string_ref() {
         return Ok(Value::String(text.as_str().to_owned()));
     }

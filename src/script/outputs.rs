@@ -234,9 +234,8 @@ impl<'a> Reader<'a, '_> {
         }
         // The order of a literal goes before that of the event's own data.
         let shapes = &self.program.shapes;
-        let is_literal = native
-            .as_map_ref()
-            .is_ok_and(|map| shapes.of(&map).is_some_and(|keys| keys.len() == map.len()));
+        let is_literal =
+            native.as_map_ref().is_ok_and(|map| shapes.of(&map).is_some_and(|keys| keys.len() == map.len()));
         let original = original.filter(|_| !is_literal);
         native::to_json(native, original, shapes).map(|json| Data::New(json.into())).map_err(not_json)
     }

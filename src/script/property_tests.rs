@@ -32,19 +32,51 @@ fn data() -> impl Strategy<Value = Value> {
 
 fn path() -> impl Strategy<Value = String> {
     let step = select(vec![
-        ".a", ".a", ".a", ".b", ".b", ".b", ".c", "?.a", "?.b", ".len", "[\"default\"]", "[\"a\"]", "?[\"b\"]", "[0]",
-        "[key]", "[event.data.a]", "[\"a\" + \"\"]",
+        ".a",
+        ".a",
+        ".a",
+        ".b",
+        ".b",
+        ".b",
+        ".c",
+        "?.a",
+        "?.b",
+        ".len",
+        "[\"default\"]",
+        "[\"a\"]",
+        "?[\"b\"]",
+        "[0]",
+        "[key]",
+        "[event.data.a]",
+        "[\"a\" + \"\"]",
     ]);
-    let start = select(vec!["event.data", "event.data", "event.data", "event.data", "event?.data", "event[\"data\"]"]);
-    (start, prop::collection::vec(step, 0..4)).prop_map(|(start, steps)| start.to_owned() + steps.concat().as_str())
+    let start = select(vec![
+        "event.data",
+        "event.data",
+        "event.data",
+        "event.data",
+        "event?.data",
+        "event[\"data\"]",
+    ]);
+    (start, prop::collection::vec(step, 0..4))
+        .prop_map(|(start, steps)| start.to_owned() + steps.concat().as_str())
 }
 
 fn expression() -> impl Strategy<Value = String> {
     let plain = prop_oneof![
         path(),
         path(),
-        select(vec!["1", "()", "\"a\"", "[1, 2]", "#{a: 1, b: #{a: 2}}", "event.meta", "ctx.meta", "event.id"])
-            .prop_map(str::to_owned),
+        select(vec![
+            "1",
+            "()",
+            "\"a\"",
+            "[1, 2]",
+            "#{a: 1, b: #{a: 2}}",
+            "event.meta",
+            "ctx.meta",
+            "event.id"
+        ])
+        .prop_map(str::to_owned),
     ];
     plain.prop_recursive(2, 6, 2, |inner| {
         let two = (inner.clone(), inner.clone());
@@ -111,7 +143,11 @@ fn script() -> impl Strategy<Value = String> {
             let out = []; let alias = #{}; let key = \"a\";\n"
             .to_owned();
         for (statement, is_caught) in statements {
-            code += &if is_caught { format!("try {{ {statement} }} catch {{ out.push(0); }}\n") } else { statement + "\n" };
+            code += &if is_caught {
+                format!("try {{ {statement} }} catch {{ out.push(0); }}\n")
+            } else {
+                statement + "\n"
+            };
         }
         code + result.as_str()
     })

@@ -3,7 +3,7 @@
 //! A Rhai map is sorted by key, so a result would lose the order in which its author wrote it. The
 //! literals are known at compile time; a map with the keys of one of them leaves in its order.
 
-use rhai::{ASTNode, AST, Expr, Map};
+use rhai::{AST, ASTNode, Expr, Map};
 
 use super::analysis;
 

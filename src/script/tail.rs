@@ -41,8 +41,7 @@ impl Marker {
 
     /// Returns the marker that may stand for `expression` in result position.
     fn for_expression(expression: &Expr) -> Option<Self> {
-        let is_event =
-            |expression: &Expr| matches!(expression, Expr::Variable(name, ..) if name.1 == "event" && name.2.is_empty());
+        let is_event = |expression: &Expr| matches!(expression, Expr::Variable(name, ..) if name.1 == "event" && name.2.is_empty());
         match expression {
             expression if is_event(expression) => Some(Self::Event),
             Expr::Dot(link, ..) if is_event(&link.lhs) => {

@@ -32,7 +32,8 @@ pub(super) fn run(script: &Script, event: &mut Event) -> Result<Vec<Event>, Task
 }
 
 fn one(code: &str, data: Value) -> Value {
-    let mut events = run(&compile(code), &mut event(data)).unwrap_or_else(|error| panic!("{code}: {error:?}"));
+    let mut events =
+        run(&compile(code), &mut event(data)).unwrap_or_else(|error| panic!("{code}: {error:?}"));
     assert_eq!(events.len(), 1, "{code}");
     events.remove(0).data.into_json().unwrap()
 }
@@ -97,10 +98,13 @@ fn unit_filters() {
 fn an_array_becomes_an_event_for_each_element_but_unit() {
     let mut event = event(json!({"x": 1}));
     event.meta = Meta::new(serde_json::Map::from_iter([("k".to_owned(), json!(1))]));
-    let events = run(&compile("ctx.meta.n = 2; [event.data.x, (), #{b: 1, a: 2}, event]"), &mut event).unwrap();
+    let events =
+        run(&compile("ctx.meta.n = 2; [event.data.x, (), #{b: 1, a: 2}, event]"), &mut event).unwrap();
     let seen: Vec<_> = events
         .iter()
-        .map(|event| (event.id.to_string(), event.data.json().unwrap().to_string(), event.meta.get("n").cloned()))
+        .map(|event| {
+            (event.id.to_string(), event.data.json().unwrap().to_string(), event.meta.get("n").cloned())
+        })
         .collect();
     assert_eq!(
         seen,
@@ -155,7 +159,10 @@ fn integers_above_i64_survive_exactly_and_compare() {
 #[test]
 fn a_whole_float_stays_a_float() {
     assert_eq!(one("event.data.x = 4.0 / 2.0; event", json!({})).to_string(), r#"{"x":2.0}"#);
-    assert_eq!(one("event.data.y = event.data.x; event", json!({"x": 2.0})).to_string(), r#"{"x":2.0,"y":2.0}"#);
+    assert_eq!(
+        one("event.data.y = event.data.x; event", json!({"x": 2.0})).to_string(),
+        r#"{"x":2.0,"y":2.0}"#
+    );
 }
 
 #[test]
@@ -181,7 +188,8 @@ fn what_json_cannot_hold_is_an_error_that_leaves_the_event_alone() {
 #[test]
 fn id_subject_and_meta_can_be_changed() {
     let mut event = event(json!({"x": 1}));
-    let code = "event.id = \"n\" + event.id; event.subject = \"s\"; event.meta.a = 1; ctx.meta.b = 2; event.data";
+    let code =
+        "event.id = \"n\" + event.id; event.subject = \"s\"; event.meta.a = 1; ctx.meta.b = 2; event.data";
     let event = run(&compile(code), &mut event).unwrap().remove(0);
     assert_eq!((event.id, &*event.subject), (EventId::Text("n7".into()), "s"));
     assert_eq!(event.meta.entries(), json!({"b": 2}).as_object(), "`ctx.meta` goes before `event.meta`");
@@ -189,7 +197,8 @@ fn id_subject_and_meta_can_be_changed() {
 
 #[test]
 fn raw_bytes_are_a_string_or_a_blob() {
-    let bytes = |bytes: &'static [u8]| Event::new(EventId::Sequence(7), "s".into(), Payload::Bytes(bytes.into()));
+    let bytes =
+        |bytes: &'static [u8]| Event::new(EventId::Sequence(7), "s".into(), Payload::Bytes(bytes.into()));
     let out = run(&compile("event.data.len() + 0"), &mut bytes(b"abc")).unwrap();
     assert_eq!(out[0].data.json(), Some(&json!(3)));
     for raw in [&b"abc"[..], &b"\xff\x00"[..]] {
@@ -204,7 +213,10 @@ fn raw_bytes_are_a_string_or_a_blob() {
 
 #[test]
 fn reserved_words_and_dots_are_reached_as_strings() {
-    assert_eq!(one("event.data[\"default\"] + event.data[\"a.b\"]", json!({"default": 1, "a.b": 2})), json!(3));
+    assert_eq!(
+        one("event.data[\"default\"] + event.data[\"a.b\"]", json!({"default": 1, "a.b": 2})),
+        json!(3)
+    );
 }
 
 #[test]
@@ -290,10 +302,16 @@ fn resources_are_read_by_path() {
 fn a_failure_names_its_place_and_its_cause() {
     assert_eq!(
         failure("let x = 1;\n  event.data.a.b.c", json!({})),
-        ("script failed at line 2, column 16".into(), "Unknown property 'b' - a getter is not registered for type '()'".into())
+        (
+            "script failed at line 2, column 16".into(),
+            "Unknown property 'b' - a getter is not registered for type '()'".into()
+        )
     );
     let (message, source) = failure("throw \"bad\"", json!({}));
-    assert_eq!((message.as_str(), source.as_str()), ("script failed at line 1, column 1", "Runtime error: bad"));
+    assert_eq!(
+        (message.as_str(), source.as_str()),
+        ("script failed at line 1, column 1", "Runtime error: bad")
+    );
     assert!(failure("timestmp_now()", json!({})).1.ends_with("did you mean `timestamp_now`?"));
 }
 
@@ -335,18 +353,25 @@ fn parameters_may_be_called_event() {
 
 #[test]
 fn a_condition_decides_and_never_changes() {
-    let is_true = |code: &str| Condition::compile(code).unwrap().is_true(&event(json!({"x": 3, "items": [1, 2]})));
+    let is_true =
+        |code: &str| Condition::compile(code).unwrap().is_true(&event(json!({"x": 3, "items": [1, 2]})));
     assert!(is_true("event.data.x > 2 && event.data.items.some(|i| i == 2)").unwrap());
     assert!(!is_true("event.data.missing == 1").unwrap());
     let error = is_true("event.data.x").unwrap_err();
     assert_eq!(error.to_string(), "the condition gave a value of type `i64`, not a bool");
     let error = Condition::compile("event.data.x = 1").unwrap_err();
-    assert_eq!((error.message.as_str(), error.hint.as_deref()), ("a condition cannot change the event", Some("compare with `==`")));
+    assert_eq!(
+        (error.message.as_str(), error.hint.as_deref()),
+        ("a condition cannot change the event", Some("compare with `==`"))
+    );
 }
 
 #[test]
 fn a_generator_makes_values_and_sees_no_event() {
-    assert_eq!(Generator::compile("#{b: 1, a: [2.0]}").unwrap().evaluate().unwrap().to_string(), r#"{"b":1,"a":[2.0]}"#);
+    assert_eq!(
+        Generator::compile("#{b: 1, a: [2.0]}").unwrap().evaluate().unwrap().to_string(),
+        r#"{"b":1,"a":[2.0]}"#
+    );
     assert!(Generator::compile("event").is_err());
     assert!(Generator::compile("throw 1").unwrap().evaluate().is_err());
 }

@@ -28,7 +28,10 @@ impl TemplateError {
     pub(super) fn syntax(source: &str, error: &minijinja::Error) -> Self {
         let message = format!("the template does not compile: {}", error.detail().unwrap_or("syntax error"));
         let blocks = [
-            ("{{#if", "write `{% if .. %} .. {% else %} .. {% endif %}`: there are no Handlebars blocks here"),
+            (
+                "{{#if",
+                "write `{% if .. %} .. {% else %} .. {% endif %}`: there are no Handlebars blocks here",
+            ),
             ("{{#each", "write `{% for item in .. %} .. {% endfor %}`: there are no Handlebars blocks here"),
             ("{{#", "there are no Handlebars blocks here: write `{% if .. %}` or `{% for item in .. %}`"),
             ("{{/", "there are no Handlebars blocks here: write `{% endif %}` or `{% endfor %}`"),
@@ -43,7 +46,9 @@ impl TemplateError {
 
     pub(super) fn unknown_root(source: &str, root: &str) -> Self {
         let hint = match root {
-            "env" => "write `env.NAME` alone between the braces; it is put in when the flow is loaded".to_owned(),
+            "env" => {
+                "write `env.NAME` alone between the braces; it is put in when the flow is loaded".to_owned()
+            }
             "data" | "meta" | "id" | "subject" | "timestamp" => format!("did you mean `event.{root}`?"),
             _ => did_you_mean(root, ["event"])
                 .unwrap_or_else(|| format!("a template knows `event` only, as in `event.data.{root}`")),

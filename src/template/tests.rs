@@ -100,10 +100,7 @@ fn names_that_no_event_has_do_not_compile() {
         wrong("{{ evnt.data.x }}"),
         ("`evnt` is not known".into(), Some(1), Some(4), "did you mean `event`?".into())
     );
-    assert_eq!(
-        wrong("{{ order }}").3,
-        "a template knows `event` only, as in `event.data.order`"
-    );
+    assert_eq!(wrong("{{ order }}").3, "a template knows `event` only, as in `event.data.order`");
     assert_eq!(
         wrong("{{ event.dta.x }}"),
         ("an event has no `dta`".into(), Some(1), Some(4), "did you mean `data`?".into())

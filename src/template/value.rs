@@ -56,7 +56,10 @@ impl Node {
                 },
             },
             Value::Array(items) => Some(Self::Array(
-                (0..).zip(items).map(|(n, item)| Self::compile(item, &below(&i32::to_string(&n)), errors)).collect(),
+                (0..)
+                    .zip(items)
+                    .map(|(n, item)| Self::compile(item, &below(&i32::to_string(&n)), errors))
+                    .collect(),
             )),
             Value::Object(entries) => Some(Self::Object(
                 entries
@@ -84,7 +87,9 @@ impl Node {
     fn render(&self, event: &Event) -> Result<Value, TaskError> {
         Ok(match self {
             Self::Constant(value) => value.clone(),
-            Self::Path(path) => path.resolve(event).map(Cow::into_owned).ok_or_else(|| missing(path.text()))?,
+            Self::Path(path) => {
+                path.resolve(event).map(Cow::into_owned).ok_or_else(|| missing(path.text()))?
+            }
             Self::Text(template) => Value::String(template.render(event)?),
             Self::Array(items) => {
                 Value::Array(items.iter().map(|node| node.render(event)).collect::<Result<_, _>>()?)

@@ -29,7 +29,7 @@ impl EventView {
             data: event.data.clone(),
             meta: event.meta.clone(),
         };
-        Value::from_iter([("event", Value::from_object(view))])
+        minijinja::context! { event => Value::from_object(view) }
     }
 }
 

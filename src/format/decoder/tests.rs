@@ -165,9 +165,15 @@ fn a_document_that_ends_too_soon_or_too_late_fails_where_it_does() {
     let unclosed = "the array is not closed";
     assert_eq!(decode(InputFormat::Json, "[1, {\"a\": 2")[1], (4, 1, failed(unclosed)));
     assert_eq!(decode(InputFormat::Json, "[1,\n")[1], (4, 2, failed(unclosed)));
-    assert_eq!(decode(InputFormat::Json, "[1]\n 2")[1], (5, 2, failed("there is text behind the end of the array")));
+    assert_eq!(
+        decode(InputFormat::Json, "[1]\n 2")[1],
+        (5, 2, failed("there is text behind the end of the array"))
+    );
     assert_eq!(data(InputFormat::Json, "[1,]"), [Ok(json!(1)), failed("a value is missing in the array")]);
-    assert_eq!(data(InputFormat::Json, "1 2"), [failed("the record is not JSON: trailing characters at column 3")]);
+    assert_eq!(
+        data(InputFormat::Json, "1 2"),
+        [failed("the record is not JSON: trailing characters at column 3")]
+    );
 }
 
 #[test]

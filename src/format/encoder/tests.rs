@@ -43,7 +43,8 @@ fn raw_bytes_are_json_if_they_say_so() {
 
 #[test]
 fn text_is_written_as_it_is_and_all_else_as_json() {
-    let payloads = [Payload::from(json!("a \"b\"")), Payload::from(json!({"a": 1})), Payload::from(json!(null))];
+    let payloads =
+        [Payload::from(json!("a \"b\"")), Payload::from(json!({"a": 1})), Payload::from(json!(null))];
     assert_eq!(encode(OutputFormat::Text, &payloads).unwrap(), "a \"b\"\n{\"a\":1}\nnull\n");
 }
 

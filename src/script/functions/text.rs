@@ -34,7 +34,8 @@ pub(super) fn register(engine: &mut Engine) {
     });
     engine.register_fn("regex_captures", |text: &str, pattern: &str| -> Thrown<Dynamic> {
         let groups = expression(pattern)?.captures(text).map(|captures| {
-            let group = |group: Option<regex::Match<'_>>| group.map_or(Dynamic::UNIT, |group| group.as_str().into());
+            let group =
+                |group: Option<regex::Match<'_>>| group.map_or(Dynamic::UNIT, |group| group.as_str().into());
             captures.iter().map(group).collect::<Array>()
         });
         Ok(groups.map_or(Dynamic::UNIT, Dynamic::from_array))

@@ -14,27 +14,25 @@ pub(super) fn register(engine: &mut Engine) {
         Ok(second(seconds)?.to_string())
     });
     engine.register_fn("timestamp_ms_to_iso", |milliseconds: i64| -> Thrown<String> {
-        let timestamp = Timestamp::from_millisecond(milliseconds).map_err(|error| thrown(error.to_string()))?;
+        let timestamp =
+            Timestamp::from_millisecond(milliseconds).map_err(|error| thrown(error.to_string()))?;
         Ok(format!("{timestamp:.3}"))
     });
-    engine.register_fn("timestamp_to_year", |seconds: i64| -> Thrown<i64> {
-        Ok(utc(seconds)?.year().into())
-    });
+    engine
+        .register_fn("timestamp_to_year", |seconds: i64| -> Thrown<i64> { Ok(utc(seconds)?.year().into()) });
     engine.register_fn("timestamp_to_month", |seconds: i64| -> Thrown<i64> {
         Ok(utc(seconds)?.month().into())
     });
-    engine.register_fn("timestamp_to_day", |seconds: i64| -> Thrown<i64> {
-        Ok(utc(seconds)?.day().into())
-    });
-    engine.register_fn("timestamp_to_hour", |seconds: i64| -> Thrown<i64> {
-        Ok(utc(seconds)?.hour().into())
-    });
+    engine.register_fn("timestamp_to_day", |seconds: i64| -> Thrown<i64> { Ok(utc(seconds)?.day().into()) });
+    engine
+        .register_fn("timestamp_to_hour", |seconds: i64| -> Thrown<i64> { Ok(utc(seconds)?.hour().into()) });
     engine.register_fn("timestamp_round_to_hour", |seconds: i64| seconds - seconds.rem_euclid(3600));
     engine.register_fn("timestamp_to_hive_path", |seconds: i64| -> Thrown<String> {
         Ok(utc(seconds)?.strftime("year=%Y/month=%m/day=%d/hour=%H").to_string())
     });
     engine.register_fn("parse_timestamp", |text: &str| -> Thrown<i64> {
-        let timestamp: Timestamp = text.parse().map_err(|error| thrown(format!("timestamp `{text}`: {error}")))?;
+        let timestamp: Timestamp =
+            text.parse().map_err(|error| thrown(format!("timestamp `{text}`: {error}")))?;
         Ok(timestamp.as_millisecond())
     });
     engine.register_fn("parse_rfc2822_timestamp", |text: &str| -> Thrown<i64> {
