@@ -40,6 +40,10 @@ fn fills_in_what_the_event_has() {
         ("{% for key in event.data.nested %}{{ key }}{% endfor %}", "a b"),
         ("{% if event.data.yes and event.data.n > 2 %}y{% else %}n{% endif %}", "y"),
         ("{{ event.data.name | upper }} {{ event.data.tags | length }}", "ADA 2"),
+        (
+            "{{ event.data.tags | reverse }} {{ event.data.nested | tojson }}",
+            r#"["b","a"] {"a b": [10, {"c": "{{ event.id }}"}]}"#,
+        ),
         ("{{ event.data[event.data.key] }}", "Ada"),
         ("{{ event.data.name if event.data.missing is defined else 'none' }}", "none"),
     ] {

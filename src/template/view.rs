@@ -33,6 +33,11 @@ impl EventView {
     }
 }
 
+/// Returns whether a value is a mapping or list of the event itself.
+pub(super) fn is_part(value: &Value) -> bool {
+    value.downcast_object_ref::<Node>().is_some()
+}
+
 impl Object for EventView {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         self.get_value_by_str(key.as_str()?)
