@@ -1,1 +1,3 @@
-//! (module doc)
+//! The subcommands, one file each.
+
+pub(crate) mod run;

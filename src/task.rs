@@ -8,7 +8,7 @@ mod error;
 mod kind;
 mod output;
 
-use std::{fmt, time::Instant};
+use std::fmt;
 
 use async_trait::async_trait;
 
@@ -17,7 +17,7 @@ pub use error::{ErrorClass, TaskError};
 pub use kind::{BuildContext, BuildError, Kind, Resources, Role, Target};
 pub use output::{Edge, Emission, Output, Route};
 
-use crate::shutdown::Stop;
+use crate::{event::Event, shutdown::Stop};
 
 /// A task that was built and is ready to run.
 pub enum Task {
@@ -52,12 +52,12 @@ pub enum Extent {
 #[async_trait]
 pub trait Source: Send {
     /// Reads until the end, or until `stop`; returning ends this source, and the flow drains once all
-    /// of its sources have ended.
+    /// of its sources have ended. What is staged then is still sent on.
     ///
     /// # Errors
     /// Fatal ones only: what a source can wait out it waits out. A record that cannot be parsed is no
     /// error here but [`Emitter::reject`]ed. `Closed`, passed on with `?`, ends the source quietly.
-    async fn run(self: Box<Self>, emitter: Emitter, stop: Stop) -> Result<(), TaskError>;
+    async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError>;
 
     /// Returns how much there is to read, if it is known and finite.
     fn extent(&self) -> Option<Extent> {
@@ -72,12 +72,7 @@ pub trait Transform: Send {
     ///
     /// # Errors
     /// Permanent by definition. The event must then be as it came: the runtime still needs it.
-    fn apply(&mut self, event: &mut crate::event::Event, output: &mut Output) -> Result<(), TaskError>;
-
-    /// Returns when [`Self::flush`] is due, for a transform that holds events back.
-    fn deadline(&self) -> Option<Instant> {
-        None
-    }
+    fn apply(&mut self, event: &mut Event, output: &mut Output) -> Result<(), TaskError>;
 }
 
 /// Works on events with I/O. The runtime adds timeouts and retries of transient failures, and discards
@@ -88,7 +83,7 @@ pub trait Processor: Send + Sync {
     ///
     /// # Errors
     /// Transient or permanent.
-    async fn handle(&self, event: &crate::event::Event, output: &mut Output) -> Result<(), TaskError>;
+    async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError>;
 
     /// Returns whether [`Self::handle`] only collects and [`Self::flush`] does the work. The runtime then
     /// settles and sends on nothing before the flush that follows each batch.

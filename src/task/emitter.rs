@@ -45,6 +45,9 @@ pub trait Port: Send {
     /// Sends on what is staged, and waits while the flow is full.
     async fn flush(&mut self) -> Result<(), Closed>;
 
+    /// Sends on the rest when the source has ended.
+    async fn finish(&mut self);
+
     /// Notes how much of a finite input was read.
     fn advance(&mut self, bytes: u64);
 }
@@ -103,6 +106,11 @@ impl Emitter {
     /// [`Closed`] when the flow is stopping.
     pub async fn flush(&mut self) -> Result<(), Closed> {
         self.port.flush().await
+    }
+
+    /// Sends on the rest. The runtime calls it when the source has ended.
+    pub(crate) async fn finish(&mut self) {
+        self.port.finish().await;
     }
 
     /// Notes that `bytes` more of a finite input were read.

@@ -1,6 +1,6 @@
 //! Why handling an event failed.
 
-use std::{error::Error, fmt, time::Duration};
+use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use super::Closed;
 
@@ -18,17 +18,17 @@ pub enum ErrorClass {
 /// Why an attempt at an event failed.
 ///
 /// `Display` says what this layer was doing and never includes the source's text; walk
-/// [`Error::source`] for the rest.
-#[derive(Debug)]
+/// [`Error::source`] for the rest. Clones share the cause: one failure can be that of many events.
+#[derive(Clone, Debug)]
 pub struct TaskError(Box<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     class: ErrorClass,
     error_type: &'static str,
     message: String,
     retry_after: Option<Duration>,
-    source: Option<Box<dyn Error + Send + Sync>>,
+    source: Option<Arc<dyn Error + Send + Sync>>,
 }
 
 impl TaskError {
@@ -54,7 +54,7 @@ impl TaskError {
     /// Adds what caused it.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        self.0.source = Some(source.into());
+        self.0.source = Some(Arc::from(source.into()));
         self
     }
 

@@ -1,10 +1,228 @@
-//! Log lines on stderr.
+//! Log lines on stderr: text for people, JSON for programs, each with the task it comes from.
+//!
+//! A layer of our own rather than `tracing_subscriber::fmt`, because it looks at events only: spans cost
+//! it nothing, and the task is read from the current-hop cell.
 
-/// Who a log line comes from.
-#[derive(Debug)]
-pub struct Identity;
-/// The current hop.
-#[derive(Debug)]
-pub struct Hop;
-/// Starts logging.
-pub fn init() {}
+use std::{
+    cell::RefCell,
+    fmt::{self, Write as _},
+    io::{IsTerminal, Write as _},
+    sync::Arc,
+};
+
+use jiff::Timestamp;
+use serde_json::Value;
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    EnvFilter, Layer,
+    layer::{Context, SubscriberExt},
+    util::SubscriberInitExt,
+};
+
+use super::{LogFormat, LoggingConfig, hop, stderr};
+
+/// Starts logging, once in a process; later calls change nothing.
+///
+/// `RUST_LOG` wins over the configured level. `use_color` is about text on a terminal.
+pub fn init(config: &LoggingConfig, service: &str, use_color: bool) {
+    let is_terminal = std::io::stderr().is_terminal();
+    let style = match config.format {
+        LogFormat::Json => Style::Json,
+        LogFormat::Auto if !is_terminal => Style::Json,
+        LogFormat::Auto | LogFormat::Text => Style::Text { use_color: use_color && is_terminal },
+    };
+    let (filter, unusable) = match EnvFilter::try_from_default_env() {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new(config.level.as_str()), Some(error)),
+    };
+    let layer = LogLayer { style, service: service.into() };
+    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+        std::panic::set_hook(Box::new(log_panic));
+    }
+    // An unset variable is an error too, but of the variable, not of its directives.
+    if let Some(error) = unusable.filter(|error| error.to_string() != "environment variable not found") {
+        tracing::warn!(error.message = %error, "`RUST_LOG` is not usable and is ignored");
+    }
+}
+
+/// Logs a panic where it happens; the supervisor says later which task it ended.
+fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
+    let message = info.payload_as_str().unwrap_or("no message");
+    let location = info.location().map(ToString::to_string);
+    tracing::error!(error.message = message, error.type = "panic", location, "panicked");
+}
+
+#[derive(Clone, Copy)]
+enum Style {
+    Text { use_color: bool },
+    Json,
+}
+
+struct LogLayer {
+    style: Style,
+    service: Arc<str>,
+}
+
+impl<S: Subscriber> Layer<S> for LogLayer {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        thread_local! {
+            static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+        }
+        LINE.with(|line| {
+            // Formatting a field may log in turn: that line gets a buffer of its own.
+            let Ok(mut line) = line.try_borrow_mut() else { return self.write(event, &mut Vec::new()) };
+            self.write(event, &mut line);
+        });
+    }
+}
+
+impl LogLayer {
+    fn write(&self, event: &Event<'_>, line: &mut Vec<u8>) {
+        line.clear();
+        let now = Timestamp::now();
+        match self.style {
+            Style::Json => self.json(event, now, line),
+            Style::Text { use_color } => text(event, now, use_color, line),
+        }
+        line.push(b'\n');
+        stderr::write(line);
+    }
+
+    fn json(&self, event: &Event<'_>, now: Timestamp, line: &mut Vec<u8>) {
+        let metadata = event.metadata();
+        let mut object = Object { line };
+        object.line.push(b'{');
+        object.string("timestamp", &format!("{now:.6}"));
+        object.string("level", metadata.level().as_str());
+        object.string("target", metadata.target());
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        object.string("message", &fields.message);
+        for (name, value) in &fields.rest {
+            object.value(name, value);
+        }
+        object.string("service", &self.service);
+        hop::current(|identity| {
+            if let Some(identity) = identity {
+                object.string("flow", &identity.flow);
+                object.string("task", &identity.task);
+                object.string("task_type", identity.task_type);
+            }
+        });
+        object.line.push(b'}');
+    }
+}
+
+fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) {
+    let metadata = event.metadata();
+    let (on, dim, off) = match (use_color, *metadata.level()) {
+        (false, _) => ("", "", ""),
+        (true, Level::ERROR) => ("\x1b[31m", "\x1b[2m", "\x1b[0m"),
+        (true, Level::WARN) => ("\x1b[33m", "\x1b[2m", "\x1b[0m"),
+        (true, Level::INFO) => ("\x1b[32m", "\x1b[2m", "\x1b[0m"),
+        (true, _) => ("\x1b[34m", "\x1b[2m", "\x1b[0m"),
+    };
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    // Writing to a vector cannot fail.
+    let _ = write!(line, "{dim}{now:.6}{off} {on}{:>5}{off} ", metadata.level().as_str());
+    hop::current(|identity| {
+        if let Some(identity) = identity {
+            let _ = write!(line, "{}/{}: ", identity.flow, identity.task);
+        }
+    });
+    let _ = write!(line, "{}", OneLine(&fields.message));
+    for (name, value) in &fields.rest {
+        let _ = match value {
+            Value::String(value) if value.is_empty() || value.contains([' ', '"', '=']) => {
+                write!(line, " {dim}{name}={off}{value:?}")
+            }
+            Value::String(value) => write!(line, " {dim}{name}={off}{}", OneLine(value)),
+            value => write!(line, " {dim}{name}={off}{value}"),
+        };
+    }
+}
+
+/// Shows text with its control characters escaped: a line stays a line, and data moves no cursor.
+struct OneLine<'a>(&'a str);
+
+impl fmt::Display for OneLine<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            if character.is_control() {
+                write!(f, "{}", character.escape_default())?
+            } else {
+                f.write_char(character)?
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A JSON object that is being written.
+struct Object<'a> {
+    line: &'a mut Vec<u8>,
+}
+
+impl Object<'_> {
+    fn string(&mut self, name: &str, value: &str) {
+        self.field(name, |line| drop(serde_json::to_writer(line, value)));
+    }
+
+    fn value(&mut self, name: &str, value: &Value) {
+        self.field(name, |line| drop(serde_json::to_writer(line, value)));
+    }
+
+    fn field(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.line.last() != Some(&b'{') {
+            self.line.push(b',');
+        }
+        let _ = serde_json::to_writer(&mut *self.line, name);
+        self.line.push(b':');
+        write(self.line);
+    }
+}
+
+/// The fields of a log event, in order, the message apart.
+#[derive(Default)]
+struct Fields {
+    message: String,
+    rest: Vec<(&'static str, Value)>,
+}
+
+impl Visit for Fields {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            let _ = write!(self.message, "{value:?}");
+        } else {
+            self.rest.push((field.name(), Value::String(format!("{value:?}"))));
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "message" {
+            self.message.push_str(value);
+        } else {
+            self.rest.push((field.name(), Value::from(value)));
+        }
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.rest.push((field.name(), Value::from(value)));
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.rest.push((field.name(), Value::from(value)));
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.rest.push((field.name(), Value::from(value)));
+    }
+
+    fn record_f64(&mut self, field: &Field, value: f64) {
+        self.rest.push((field.name(), Value::from(value)));
+    }
+}

@@ -1,4 +1,7 @@
-//! What the tests share: the binary, temporary folders, output.
+//! What the tests share.
+
+pub(crate) mod graph;
+pub(crate) mod tasks;
 
 use std::{path::Path, process::Command};
 

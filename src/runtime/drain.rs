@@ -1,0 +1,115 @@
+//! The end of a worker, told in order: sources stop or end, what they brought in drains through the
+//! tasks, every share settles, and whatever is left at the deadline is cancelled and counted.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{
+    flow::FlowReport,
+    manager::{Report, RunningFlow},
+    supervisor::{Ended, Supervisor},
+};
+use crate::shutdown::Stop;
+
+/// How long aborted tasks may take to notice.
+const ABORT_PATIENCE: Duration = Duration::from_millis(500);
+
+/// Follows the tasks of a worker to their end.
+pub(super) struct Drain {
+    supervisor: Supervisor,
+    flows: Vec<RunningFlow>,
+    stop: Stop,
+    timeout: Duration,
+    reports: Vec<Option<FlowReport>>,
+}
+
+impl Drain {
+    pub(super) fn new(
+        supervisor: Supervisor,
+        flows: Vec<RunningFlow>,
+        stop: Stop,
+        timeout: Duration,
+    ) -> Self {
+        let reports = flows.iter().map(|_| None).collect();
+        Self { supervisor, flows, stop, timeout, reports }
+    }
+
+    pub(super) async fn run(mut self) -> Report {
+        let stop = self.stop.clone();
+        let is_drained = tokio::select! {
+            () = self.all_ended() => true,
+            () = stop.stopped() => {
+                let deadline = Instant::now() + self.timeout;
+                tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok()
+            }
+        };
+        if !is_drained {
+            self.cancel().await;
+        }
+        let flows = self.flows.iter().zip(&mut self.reports);
+        let flows =
+            flows.map(|(flow, report)| report.take().unwrap_or_else(|| flow.handle.report())).collect();
+        Report { flows, is_cut_short: !is_drained }
+    }
+
+    /// Waits until every task has ended. Safe to drop and call again.
+    async fn all_ended(&mut self) {
+        while let Some(ended) = self.supervisor.ended().await {
+            self.note(ended);
+        }
+    }
+
+    fn note(&mut self, ended: Ended) {
+        let flow = &mut self.flows[ended.flow];
+        flow.tasks -= 1;
+        if let Some(message) = ended.panic {
+            let Ended { identity, .. } = ended;
+            tracing::error!(
+                flow = &*identity.flow,
+                task = &*identity.task,
+                error.message = message,
+                "task panicked"
+            );
+            flow.handle.fail(format!("task `{}` panicked: {message}", identity.task));
+        }
+        if flow.tasks == 0 {
+            let report = flow.handle.report();
+            conclude(&report);
+            self.reports[ended.flow] = Some(report);
+        }
+    }
+
+    /// Cancels what is left: from here on a share that is dropped counts as cancelled.
+    async fn cancel(&mut self) {
+        for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
+            flow.handle.ledger().cancel();
+            let inflight = flow.handle.summary().inflight();
+            tracing::warn!(
+                flow = flow.handle.name(),
+                inflight,
+                "shutdown ran out of time, what is left is cancelled"
+            );
+        }
+        for identity in self.supervisor.abort(ABORT_PATIENCE).await {
+            tracing::error!(flow = &*identity.flow, task = &*identity.task, "task cannot be stopped");
+        }
+        for (flow, report) in self.flows.iter().zip(&mut self.reports).filter(|(_, report)| report.is_none())
+        {
+            report.insert(flow.handle.report()).log();
+        }
+    }
+}
+
+/// Writes the last line of a flow. All its tasks have ended, so every event must have its outcome.
+fn conclude(report: &FlowReport) {
+    report.log();
+    let inflight = report.summary.inflight();
+    if inflight > 0 {
+        tracing::error!(
+            flow = &*report.name,
+            inflight,
+            "events are unaccounted for: this is a defect of flowgen"
+        );
+    }
+}

@@ -1,0 +1,128 @@
+//! Where the events of a task go: bounded channels to the tasks downstream.
+//!
+//! Owns the sharing of acks: what leaves a task divides the share of the event it was made from.
+
+use tokio::sync::mpsc;
+
+use crate::{
+    ack::{Ack, Outcome},
+    event::Event,
+    plan::Node,
+    task::{Edge, Emission, Route},
+};
+
+/// Events that a loop takes, and stages, at once. Small enough to stay in the cache, large enough that
+/// waking a task and reserving room cost little an event.
+pub(super) const BATCH: usize = 64;
+
+/// The channels to all tasks downstream of one task, and what is staged for them.
+#[derive(Debug)]
+pub(super) struct Outlets {
+    outlets: Vec<Outlet>,
+    /// The outlets of the tasks that depend on this one.
+    downstream: Vec<usize>,
+    /// The outlets of the tasks that its configuration names.
+    targets: Vec<usize>,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct Outlet {
+    sender: mpsc::Sender<Event>,
+    staged: Vec<Event>,
+}
+
+impl Outlets {
+    /// Connects `node` to the inboxes of its flow, `senders` by task index.
+    pub(super) fn new(node: &Node, senders: &[Option<mpsc::Sender<Event>>], capacity: usize) -> Self {
+        let mut tasks: Vec<usize> = Vec::new();
+        let mut outlet_of = |task: usize| {
+            tasks.iter().position(|known| *known == task).unwrap_or_else(|| {
+                tasks.push(task);
+                tasks.len() - 1
+            })
+        };
+        let downstream = node.downstream.iter().map(|task| outlet_of(*task)).collect();
+        let targets = node.targets.iter().map(|task| outlet_of(*task)).collect();
+        let outlets = tasks
+            .into_iter()
+            .map(|task| Outlet {
+                sender: senders[task].clone().expect("the plan leads no edge to a source"),
+                staged: Vec::with_capacity(BATCH),
+            })
+            .collect();
+        Self { outlets, downstream, targets, capacity }
+    }
+
+    /// Stages what one event emitted for the tasks downstream, each with a share of its ack.
+    pub(super) fn stage(
+        &mut self,
+        event: Event,
+        emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
+    ) {
+        let mut event = Some(event);
+        let mut ack = event.as_mut().map(|event| event.ack.take()).unwrap_or_default();
+        let last = match emissions.len() {
+            0 => return ack.settle(Outcome::Filtered),
+            count => count - 1,
+        };
+        for (n, (route, emission)) in emissions.enumerate() {
+            let is_last = n == last;
+            let share = if is_last { ack.take() } else { ack.clone() };
+            let emitted = match emission {
+                Emission::Event(event) => Some(event),
+                Emission::Forward if is_last => event.take(),
+                Emission::Forward => event.clone(),
+            };
+            if let Some(emitted) = emitted {
+                self.stage_one(route, emitted, share);
+            }
+        }
+    }
+
+    /// Stages one event on each outlet of its route. On none it has reached a leaf.
+    fn stage_one(&mut self, route: Route, mut event: Event, share: Ack) {
+        let one;
+        let outlets: &[usize] = match route {
+            Route::All => &self.downstream,
+            Route::To(Edge(edge)) => {
+                one = [self.targets[edge]];
+                &one
+            }
+        };
+        let Some((last, others)) = outlets.split_last() else { return share.settle(Outcome::Completed) };
+        event.ack = share;
+        for outlet in others {
+            self.outlets[*outlet].staged.push(event.clone());
+        }
+        self.outlets[*last].staged.push(event);
+    }
+
+    /// Returns whether enough is staged to be worth sending.
+    pub(super) fn is_full(&self) -> bool {
+        self.outlets.iter().any(|outlet| outlet.staged.len() >= BATCH)
+    }
+
+    /// Returns whether every task downstream has ended, which none does before this one unless it
+    /// panicked.
+    pub(super) fn is_closed(&self) -> bool {
+        !self.outlets.is_empty() && self.outlets.iter().all(|outlet| outlet.sender.is_closed())
+    }
+
+    /// Sends what is staged, and waits where a channel is full. Events for a task that has ended are
+    /// dropped with their shares, and so counted as failed; the other branches get theirs.
+    pub(super) async fn flush(&mut self) {
+        for outlet in &mut self.outlets {
+            while !outlet.staged.is_empty() {
+                // Asking for more than the capacity would fail as if the channel were closed.
+                let chunk = outlet.staged.len().min(BATCH).min(self.capacity);
+                match outlet.sender.reserve_many(chunk).await {
+                    Ok(permits) => {
+                        permits.zip(outlet.staged.drain(..chunk)).for_each(|(p, event)| p.send(event))
+                    }
+                    Err(_) => outlet.staged.clear(),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! The loop of a source, and the flow's side of its emitter.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::hop::Hop;
+use crate::{
+    ack::Ack,
+    event::{Event, EventId, Payload},
+    task::{Closed, Decode, Emitter, ErrorClass, Port, Source},
+    telemetry::error_chain,
+};
+
+/// Runs a source to its end, or until its flow stops.
+pub(super) async fn run(source: Box<dyn Source>, hop: Hop) {
+    let flow = hop.flow.clone();
+    let task = Arc::clone(&hop.identity.task);
+    let mut emitter = Emitter::new(Box::new(SourcePort { hop }));
+    let result = source.run(&mut emitter, flow.stop().child()).await;
+    emitter.finish().await;
+    match result {
+        Err(error) if error.class() != ErrorClass::Closed => {
+            let message = error_chain(&error);
+            tracing::error!(error.type = error.error_type(), error.message = message, "source failed");
+            flow.fail(format!("source `{task}` failed: {message}"));
+        }
+        _ => {}
+    }
+}
+
+/// Lets the events of a source into its flow.
+struct SourcePort {
+    hop: Hop,
+}
+
+#[async_trait]
+impl Port for SourcePort {
+    fn admit(&mut self, id: EventId, decode: Decode<'_>) {
+        let mut event = Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default());
+        event.ack = Ack::enter(self.hop.flow.ledger());
+        self.hop.handle(event, |event, output| {
+            let record = decode()?;
+            event.data = record.data;
+            event.meta = record.meta;
+            if let Some(timestamp) = record.timestamp {
+                event.timestamp = timestamp;
+            }
+            output.forward();
+            Ok(())
+        });
+    }
+
+    fn is_full(&self) -> bool {
+        self.hop.is_full()
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        self.hop.flush().await;
+        if self.hop.is_closed() { Err(Closed) } else { Ok(()) }
+    }
+
+    async fn finish(&mut self) {
+        self.hop.finish().await;
+    }
+
+    fn advance(&mut self, bytes: u64) {
+        self.hop.flow.advance(bytes);
+    }
+}

@@ -1,0 +1,63 @@
+//! Owns every task that the engine spawns, and names those that end in a panic.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use tokio::task::{Id, JoinSet};
+
+use crate::telemetry::{Identity, Scoped};
+
+/// Spawns the loops of all tasks and tells how each ended.
+#[derive(Debug, Default)]
+pub(super) struct Supervisor {
+    loops: JoinSet<()>,
+    /// The flow's index and the identity of each task that runs.
+    running: HashMap<Id, (usize, Arc<Identity>)>,
+}
+
+/// A task that ended.
+#[derive(Debug)]
+pub(super) struct Ended {
+    /// The index of its flow.
+    pub(super) flow: usize,
+    pub(super) identity: Arc<Identity>,
+    /// What it panicked with, if it did.
+    pub(super) panic: Option<String>,
+}
+
+impl Supervisor {
+    /// Spawns the loop of one task of the flow with this index.
+    pub(super) fn spawn(
+        &mut self,
+        flow: usize,
+        identity: Arc<Identity>,
+        task: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let handle = self.loops.spawn(Scoped::new(Arc::clone(&identity), task));
+        self.running.insert(handle.id(), (flow, identity));
+    }
+
+    /// Waits for the next task to end; `None` when none is left. Safe to drop and call again.
+    pub(super) async fn ended(&mut self) -> Option<Ended> {
+        let (id, panic) = match self.loops.join_next_with_id().await? {
+            Ok((id, ())) => (id, None),
+            Err(error) => (error.id(), panic_message(error)),
+        };
+        let (flow, identity) = self.running.remove(&id).expect("every spawned loop is in the map");
+        Some(Ended { flow, identity, panic })
+    }
+
+    /// Aborts all tasks and waits for them, but no longer than `patience`: one that never yields cannot
+    /// be stopped. Returns those that are left.
+    pub(super) async fn abort(&mut self, patience: Duration) -> Vec<Arc<Identity>> {
+        self.loops.abort_all();
+        let all_ended = async { while self.ended().await.is_some() {} };
+        let _ = tokio::time::timeout(patience, all_ended).await;
+        self.running.values().map(|(_, identity)| Arc::clone(identity)).collect()
+    }
+}
+
+fn panic_message(error: tokio::task::JoinError) -> Option<String> {
+    let payload = error.try_into_panic().ok()?;
+    let message = payload.downcast_ref::<&str>().map(ToString::to_string);
+    Some(message.or_else(|| payload.downcast_ref().cloned()).unwrap_or_else(|| "no message".into()))
+}

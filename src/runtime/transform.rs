@@ -1,0 +1,22 @@
+//! The loop of a transform.
+
+use tokio::sync::mpsc;
+
+use super::{hop::Hop, outlets::BATCH};
+use crate::{event::Event, task::Transform};
+
+/// Handles events until no one upstream is left.
+pub(super) async fn run(mut transform: Box<dyn Transform>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
+    let mut batch = Hop::batch();
+    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        for event in batch.drain(..) {
+            hop.handle(event, |event, output| transform.apply(event, output));
+            // An event may emit many; without this a batch of arrays would pile up.
+            if hop.is_full() {
+                hop.flush().await;
+            }
+        }
+        hop.flush().await;
+    }
+    hop.finish().await;
+}

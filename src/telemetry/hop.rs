@@ -1,0 +1,100 @@
+//! The current-hop cell: which task a thread works for right now, so that a log line can say so
+//! without a span.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
+}
+
+/// Who a task is, in log lines, spans and metrics.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The flow's name.
+    pub flow: Arc<str>,
+    /// The task's name.
+    pub task: Arc<str>,
+    /// The kind's name.
+    pub task_type: &'static str,
+    /// The task's index in its flow.
+    pub task_id: usize,
+}
+
+/// Calls `f` with the task that the current thread works for.
+pub fn current<R>(f: impl FnOnce(Option<&Identity>) -> R) -> R {
+    // A destructor of another thread-local may log when the cell is already gone.
+    let identity = CURRENT.try_with(|cell| cell.borrow().clone()).ok().flatten();
+    f(identity.as_deref())
+}
+
+/// A future that fills the current-hop cell while it is polled.
+pub struct Scoped<F> {
+    identity: Option<Arc<Identity>>,
+    future: Pin<Box<F>>,
+}
+
+impl<F: Future> Scoped<F> {
+    /// Makes whatever `future` logs that of `identity`.
+    pub fn new(identity: Arc<Identity>, future: F) -> Self {
+        Self { identity: Some(identity), future: Box::pin(future) }
+    }
+}
+
+impl<F: Future> Future for Scoped<F> {
+    type Output = F::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<F::Output> {
+        let this = &mut *self;
+        let _entered = Entered::new(&mut this.identity);
+        this.future.as_mut().poll(context)
+    }
+}
+
+/// Holds the cell filled. The identity moves in and back, so that a poll touches no counter; a panic
+/// moves it back too, after the panic hook has read it.
+struct Entered<'a>(&'a mut Option<Arc<Identity>>);
+
+impl<'a> Entered<'a> {
+    fn new(identity: &'a mut Option<Arc<Identity>>) -> Self {
+        CURRENT.with(|cell| std::mem::swap(&mut *cell.borrow_mut(), identity));
+        Self(identity)
+    }
+}
+
+impl Drop for Entered<'_> {
+    fn drop(&mut self) {
+        CURRENT.with(|cell| std::mem::swap(&mut *cell.borrow_mut(), self.0));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(task: &str) -> Arc<Identity> {
+        Arc::new(Identity { flow: "orders".into(), task: task.into(), task_type: "script", task_id: 1 })
+    }
+
+    fn task() -> Option<String> {
+        current(|identity| identity.map(|identity| identity.task.to_string()))
+    }
+
+    #[tokio::test]
+    async fn a_task_is_current_while_it_is_polled_and_not_while_it_waits() {
+        let outer = Scoped::new(identity("outer"), async {
+            assert_eq!(task().as_deref(), Some("outer"));
+            Scoped::new(identity("inner"), async { assert_eq!(task().as_deref(), Some("inner")) }).await;
+            assert_eq!(task().as_deref(), Some("outer"));
+            tokio::task::yield_now().await;
+            assert_eq!(task().as_deref(), Some("outer"));
+        });
+        let other = async { assert_eq!(task(), None) };
+        tokio::join!(outer, other);
+        assert_eq!(task(), None);
+    }
+}
