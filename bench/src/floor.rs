@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 /// As the flow's `channel_capacity`.
@@ -44,13 +44,13 @@ pub(crate) fn run(count: u64) -> Result<()> {
 }
 
 async fn source(count: u64, out: Sender<Event>) {
+    let payload = Arc::new(json!({"n": 1}));
     let mut sequence = 0;
     while sequence < count {
         let batch = BATCH.min(usize::try_from(count - sequence).unwrap_or(BATCH));
         let Ok(permits) = out.reserve_many(batch).await else { return };
         for permit in permits {
-            let data = Arc::new(Value::from(sequence));
-            permit.send(Event { data, sequence, padding: [sequence; PADDING] });
+            permit.send(Event { data: Arc::clone(&payload), sequence, padding: [sequence; PADDING] });
             sequence += 1;
         }
     }
