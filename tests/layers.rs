@@ -68,7 +68,8 @@ fn violations(sources: &[Source]) -> Vec<String> {
             let (name, shown) = (source.name(), path.join("::"));
             let to = &path[0];
             if to == from {
-                let kind_of = |path: &[String]| path.get(..2).map(|path| path.join("::")).filter(|k| kinds.contains(k));
+                let kind_of =
+                    |path: &[String]| path.get(..2).map(|path| path.join("::")).filter(|k| kinds.contains(k));
                 if let (Some(own), Some(other)) = (kind_of(&source.module), kind_of(&path))
                     && own != other
                 {
@@ -375,7 +376,8 @@ fn the_wings_and_the_kinds_never_import_one_another() {
 
 #[test]
 fn a_circle_inside_a_layer_is_a_breach_and_a_line_is_none() {
-    let line = [Source::new("event", "use crate::ack::Ack;"), Source::new("ack::ledger", "use crate::retry::X;")];
+    let line =
+        [Source::new("event", "use crate::ack::Ack;"), Source::new("ack::ledger", "use crate::retry::X;")];
     assert_eq!(violations(&line), Vec::<String>::new());
     let circle = [
         Source::new("event", "use crate::ack::Ack;"),
