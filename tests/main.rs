@@ -6,4 +6,5 @@ mod engine;
 mod examples;
 mod kinds;
 mod layers;
+mod run;
 mod support;

@@ -2,6 +2,7 @@
 
 pub(crate) mod graph;
 pub(crate) mod tasks;
+pub(crate) mod worker;
 
 use std::{path::Path, process::Command};
 

@@ -1,0 +1,6 @@
+//! `flowgen run` as a process: records, exit codes, signals, pipes, memory.
+
+mod pipes;
+mod records;
+mod signals;
+mod terminal;

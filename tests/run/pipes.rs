@@ -1,0 +1,74 @@
+//! Readers of stdout that are slow, stop, or go away; memory meanwhile.
+
+use std::io::{BufRead, BufReader};
+
+use rustix::process::Signal;
+
+use crate::support::worker::Worker;
+
+#[test]
+fn a_reader_that_goes_away_ends_the_flow_quietly() {
+    let yaml = "flow: {tasks: [{generate: {name: numbers}}, {stdout: {name: out}}]}";
+    let mut worker = Worker::start(yaml, &[]);
+    let mut stdout = BufReader::new(worker.stdout());
+    stdout.read_line(&mut String::new()).unwrap();
+    drop(stdout);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["failed"], 0);
+    assert!(ended.logs().iter().all(|line| line["level"] == "INFO"), "{}", ended.stderr);
+}
+
+/// Scenario: nobody reads stdout. Guarantee: the source stops; what has entered is what fits into the
+/// pipe, the channel and a batch for each task.
+#[test]
+fn a_reader_that_stops_reading_stops_the_source() {
+    let yaml = "
+shutdown_timeout: 1s
+channel_capacity: 100
+flow:
+  tasks:
+    - generate: {name: numbers, payload: {text: \"0123456789012345678901234567890123456789\"}}
+    - stdout: {name: out}
+";
+    let row = r#"{"text":"0123456789012345678901234567890123456789"}"#.len() as u64 + 1;
+    let mut worker = Worker::start(yaml, &[]);
+    let stdout = worker.stdout();
+    let pipe = loop {
+        let buffered = rustix::io::ioctl_fionread(&stdout).unwrap();
+        if buffered > 60 * 1024 {
+            break 64 * 1024;
+        }
+        std::thread::yield_now();
+    };
+    worker.signal(Signal::TERM);
+    let ended = worker.wait(String::new());
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    let entered = ended.drained()["entered"].as_u64().unwrap();
+    assert!(entered <= pipe / row + 100 + 2 * 64, "{entered}");
+    drop(stdout);
+}
+
+/// Scenario: a million events through a reader that is slower than the source. Guarantee: memory is flat.
+#[test]
+fn a_million_events_through_a_slow_reader_leave_memory_flat() {
+    let yaml = "
+flow:
+  tasks:
+    - generate: {name: numbers, count: 1000000, payload: {text: hello}}
+    - script: {name: mark, code: 'event.data.seen = true; event'}
+    - stdout: {name: out}
+";
+    let mut worker = Worker::start(yaml, &[]);
+    let mut lines = BufReader::new(worker.stdout()).lines();
+    let mut read = |count: usize| assert_eq!(lines.by_ref().take(count).map(Result::unwrap).count(), count);
+    read(100_000);
+    let early = worker.memory("VmRSS");
+    read(850_000);
+    let late = worker.memory("VmRSS");
+    read(50_000);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["completed"], 1_000_000);
+    assert!(late < early + 4 * 1024, "{early} KiB after a tenth, {late} KiB near the end");
+}

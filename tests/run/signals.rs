@@ -1,0 +1,92 @@
+//! SIGTERM, SIGINT, and a second one.
+
+use std::{
+    io::{BufRead, BufReader, ErrorKind, Write},
+    process::{ChildStdin, ChildStdout},
+};
+
+use rustix::process::Signal;
+
+use crate::support::worker::Worker;
+
+const ENDLESS: &str = "
+shutdown_timeout: 20s
+flow:
+  tasks:
+    - generate: {name: numbers, payload: {text: hello}}
+    - filter: {name: all, condition: 'event.data.text == \"hello\"'}
+    - stdout: {name: out}
+";
+
+/// What cannot drain: stdin and stdout both hang.
+const BLOCKED: &str = "
+channel_capacity: 16
+flow:
+  tasks:
+    - stdin: {name: in, format: text}
+    - stdout: {name: out}
+";
+
+#[test]
+fn a_signal_in_the_middle_drains_and_the_account_adds_up() {
+    for signal in [Signal::TERM, Signal::INT] {
+        let mut worker = Worker::start(ENDLESS, &[]);
+        let mut lines = BufReader::new(worker.stdout()).lines();
+        for _ in 0..10_000 {
+            lines.next().unwrap().unwrap();
+        }
+        worker.signal(signal);
+        let rest = lines.map(Result::unwrap).count() as u64;
+        let ended = worker.end();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        let drained = ended.drained();
+        assert_eq!(drained["completed"], 10_000 + rest);
+        assert_eq!(drained["completed"], drained["entered"]);
+    }
+}
+
+/// Starts a worker whose stdin stays open and whose stdout nobody reads, and fills it up.
+fn blocked(shutdown_timeout: &str) -> (Worker, ChildStdin, ChildStdout) {
+    let mut worker = Worker::start(&format!("shutdown_timeout: {shutdown_timeout}{BLOCKED}"), &[]);
+    let stdout = worker.stdout();
+    let mut stdin = worker.stdin();
+    rustix::io::ioctl_fionbio(&stdin, true).unwrap();
+    let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
+    // Full to the brim: the pipe to the worker, the worker, and the pipe from it.
+    let mut is_full_downstream = false;
+    loop {
+        match stdin.write(&line) {
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock && is_full_downstream => break,
+            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        is_full_downstream = rustix::io::ioctl_fionread(&stdout).unwrap() > 60 * 1024;
+        std::thread::yield_now();
+    }
+    (worker, stdin, stdout)
+}
+
+#[test]
+fn with_stdin_and_stdout_blocked_the_deadline_holds_and_the_account_adds_up() {
+    let (worker, stdin, stdout) = blocked("1s");
+    worker.signal(Signal::TERM);
+    let ended = worker.wait(String::new());
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    let drained = ended.drained();
+    assert!(drained["cancelled"].as_u64().unwrap() > 0, "{drained}");
+    assert_eq!(drained["failed"], 0);
+    drop((stdin, stdout));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once_and_says_what_is_left() {
+    let (worker, stdin, stdout) = blocked("1h");
+    worker.signal(Signal::TERM);
+    worker.until_logged("stopping");
+    worker.signal(Signal::INT);
+    let ended = worker.wait(String::new());
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    let left = ended.logged("second signal: exits at once and leaves this behind");
+    assert!(left[0]["inflight"].as_u64().unwrap() > 0, "{}", ended.stderr);
+    drop((stdin, stdout));
+}

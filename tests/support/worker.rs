@@ -1,0 +1,147 @@
+//! A worker process under test: its folder, its pipes, its signals and what it leaves on stderr.
+
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Stdio},
+    sync::mpsc,
+    thread::JoinHandle,
+};
+
+use rustix::process::{Pid, Signal};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use super::flowgen;
+
+/// A worker that runs, in a folder of its own.
+pub(crate) struct Worker {
+    child: Child,
+    stderr: JoinHandle<String>,
+    /// The lines of stderr as they come.
+    logged: mpsc::Receiver<String>,
+    pub(crate) folder: TempDir,
+}
+
+/// A worker that has ended.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+    pub(crate) folder: TempDir,
+}
+
+impl Worker {
+    /// Starts `flowgen run` of a flow, with its files in a new folder.
+    pub(crate) fn start(yaml: &str, files: &[(&str, &[u8])]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+        let mut child = flowgen(folder.path())
+            .args(["run", "flow.yaml"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let pipe = BufReader::new(child.stderr.take().unwrap());
+        let (sender, logged) = mpsc::channel();
+        let stderr = std::thread::spawn(move || {
+            let lines = pipe.lines().map(Result::unwrap).inspect(|line| drop(sender.send(line.clone())));
+            lines.fold(String::new(), |text, line| text + &line + "\n")
+        });
+        Self { child, stderr, logged, folder }
+    }
+
+    pub(crate) fn stdin(&mut self) -> ChildStdin {
+        self.child.stdin.take().unwrap()
+    }
+
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        rustix::process::kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for a line on stderr that contains `text`.
+    pub(crate) fn until_logged(&self, text: &str) {
+        assert!(self.logged.iter().any(|line| line.contains(text)), "`{text}` was never logged");
+    }
+
+    /// Returns a figure of `/proc/<pid>/status`, in KiB.
+    pub(crate) fn memory(&self, key: &str) -> u64 {
+        let mut text = String::new();
+        File::open(format!("/proc/{}/status", self.child.id())).unwrap().read_to_string(&mut text).unwrap();
+        let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Closes stdin, reads stdout to its end if nobody else does, and waits.
+    pub(crate) fn end(mut self) -> Ended {
+        drop(self.child.stdin.take());
+        self.end_with_stdin_open()
+    }
+
+    /// As [`Self::end`], but whoever holds stdin keeps it open.
+    pub(crate) fn end_with_stdin_open(mut self) -> Ended {
+        let mut stdout = String::new();
+        if let Some(mut pipe) = self.child.stdout.take() {
+            pipe.read_to_string(&mut stdout).unwrap();
+        }
+        self.wait(stdout)
+    }
+
+    /// Waits without touching the pipes.
+    pub(crate) fn wait(mut self, stdout: String) -> Ended {
+        // `Child::wait` would close stdin first.
+        let stdin = self.child.stdin.take();
+        let code = self.child.wait().unwrap().code();
+        drop(stdin);
+        Ended { code, stdout, stderr: self.stderr.join().unwrap(), folder: self.folder }
+    }
+}
+
+impl Ended {
+    /// Returns the log lines.
+    pub(crate) fn logs(&self) -> Vec<Value> {
+        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not a JSON log line: {line}"));
+        self.stderr.lines().map(parse).collect()
+    }
+
+    /// Returns the log lines with this message.
+    pub(crate) fn logged(&self, message: &str) -> Vec<Value> {
+        self.logs().into_iter().filter(|line| line["message"] == message).collect()
+    }
+
+    /// Returns the only `flow drained` line, after checking that it adds up.
+    pub(crate) fn drained(&self) -> Value {
+        let mut lines = self.logged("flow drained");
+        assert_eq!(lines.len(), 1, "{}", self.stderr);
+        let line = lines.remove(0);
+        let count = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no `{key}` in {line}"));
+        let outcomes = ["completed", "filtered", "dropped", "dead_lettered", "expired", "cancelled", "failed"];
+        let settled: u64 = outcomes.iter().map(|outcome| count(outcome)).sum();
+        assert_eq!(count("entered"), settled + count("inflight"), "{line}");
+        assert_eq!(count("inflight"), 0, "{line}");
+        line
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub(crate) fn lines(&self, name: impl AsRef<Path>) -> Vec<String> {
+        let text = std::fs::read_to_string(self.folder.path().join(name)).unwrap();
+        text.lines().map(str::to_owned).collect()
+    }
+}
+
+/// Runs a flow to its end.
+pub(crate) fn run(yaml: &str, files: &[(&str, &[u8])]) -> Ended {
+    Worker::start(yaml, files).end()
+}
