@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -81,7 +82,7 @@ fn run_to_end(command: &mut Command) -> Output {
     ended
         .recv_timeout(PATIENCE)
         .unwrap_or_else(|_| {
-            signal(id, "KILL");
+            signal(id, Signal::KILL);
             panic!("it did not end");
         })
         .unwrap()
@@ -94,7 +95,7 @@ fn run_and_stop(command: &mut Command) -> Output {
     let stdout = collect(child.stdout.take().unwrap(), said.clone());
     let stderr = collect(child.stderr.take().unwrap(), said);
     let first = heard.recv_timeout(PATIENCE);
-    signal(child.id(), if first.is_ok() { "TERM" } else { "KILL" });
+    signal(child.id(), if first.is_ok() { Signal::TERM } else { Signal::KILL });
     let status = wait(&mut child);
     let output = Output { status, stdout: stdout.join().unwrap(), stderr: stderr.join().unwrap() };
     assert!(first.is_ok(), "it said nothing");
@@ -105,7 +106,7 @@ fn wait(child: &mut Child) -> std::process::ExitStatus {
     let (id, (done, ended)) = (child.id(), mpsc::channel::<()>());
     let watchdog = thread::spawn(move || {
         if ended.recv_timeout(PATIENCE) == Err(mpsc::RecvTimeoutError::Timeout) {
-            signal(id, "KILL");
+            signal(id, Signal::KILL);
         }
     });
     let status = child.wait().unwrap();
@@ -125,8 +126,9 @@ fn collect(stream: impl Read + Send + 'static, said: mpsc::Sender<()>) -> thread
     })
 }
 
-fn signal(id: u32, name: &str) {
-    Command::new("kill").args([&format!("-{name}"), &id.to_string()]).status().unwrap();
+fn signal(id: u32, signal: Signal) {
+    let id = i32::try_from(id).ok().and_then(Pid::from_raw).unwrap();
+    kill_process(id, signal).unwrap();
 }
 
 /// Validates and runs one flow, and returns what is wrong with it.

@@ -41,6 +41,12 @@ impl Case {
     }
 }
 
+/// Writes a flow to a file of this name and returns what makes commands that run it.
+type Runner<'a> = &'a dyn Fn(&str, String) -> Result<Commands>;
+
+/// Makes the same command again and again.
+type Commands = Box<dyn Fn() -> Command>;
+
 /// What the cases read, and what had to be left out.
 pub(crate) struct Input {
     flights: Option<(PathBuf, u64)>,
@@ -119,7 +125,7 @@ fn cut_after(bytes: &[u8], limit: u64) -> (usize, u64) {
 /// Returns all cases that this machine can run, group by group.
 pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> Result<Vec<Case>> {
     let bench = env::current_exe()?;
-    let run = |name: &str, yaml: String| -> Result<Box<dyn Fn() -> Command>> {
+    let run = |name: &str, yaml: String| -> Result<Commands> {
         let (path, flowgen) = (folder.join(name).with_extension("yaml"), flowgen.to_owned());
         fs::write(&path, yaml)?;
         Ok(Box::new(move || quiet(Command::new(&flowgen).arg("run").arg(&path))))
@@ -173,13 +179,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
 }
 
 /// The same rows through a flow, `jq` and a bare loop. Each writes a file, whose lines are compared.
-fn file_cases(
-    folder: &Path,
-    flights: &Path,
-    rows: u64,
-    has_jq: bool,
-    run: &dyn Fn(&str, String) -> Result<Box<dyn Fn() -> Command>>,
-) -> Result<Vec<Case>> {
+fn file_cases(folder: &Path, flights: &Path, rows: u64, has_jq: bool, run: Runner<'_>) -> Result<Vec<Case>> {
     let output = |name: &str| folder.join(name).with_extension("out");
     let case = |name: &str, out: PathBuf, mut command: Box<dyn FnMut() -> Result<Command>>| {
         Case::new("file", name, Some(rows), move || {

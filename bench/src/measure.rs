@@ -83,7 +83,7 @@ fn spawn(command: &mut Command) -> Result<Child> {
     command.spawn().with_context(|| format!("could not start {}", command.get_program().display()))
 }
 
-fn wait(mut child: Child, begin: Instant) -> Result<Sample> {
+fn wait(child: Child, begin: Instant) -> Result<Sample> {
     let ended = child.wait4()?;
     ensure!(ended.status.success(), "it ended with {}", ended.status);
     Ok(Sample {

@@ -52,7 +52,8 @@ fn a_line_of_text_that_is_not_utf8_is_counted_and_reading_goes_on() {
 #[test]
 fn a_bad_document_is_counted_and_the_next_file_is_read() {
     let yaml = "flow:\n  name: read\n  tasks:\n    - file: {name: in, path: '*.doc', format: json}\n    - stdout: {name: out}\n";
-    let ended = run(yaml, &[("1.doc", b"[{\"n\":1}]"), ("2.doc", b"{\"n\": \n oops}"), ("3.doc", b"{\"n\":3}")]);
+    let ended =
+        run(yaml, &[("1.doc", b"[{\"n\":1}]"), ("2.doc", b"{\"n\": \n oops}"), ("3.doc", b"{\"n\":3}")]);
     assert_one_bad_record(&ended, "2.doc:2", &[json!({"n": 1}), json!({"n": 3})]);
 }
 
@@ -100,7 +101,9 @@ fn failures_repeat_once_a_second_at_most_and_none_goes_unmentioned() {
         .logs()
         .iter()
         .filter(|line| line["error.type"] == "parse")
-        .map(|line| u64::from(line["message"] == "event failed") + line["suppressed"].as_u64().unwrap_or_default())
+        .map(|line| {
+            u64::from(line["message"] == "event failed") + line["suppressed"].as_u64().unwrap_or_default()
+        })
         .sum();
     assert_eq!(mentioned, 1000, "{}", ended.stderr);
 }

@@ -1,10 +1,6 @@
 //! The progress line: on a terminal only.
 
-use std::{
-    fs::File,
-    io::Read,
-    process::Stdio,
-};
+use std::{fs::File, io::Read, process::Stdio};
 
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 

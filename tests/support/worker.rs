@@ -109,7 +109,8 @@ impl Worker {
 impl Ended {
     /// Returns the log lines.
     pub(crate) fn logs(&self) -> Vec<Value> {
-        let parse = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not a JSON log line: {line}"));
+        let parse =
+            |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("not a JSON log line: {line}"));
         self.stderr.lines().map(parse).collect()
     }
 
@@ -124,7 +125,8 @@ impl Ended {
         assert_eq!(lines.len(), 1, "{}", self.stderr);
         let line = lines.remove(0);
         let count = |key: &str| line[key].as_u64().unwrap_or_else(|| panic!("no `{key}` in {line}"));
-        let outcomes = ["completed", "filtered", "dropped", "dead_lettered", "expired", "cancelled", "failed"];
+        let outcomes =
+            ["completed", "filtered", "dropped", "dead_lettered", "expired", "cancelled", "failed"];
         let settled: u64 = outcomes.iter().map(|outcome| count(outcome)).sum();
         assert_eq!(count("entered"), settled + count("inflight"), "{line}");
         assert_eq!(count("inflight"), 0, "{line}");
