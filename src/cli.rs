@@ -1,1 +1,135 @@
-//! (module doc)
+//! The command line: what may be said on it, and which command that means.
+
+use std::{
+    ffi::{OsStr, OsString},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+
+use crate::{
+    commands::{self, NOT_STARTED},
+    config,
+    problem::{Origin, Problem, did_you_mean},
+    report,
+};
+
+/// Runs event flows that are written in YAML.
+#[derive(Debug, Parser)]
+#[command(version, about, arg_required_else_help = true, after_help = EXIT_CODES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  everything was handled, or a signal came and everything drained
+  1  a flow could not run
+  2  the configuration or the command line is wrong: nothing was started
+  3  everything was handled, and some of it failed
+  4  the shutdown ran out of time";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs flows until their sources end or a signal comes.
+    Run {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// Loads changed flows anew while running.
+        #[arg(long, hide = true)]
+        watch: bool,
+        /// Files of flows, or directories of them.
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
+    /// Checks flows without running them, and reports all that is wrong.
+    Validate {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// How the result is written.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+        /// Files of flows, or directories of them.
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
+    /// Lists the kinds of tasks, or tells all about one.
+    List {
+        /// How the list is written.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+        /// The kind to tell about.
+        kind: Option<String>,
+    },
+    /// Prints the JSON Schema of a file, for editors.
+    Schema,
+    #[command(external_subcommand)]
+    Other(Vec<OsString>),
+}
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to stdout and are no mistake. That nobody reads them is none either.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { NOT_STARTED } else { 0 });
+        }
+    };
+    match cli.command {
+        Command::Run { watch: true, .. } => {
+            refuse("--watch", "`run --watch` is not supported yet".into(), None)
+        }
+        Command::Run { config, paths, watch: false } => commands::start(&paths, config.as_deref()),
+        Command::Validate { config, output, paths } => {
+            commands::validate::execute(&paths, config.as_deref(), output)
+        }
+        Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),
+        Command::Schema => commands::schema::execute(),
+        Command::Other(words) => other(words.first().map_or(OsStr::new(""), OsString::as_os_str)),
+    }
+}
+
+fn other(name: &OsStr) -> ExitCode {
+    let name = name.to_string_lossy();
+    if config::planned_commands().contains(&&*name) {
+        return refuse(&name, format!("the command `{name}` is not supported yet"), None);
+    }
+    let command = Cli::command();
+    let known = command.get_subcommands().map(clap::Command::get_name);
+    let hint = did_you_mean(&name, known.chain(["help"]));
+    let hint = hint.or_else(|| Some("`flowgen --help` shows all commands".into()));
+    refuse(&name, format!("there is no command `{name}`"), hint)
+}
+
+fn refuse(argument: &str, message: String, hint: Option<String>) -> ExitCode {
+    let mut problem = Problem::new(Default::default(), message);
+    problem.hint_opt(hint).origin = Some(Origin::Argument(argument.to_owned()));
+    report::problems(&[problem]);
+    ExitCode::from(NOT_STARTED)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

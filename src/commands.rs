@@ -1,3 +1,59 @@
-//! The subcommands, one file each.
+//! The subcommands, one file each, and what they share: loading.
 
+pub(crate) mod list;
 pub(crate) mod run;
+pub(crate) mod schema;
+pub(crate) mod validate;
+
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
+
+use crate::{
+    config::{self, ProcessEnvironment},
+    report::{self, Colours},
+    services::resources::ResourceDirectory,
+    task::Resources,
+    tasks, telemetry,
+};
+
+/// The exit code of a configuration or a command line that is wrong.
+pub(crate) const NOT_STARTED: u8 = 2;
+/// The exit code of a command whose output could not be written.
+const NOT_WRITTEN: u8 = 1;
+
+/// Loads flows and runs them.
+pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode {
+    let loaded = match config::load(paths, worker_config, tasks::registry(), &ProcessEnvironment) {
+        Ok(loaded) => loaded,
+        Err(problems) => {
+            report::problems(&problems);
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
+    report::warnings(&loaded.warnings);
+    let worker = &loaded.plan.worker;
+    let use_color = Colours::of_stderr() == Colours::On;
+    telemetry::init(&worker.logging, &worker.telemetry.service_name, use_color);
+    let resources =
+        worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
+    run::execute(loaded.plan, resources)
+}
+
+/// Writes a command's output, and says how that went.
+fn print(text: &str) -> ExitCode {
+    match report::data(text) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            report::failure(&error);
+            ExitCode::from(NOT_WRITTEN)
+        }
+    }
+}
+
+/// Writes a command's output as JSON.
+fn print_json(value: &serde_json::Value) -> ExitCode {
+    print(&format!("{value:#}\n"))
+}

@@ -1,1 +1,212 @@
-//! (module doc)
+//! From YAML files to a [`Plan`], or to everything that is wrong with them.
+//!
+//! Read, parse, interpolate, split the common keys, type, check, link: each step works on what the step
+//! before left of every file, so that one load reports all problems of all files. Places in the text are
+//! looked up at the end, only for what is reported. Nothing past this module sees YAML or the environment.
+
+mod document;
+mod environment;
+mod flow;
+mod graph;
+mod interpolate;
+mod keys;
+mod locate;
+mod overrides;
+mod planned;
+mod schema;
+mod sources;
+mod typed;
+mod worker;
+mod yaml;
+
+#[cfg(test)]
+mod tests;
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+
+pub use document::{Key, document, keys};
+pub use environment::{Environment, ProcessEnvironment};
+pub use planned::commands as planned_commands;
+
+use crate::{
+    plan::{Flow, Plan},
+    problem::{Focus, KeyPath, Origin, Problem},
+    registry::Registry,
+};
+use interpolate::Substitution;
+use sources::SourceFile;
+
+/// What was loaded.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is to run.
+    pub plan: Plan,
+    /// What is right, but probably not meant.
+    pub warnings: Vec<Problem>,
+}
+
+/// Loads the flows of `paths` (files, or directories of them) with the worker's settings, which may stand
+/// in `worker_config` or in any one of the files.
+///
+/// # Errors
+/// Every problem of every file, by file, line and column.
+pub fn load(
+    paths: &[PathBuf],
+    worker_config: Option<&Path>,
+    registry: Registry,
+    environment: &dyn Environment,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let sources = sources::read(paths, worker_config, &mut problems);
+    let is_readable = problems.is_empty();
+    let mut files: Vec<_> = sources.into_iter().map(|source| File::parse(source, environment)).collect();
+    let is_parsed = files.iter().all(|file| !file.tree.is_null());
+    let overrides = overrides::read(environment, &mut problems);
+    let settings = worker::settings(&mut files, &overrides, &mut problems, &mut warnings);
+    let mut flows = Vec::new();
+    let mut defined = false;
+    for (n, file) in files.iter_mut().enumerate() {
+        for (value, path) in file.take_flows() {
+            defined = true;
+            if let Some(flow) = flow::build(file, value, &path, registry, settings.retry) {
+                flows.push(Named { flow, file: n, path });
+            }
+        }
+    }
+    if !defined && is_readable && is_parsed {
+        let mut problem = Problem::new(KeyPath::default(), "there is no flow to run");
+        problem.hint("a file holds `flow:`, or `flows:` with a list");
+        problem.origin = files.first().map(|file| Origin::Place(sources::whole(&file.source.path)));
+        problems.push(problem);
+    }
+    refuse_same_names(&flows, &mut files);
+    for file in &mut files {
+        problems.append(&mut file.located());
+    }
+    if problems.is_empty() {
+        let flows = flows.into_iter().filter_map(|named| named.flow.complete).collect();
+        return Ok(Loaded { plan: Plan { worker: settings.worker, flows }, warnings });
+    }
+    let order: HashMap<_, _> =
+        files.iter().enumerate().map(|(n, file)| (file.source.path.clone(), n)).collect();
+    problems.sort_by_key(|problem| match &problem.origin {
+        Some(Origin::Place(place)) => {
+            (order.get(&place.file).copied().unwrap_or(0), place.line, place.column)
+        }
+        _ => (usize::MAX, 0, 0),
+    });
+    Err(problems)
+}
+
+/// A file on its way to a plan.
+#[derive(Debug)]
+struct File {
+    source: SourceFile,
+    /// Interpolated; `null` if it could not be parsed.
+    tree: Value,
+    substitutions: Vec<Substitution>,
+    /// Not located yet.
+    problems: Vec<Problem>,
+}
+
+impl File {
+    fn parse(source: SourceFile, environment: &dyn Environment) -> Self {
+        let mut file = Self { source, tree: Value::Null, substitutions: vec![], problems: vec![] };
+        match yaml::parse(&file.source.path, &file.source.text) {
+            Ok(Value::Object(tree)) => file.tree = Value::Object(tree),
+            Ok(Value::Null) => {
+                let mut problem = Problem::new(KeyPath::default(), "the file is empty");
+                problem.hint("a file holds `flow:`, or `flows:` with a list");
+                problem.origin = Some(Origin::Place(sources::whole(&file.source.path)));
+                file.problems.push(problem);
+            }
+            Ok(other) => {
+                let message = format!("expected a mapping, found {}", typed::describe(&other));
+                file.problems.push(Problem::new(KeyPath::default(), message));
+                if let Some(problem) = file.problems.last_mut() {
+                    problem.hint("a file holds `flow:`, or `flows:` with a list");
+                }
+            }
+            Err(mut problems) => file.problems.append(&mut problems),
+        }
+        let base = file.source.base_dir();
+        file.substitutions = interpolate::resolve(&mut file.tree, &base, environment, &mut file.problems);
+        file
+    }
+
+    /// Takes the flows of the file, each with its path.
+    fn take_flows(&mut self) -> Vec<(Value, KeyPath)> {
+        let Value::Object(tree) = &mut self.tree else { return vec![] };
+        let top = |key: &str| KeyPath::default().key(key);
+        let mut flows = Vec::new();
+        if let Some(flow) = tree.remove("flow") {
+            flows.push((flow, top("flow")));
+        }
+        match tree.remove("flows") {
+            None => {}
+            Some(Value::Array(several)) => {
+                flows.extend(several.into_iter().enumerate().map(|(n, flow)| (flow, top("flows").index(n))));
+            }
+            Some(other) => {
+                let message = format!("expected a list of flows, found {}", typed::describe(&other));
+                self.problems.push(Problem::new(top("flows"), message));
+                // Something was meant to be a flow: that there is none is no second problem.
+                self.tree = Value::Null;
+            }
+        }
+        if self.source.is_worker_config && !flows.is_empty() {
+            let mut problem = Problem::new(flows.remove(0).1, "a file named with `--config` holds no flows");
+            problem.focus(Focus::Key).hint("name it as an argument of its own");
+            self.problems.push(problem);
+            flows.clear();
+        }
+        flows
+    }
+
+    /// Takes the problems, with their places and without what came from outside.
+    fn located(&mut self) -> Vec<Problem> {
+        let mut problems = std::mem::take(&mut self.problems);
+        for problem in &mut problems {
+            if problem.origin.is_none() {
+                problem.origin = Some(Origin::Place(self.source.place(&problem.path, problem.focus)));
+            }
+            problem.message = interpolate::mask(&problem.message, &problem.path, &self.substitutions);
+            problem.hint =
+                problem.hint.take().map(|hint| interpolate::mask(&hint, &problem.path, &self.substitutions));
+        }
+        problems
+    }
+}
+
+/// A flow and where it stands.
+struct Named {
+    flow: flow::Built,
+    file: usize,
+    path: KeyPath,
+}
+
+fn refuse_same_names(flows: &[Named], files: &mut [File]) {
+    for (n, second) in flows.iter().enumerate() {
+        let Some(first) = flows[..n].iter().find(|first| first.flow.name == second.flow.name) else {
+            continue;
+        };
+        let place = files[first.file].source.position(&first.path.key("name"), Focus::Value);
+        let message = format!("a second flow is named `{}`", second.flow.name);
+        let mut problem = Problem::new(second.path.key("name"), message);
+        problem.hint(format!("names are unique in a worker; the first is at {place}"));
+        files[second.file].problems.push(problem);
+    }
+}
+
+impl Loaded {
+    /// Returns the flows.
+    pub fn flows(&self) -> &[Flow] {
+        &self.plan.flows
+    }
+}

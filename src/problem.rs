@@ -153,6 +153,11 @@ impl Problems {
         Self { base, found: Vec::new() }
     }
 
+    /// Returns the path that all others are relative to.
+    pub fn base(&self) -> &KeyPath {
+        &self.base
+    }
+
     /// Adds a problem with the value at the dotted `path` (`""` is the base itself; list items are
     /// written as numbers: `cases.0.when`), and returns it to be given a focus or a hint.
     pub fn report(&mut self, path: &str, message: impl Into<String>) -> &mut Problem {

@@ -1,1 +1,3 @@
-//! (module doc)
+//! What tasks are given besides events, behind the traits of `BuildContext`.
+
+pub mod resources;

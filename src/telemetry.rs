@@ -4,9 +4,13 @@ mod config;
 mod failures;
 mod hop;
 mod logs;
+mod refuse;
 pub mod stderr;
 
-pub use config::{LogFormat, LoggingConfig, TelemetryConfig};
+pub use config::{
+    Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,
+    Temporality, TlsConfig,
+};
 pub use failures::{FailureLog, error_chain};
 pub use hop::{Identity, Scoped, current};
 pub use logs::init;

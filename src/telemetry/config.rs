@@ -1,19 +1,188 @@
-//! The `telemetry` and `logging` blocks: their keys, defaults and the refusals that need no I/O.
+//! The `telemetry` and `logging` blocks: their keys and defaults.
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// What is exported, and where to.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+/// What is exported, and where to. Leaves over OTLP/gRPC only.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct TelemetryConfig {
     /// Switches telemetry on.
     pub enabled: bool,
+    /// The collector. Without a scheme it is `http` for localhost and private addresses.
+    pub otlp_endpoint: String,
+    /// The protocol; there is only one.
+    pub protocol: Protocol,
+    /// The name of the service in every trace and metric.
+    pub service_name: String,
+    /// How often metrics are exported, such as `60s`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub metrics_export_interval: Duration,
+    /// The share of traces that is exported, decided at the source: 0.0 to 1.0.
+    pub trace_sample_rate: f64,
+    /// The traces that are exported even when they were not sampled.
+    pub keep_traces: KeepTraces,
+    /// Attributes of spans, as templates: `order.id: "{{ event.data.id }}"`.
+    pub trace_attributes: BTreeMap<String, String>,
+    /// Attributes of the resource.
+    pub resource_attributes: BTreeMap<String, String>,
+    /// The metadata of every export call. Values are secrets.
+    pub headers: BTreeMap<String, String>,
+    /// The compression of export calls.
+    pub compression: Compression,
+    /// How long one export call may take.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub timeout: Duration,
+    /// The certificates of the connection; public roots are always trusted.
+    pub tls: TlsConfig,
+    /// Whether a metric counts from the start or since the last export.
+    pub temporality: Temporality,
+    /// The buckets of histograms.
+    pub histogram: Histogram,
+    /// The number of label sets of one metric; by default what the flows can produce, at least 2000.
+    pub cardinality_limit: Option<usize>,
+    /// The queue of spans before the exporter.
+    pub span_queue: SpanQueue,
+}
+
+impl Default for TelemetryConfig {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            otlp_endpoint: "http://localhost:4317".into(),
+            protocol: Protocol::Grpc,
+            service_name: "flowgen".into(),
+            metrics_export_interval: Duration::from_secs(60),
+            trace_sample_rate: 1.0,
+            keep_traces: KeepTraces::default(),
+            trace_attributes: BTreeMap::new(),
+            resource_attributes: BTreeMap::new(),
+            headers: BTreeMap::new(),
+            compression: Compression::default(),
+            timeout: Duration::from_secs(10),
+            tls: TlsConfig::default(),
+            temporality: Temporality::default(),
+            histogram: Histogram::default(),
+            cardinality_limit: None,
+            span_queue: SpanQueue::default(),
+        }
+    }
+}
+
+/// The protocol of the export.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// OTLP/gRPC.
+    #[default]
+    Grpc,
+}
+
+/// Which traces are exported even when they were not sampled.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeepTraces {
+    /// Those of events that failed.
+    pub errors: bool,
+    /// Those that took longer than this.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>")]
+    pub slower_than: Option<Duration>,
+    /// How many a second at most; at least 1.
+    pub limit: u32,
+}
+
+impl Default for KeepTraces {
+    fn default() -> Self {
+        Self { errors: true, slower_than: None, limit: 1000 }
+    }
+}
+
+/// The compression of export calls.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// None.
+    #[default]
+    None,
+    /// gzip.
+    Gzip,
+}
+
+/// The certificates of the connection to the collector.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsConfig {
+    /// A further root certificate, PEM.
+    pub ca_file: Option<PathBuf>,
+    /// The worker's own certificate, PEM; needs `key_file`.
+    pub cert_file: Option<PathBuf>,
+    /// The key of that certificate, PEM.
+    pub key_file: Option<PathBuf>,
+    /// The name that the collector's certificate must hold, if it is not the endpoint's host.
+    pub server_name: Option<String>,
+}
+
+/// Whether a metric counts from the start or since the last export.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
+#[serde(rename_all = "snake_case")]
+pub enum Temporality {
+    /// From the start.
+    #[default]
+    Cumulative,
+    /// Since the last export.
+    Delta,
+    /// Delta where that needs no state, else cumulative.
+    LowMemory,
+}
+
+/// The buckets of histograms.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq)]
+#[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Histogram {
+    /// Fixed bounds, in seconds.
+    Explicit {
+        /// Ascending upper bounds; the defaults if not given.
+        #[serde(default)]
+        buckets: Option<Vec<f64>>,
+    },
+    /// Bounds that follow the data.
+    Exponential {},
+}
+
+impl Default for Histogram {
+    fn default() -> Self {
+        Self::Explicit { buckets: None }
+    }
+}
+
+/// The queue of spans before the exporter. What does not fit is counted and dropped.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpanQueue {
+    /// How many spans it holds; at least 1.
+    pub size: usize,
+    /// How many spans one export call takes at most; no more than `size`.
+    pub batch: usize,
+    /// How long a span waits for others.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
+    pub delay: Duration,
+}
+
+impl Default for SpanQueue {
+    fn default() -> Self {
+        Self { size: 8192, batch: 2048, delay: Duration::from_secs(1) }
+    }
 }
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "snake_case")]
 pub enum LogFormat {
     /// Text on a terminal, JSON otherwise.
     #[default]

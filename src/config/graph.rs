@@ -1,0 +1,316 @@
+//! Who feeds whom: names to indices, and everything that makes no graph of it.
+
+use std::collections::HashMap;
+
+use crate::{
+    problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
+    task::{Role, Target},
+};
+
+/// A task as far as the graph is concerned. What a task that could not be typed would say is `None`.
+#[derive(Debug)]
+pub(super) struct Draft {
+    /// Its name, if it has one.
+    pub(super) name: Option<String>,
+    /// Its kind as written.
+    pub(super) kind: String,
+    /// Its role, if its kind is known.
+    pub(super) role: Option<Role>,
+    /// The names in `depends_on`.
+    pub(super) depends_on: Option<Vec<String>>,
+    /// The tasks that its configuration names, if it could be typed.
+    pub(super) targets: Option<Vec<Target>>,
+    /// The path of its kind's key.
+    pub(super) path: KeyPath,
+}
+
+/// The edges of one task.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Links {
+    /// The tasks that depend on it.
+    pub(super) downstream: Vec<usize>,
+    /// The tasks that its configuration names, in that order.
+    pub(super) targets: Vec<usize>,
+}
+
+/// Resolves the edges of a flow's tasks. The links are to be used only if no problem is reported.
+pub(super) fn link(drafts: &[Draft], problems: &mut Problems) -> Vec<Links> {
+    Graph::new(drafts, problems).link()
+}
+
+struct Graph<'a> {
+    drafts: &'a [Draft],
+    names: HashMap<&'a str, usize>,
+    /// For each task, the tasks it gets events from.
+    upstream: Vec<Vec<usize>>,
+    links: Vec<Links>,
+    problems: &'a mut Problems,
+}
+
+impl<'a> Graph<'a> {
+    fn new(drafts: &'a [Draft], problems: &'a mut Problems) -> Self {
+        let names = drafts.iter().enumerate().rev();
+        let names = names.filter_map(|(n, draft)| Some((draft.name.as_deref()?, n))).collect();
+        let count = drafts.len();
+        Self { drafts, names, upstream: vec![vec![]; count], links: vec![Links::default(); count], problems }
+    }
+
+    fn link(mut self) -> Vec<Links> {
+        // A task that could not be typed may name targets that are not known here.
+        let is_complete = self.drafts.iter().all(|draft| draft.targets.is_some() && draft.name.is_some());
+        self.targets();
+        self.explicit();
+        if is_complete {
+            self.implicit();
+            self.starts();
+        }
+        self.cycles();
+        self.links
+    }
+
+    fn targets(&mut self) {
+        for (n, draft) in self.drafts.iter().enumerate() {
+            for target in draft.targets.iter().flatten() {
+                let path = target.path.split('.').filter(|part| !part.is_empty());
+                let path = path.fold(draft.path.clone(), |path, part| match part.parse() {
+                    Ok(index) => path.index(index),
+                    Err(_) => path.key(part),
+                });
+                let Some(to) = self.resolve(n, &target.task, &path) else { continue };
+                if self.drafts[to].role == Some(Role::Source) {
+                    let message = format!("`{}` is a source: nothing can be sent to it", target.task);
+                    self.problems.push(Problem::new(path, message));
+                    continue;
+                }
+                self.links[n].targets.push(to);
+                self.connect(n, to);
+            }
+        }
+    }
+
+    fn explicit(&mut self) {
+        for (n, draft) in self.drafts.iter().enumerate() {
+            let Some(names) = &draft.depends_on else { continue };
+            let path = draft.path.key("depends_on");
+            if draft.role == Some(Role::Source) && !names.is_empty() {
+                let message = format!("`{}` is a source: it depends on no task", draft.kind);
+                self.problems.push(Problem::new(path, message)).focus(Focus::Key).hint("remove `depends_on`");
+                continue;
+            }
+            for (m, name) in names.iter().enumerate() {
+                let path = path.index(m);
+                let Some(from) = self.resolve(n, name, &path) else { continue };
+                if names[..m].contains(name) {
+                    self.problems.push(Problem::new(path, format!("`{name}` is named twice")));
+                    continue;
+                }
+                self.links[from].downstream.push(n);
+                self.connect(from, n);
+            }
+        }
+    }
+
+    /// Lets the tasks that neither name nor are named follow the task before them.
+    fn implicit(&mut self) {
+        let is_target: Vec<bool> = (0..self.drafts.len())
+            .map(|n| self.links.iter().any(|links| links.targets.contains(&n)))
+            .collect();
+        for (n, draft) in self.drafts.iter().enumerate().skip(1) {
+            if draft.role == Some(Role::Source) || draft.depends_on.is_some() || is_target[n] {
+                continue;
+            }
+            self.links[n - 1].downstream.push(n);
+            self.connect(n - 1, n);
+        }
+        for links in &mut self.links {
+            links.downstream.sort_unstable();
+        }
+    }
+
+    /// Reports tasks that no event can reach.
+    fn starts(&mut self) {
+        for (n, draft) in self.drafts.iter().enumerate() {
+            let is_told = draft.depends_on.as_ref().is_some_and(|names| !names.is_empty());
+            if draft.role == Some(Role::Source) || is_told || !self.upstream[n].is_empty() {
+                continue;
+            }
+            let name = draft.name.as_deref().unwrap_or(&draft.kind);
+            let role = draft.role.map_or_else(|| "task".to_owned(), |role| role.to_string());
+            let (message, hint) = if n == 0 {
+                let article = if role.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+                (
+                    format!("the first task must be a source; `{}` is {article} {role}", draft.kind),
+                    "start with a source such as `generate`, `file` or `stdin`",
+                )
+            } else {
+                (format!("nothing feeds the task `{name}`"), "name the tasks before it in `depends_on`")
+            };
+            self.problems.push(Problem::new(draft.path.clone(), message)).focus(Focus::Key).hint(hint);
+        }
+    }
+
+    fn cycles(&mut self) {
+        let mut state = vec![Visit::New; self.drafts.len()];
+        for n in 0..self.drafts.len() {
+            let mut trail = Vec::new();
+            self.visit(n, &mut state, &mut trail);
+        }
+    }
+
+    fn visit(&mut self, n: usize, state: &mut [Visit], trail: &mut Vec<usize>) {
+        match state[n] {
+            Visit::Done => return,
+            Visit::Open => {
+                let from = trail.iter().position(|on| *on == n).unwrap_or(0);
+                // The trail runs upstream; events run the other way.
+                let mut cycle: Vec<_> = trail[from..].iter().rev().copied().collect();
+                let first = cycle.iter().position(|on| on == cycle.iter().min().unwrap_or(on)).unwrap_or(0);
+                cycle.rotate_left(first);
+                cycle.push(cycle[0]);
+                let names: Vec<_> = cycle.iter().map(|on| self.name(*on)).collect();
+                let path = self.drafts[cycle[0]].path.clone();
+                let message = format!("the tasks form a cycle: {}", names.join(" → "));
+                self.problems.push(Problem::new(path, message)).focus(Focus::Key);
+                return;
+            }
+            Visit::New => {}
+        }
+        state[n] = Visit::Open;
+        trail.push(n);
+        for from in self.upstream[n].clone() {
+            self.visit(from, state, trail);
+        }
+        trail.pop();
+        state[n] = Visit::Done;
+    }
+
+    fn name(&self, n: usize) -> &str {
+        self.drafts[n].name.as_deref().unwrap_or(&self.drafts[n].kind)
+    }
+
+    /// Finds the task that `name` means at `path` in the task `at`.
+    fn resolve(&mut self, at: usize, name: &str, path: &KeyPath) -> Option<usize> {
+        match self.names.get(name) {
+            Some(n) if *n == at => {
+                self.problems.push(Problem::new(path.clone(), format!("the task `{name}` names itself")));
+                None
+            }
+            Some(n) => Some(*n),
+            None => {
+                let hint = did_you_mean(name, self.names.keys().copied()).or_else(|| {
+                    let mut names: Vec<_> = self.drafts.iter().filter_map(|d| d.name.as_deref()).collect();
+                    names.truncate(12);
+                    Some(format!(
+                        "the tasks are {}",
+                        names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+                    ))
+                });
+                self.problems
+                    .push(Problem::new(path.clone(), format!("there is no task `{name}`")))
+                    .hint_opt(hint);
+                None
+            }
+        }
+    }
+
+    fn connect(&mut self, from: usize, to: usize) {
+        self.upstream[to].push(from);
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Visit {
+    New,
+    Open,
+    Done,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn source(name: &str) -> Draft {
+        Draft { role: Some(Role::Source), ..task(name) }
+    }
+
+    fn task(name: &str) -> Draft {
+        Draft {
+            name: Some(name.into()),
+            kind: "any".into(),
+            role: Some(Role::Transform),
+            depends_on: None,
+            targets: Some(vec![]),
+            path: KeyPath::default(),
+        }
+    }
+
+    fn after(name: &str, on: &[&str]) -> Draft {
+        Draft { depends_on: Some(on.iter().map(|on| (*on).into()).collect()), ..task(name) }
+    }
+
+    fn switch(name: &str, to: &[&str]) -> Draft {
+        let target = |task: &&str| Target { task: (*task).into(), path: "default".into() };
+        Draft { targets: Some(to.iter().map(target).collect()), ..task(name) }
+    }
+
+    fn told(drafts: &[Draft]) -> Vec<String> {
+        let mut problems = Problems::default();
+        link(drafts, &mut problems);
+        problems.into_vec().into_iter().map(|problem| problem.message).collect()
+    }
+
+    fn linked(drafts: &[Draft]) -> Vec<(Vec<usize>, Vec<usize>)> {
+        let mut problems = Problems::default();
+        let links = link(drafts, &mut problems);
+        assert_eq!(problems.into_vec(), []);
+        links.into_iter().map(|links| (links.downstream, links.targets)).collect()
+    }
+
+    #[test]
+    fn a_second_source_starts_a_second_chain() {
+        let links = linked(&[source("a"), task("b"), source("c"), task("d"), after("e", &["b", "d"])]);
+        assert_eq!(
+            links.into_iter().map(|(down, _)| down).collect::<Vec<_>>(),
+            [vec![1], vec![4], vec![3], vec![4], vec![]]
+        );
+    }
+
+    #[test]
+    fn a_target_has_its_edge_from_the_switch_and_none_from_its_predecessor() {
+        let links = linked(&[source("a"), switch("s", &["y", "x"]), task("x"), task("y"), task("z")]);
+        assert_eq!(
+            links,
+            [(vec![1], vec![]), (vec![], vec![3, 2]), (vec![], vec![]), (vec![4], vec![]), (vec![], vec![])]
+        );
+    }
+
+    #[test]
+    fn an_explicit_dependency_of_a_target_stays() {
+        let links = linked(&[source("a"), switch("s", &["x"]), after("x", &["a"])]);
+        assert_eq!(links[0].0, [1, 2]);
+        assert_eq!(links[1], (vec![], vec![2]));
+    }
+
+    #[test]
+    fn rejects_a_cycle_through_fan_out_and_names_it_in_full() {
+        let drafts = [source("in"), after("a", &["in", "c"]), task("b"), after("c", &["b"])];
+        assert_eq!(told(&drafts), ["the tasks form a cycle: a → b → c → a"]);
+    }
+
+    #[test]
+    fn rejects_what_makes_no_graph() {
+        assert_eq!(told(&[task("a")]), ["the first task must be a source; `any` is a transform"]);
+        assert_eq!(told(&[source("a"), after("b", &["b"])])[0], "the task `b` names itself");
+        assert_eq!(told(&[source("a"), after("b", &[])]), ["nothing feeds the task `b`"]);
+        assert_eq!(told(&[source("a"), after("b", &["a", "a"])]), ["`a` is named twice"]);
+        assert_eq!(told(&[source("a"), switch("s", &["a"])]), ["`a` is a source: nothing can be sent to it"]);
+        let fed = Draft { role: Some(Role::Source), ..after("b", &["a"]) };
+        assert_eq!(told(&[source("a"), fed]), ["`any` is a source: it depends on no task"]);
+    }
+
+    #[test]
+    fn a_task_that_could_not_be_typed_causes_no_further_problems() {
+        let untyped = Draft { targets: None, ..task("s") };
+        assert_eq!(told(&[source("a"), untyped, after("x", &["s"]), after("y", &[])]), Vec::<String>::new());
+    }
+}

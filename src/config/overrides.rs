@@ -1,0 +1,139 @@
+//! `FLOWGEN_<BLOCK>__<KEY>`: variables that win over the YAML of the worker's blocks.
+//!
+//! Their values are taken as they stand: they are not interpolated.
+
+use serde_json::{Map, Value};
+
+use super::{
+    environment::Environment,
+    keys::WORKER_KEYS,
+    planned,
+    schema::{Shape, View},
+    typed, yaml,
+};
+use crate::{
+    problem::{KeyPath, Origin, Problem, Segment, did_you_mean},
+    telemetry::{LoggingConfig, TelemetryConfig},
+};
+
+/// The blocks that variables can set.
+const BLOCKS: [&str; 5] = ["telemetry", "logging", "health", "http_server", "state"];
+
+/// A value that a variable gives a key.
+#[derive(Debug)]
+pub(super) struct Override {
+    /// The variable.
+    pub(super) variable: String,
+    /// The key, from the top of a file.
+    pub(super) path: KeyPath,
+    value: Value,
+}
+
+/// Reads all overrides of the environment, sorted by variable.
+pub(super) fn read(environment: &dyn Environment, problems: &mut Vec<Problem>) -> Vec<Override> {
+    let mut variables: Vec<_> = environment.variables();
+    variables.retain(|(name, _)| name.starts_with("FLOWGEN_") && name.contains("__"));
+    variables.sort();
+    let mut found = Vec::new();
+    for (variable, text) in variables {
+        match parse(&variable, &text) {
+            Ok(Some(one)) => found.push(one),
+            Ok(None) => {}
+            Err(mut problem) => {
+                problem.origin = Some(Origin::Variable(variable));
+                problems.push(*problem);
+            }
+        }
+    }
+    found
+}
+
+/// Puts the values of `overrides` for `block` into its tree.
+pub(super) fn apply(block: &str, value: &mut Value, overrides: &[Override]) {
+    for one in overrides {
+        let [Segment::Key(first), rest @ ..] = one.path.0.as_slice() else { continue };
+        if first != block {
+            continue;
+        }
+        let mut at = &mut *value;
+        for segment in rest {
+            let Segment::Key(key) = segment else { continue };
+            if !at.is_object() {
+                *at = Value::Object(Map::new());
+            }
+            at = &mut at[key.as_str()];
+        }
+        *at = one.value.clone();
+    }
+}
+
+fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
+    let rest = variable.strip_prefix("FLOWGEN_").unwrap_or_default().to_lowercase();
+    let mut keys = rest.split("__");
+    let block = keys.next().unwrap_or_default();
+    if !BLOCKS.contains(&block) {
+        let hint = if WORKER_KEYS.contains(&block) {
+            Some(format!("`{block}` is set in YAML only"))
+        } else {
+            did_you_mean(block, BLOCKS)
+        };
+        // A variable that resembles no block is somebody's own, for `${...}`.
+        return match hint {
+            Some(hint) => Err(refuse(KeyPath::default(), format!("no variable sets `{block}`"), Some(hint))),
+            None => Ok(None),
+        };
+    }
+    let mut path = KeyPath::default().key(block);
+    let shape = match block {
+        "telemetry" => Some(Shape::of::<TelemetryConfig>()),
+        "logging" => Some(Shape::of::<LoggingConfig>()),
+        _ => None,
+    };
+    let Some(shape) = shape else {
+        path = keys.fold(path, |path, key| path.key(key));
+        let value = yaml::parse_value(text).unwrap_or_else(|| text.into());
+        return Ok(Some(Override { variable: variable.to_owned(), path, value }));
+    };
+    let mut view = shape.view();
+    for key in keys {
+        let child = view.child(&Segment::Key(key.to_owned()));
+        if child.is_nothing() {
+            let known = view.keys().unwrap_or_default();
+            let hint = did_you_mean(key, known.iter().copied()).or_else(|| {
+                let list: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
+                (!list.is_empty() && list.len() <= 12).then(|| format!("known here: {}", list.join(", ")))
+            });
+            return Err(refuse(path.key(key), format!("unknown field `{key}`"), hint));
+        }
+        path = path.key(key);
+        view = child;
+    }
+    let value = value(text, &view)
+        .ok_or_else(|| refuse(path.clone(), format!("expected {}", view.expected()), None))?;
+    Ok(Some(Override { variable: variable.to_owned(), path, value }))
+}
+
+/// Parses the text as what the key wants. No message shows it: it may be a secret.
+fn value(text: &str, view: &View<'_>) -> Option<Value> {
+    if let Some(scalar) = typed::scalar(text, view).filter(|_| !view.allows("string")) {
+        return Some(scalar);
+    }
+    if view.allows("string") {
+        return Some(if text == "null" && view.allows("null") { Value::Null } else { text.into() });
+    }
+    let value = yaml::parse_value(text)?;
+    let is_wanted =
+        (value.is_object() && view.allows("object")) || (value.is_array() && view.allows("array"));
+    is_wanted.then_some(value)
+}
+
+fn refuse(path: KeyPath, message: String, hint: Option<String>) -> Box<Problem> {
+    let mut problem = Problem::new(path, message);
+    problem.hint_opt(hint);
+    Box::new(problem)
+}
+
+/// Returns whether a block that only variables set is planned and means something.
+pub(super) fn is_planned(block: &str, value: &Value) -> bool {
+    planned::key(planned::Place::Worker, block, value) == Some(planned::Verdict::NotYet)
+}

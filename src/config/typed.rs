@@ -1,0 +1,248 @@
+//! Types a value: unknown keys first, all of them; then the rest, to the first mistake.
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use serde_path_to_error::Segment as Step;
+
+use super::{
+    interpolate::Substitution,
+    schema::{Shape, View},
+    yaml,
+};
+use crate::problem::{Focus, KeyPath, Problem, Segment, did_you_mean};
+
+/// A key that no type has.
+#[derive(Debug)]
+pub(super) struct Unknown {
+    /// The key with its full path.
+    pub(super) path: KeyPath,
+    pub(super) key: String,
+    pub(super) value: Value,
+    /// The keys that are known there.
+    pub(super) known: Vec<String>,
+    /// Whether it stands directly in the value that was looked at.
+    pub(super) is_top: bool,
+}
+
+impl Unknown {
+    /// Tells it, with what was probably meant.
+    pub(super) fn problem(&self, elsewhere: impl Fn(&str) -> Option<String>) -> Problem {
+        let known = || self.known.iter().map(String::as_str);
+        let hint = did_you_mean(&self.key, known()).or_else(|| elsewhere(&self.key)).or_else(|| {
+            let list: Vec<_> = known().map(|key| format!("`{key}`")).collect();
+            match list.len() {
+                0 => Some("no keys are known here".into()),
+                1..=12 => Some(format!("known here: {}", list.join(", "))),
+                _ => None,
+            }
+        });
+        let mut problem = Problem::new(self.path.clone(), format!("unknown field `{}`", self.key));
+        problem.focus(Focus::Key).hint_opt(hint);
+        problem
+    }
+}
+
+/// Removes unknown keys from `value` and returns them; makes numbers and booleans of substituted texts
+/// where the shape wants them.
+pub(super) fn clean(
+    value: &mut Value,
+    shape: &Shape,
+    path: &KeyPath,
+    substitutions: &[Substitution],
+) -> Vec<Unknown> {
+    let mut unknown = Vec::new();
+    Cleaner { substitutions, depth: path.0.len(), unknown: &mut unknown }.value(value, shape.view(), path);
+    unknown
+}
+
+struct Cleaner<'a> {
+    substitutions: &'a [Substitution],
+    depth: usize,
+    unknown: &'a mut Vec<Unknown>,
+}
+
+impl Cleaner<'_> {
+    fn value(&mut self, value: &mut Value, view: View<'_>, path: &KeyPath) {
+        match value {
+            Value::Object(object) => {
+                if !view.allows("object") {
+                    return;
+                }
+                let view = view.narrowed(object);
+                let keys = view.keys();
+                object.retain(|key, value| {
+                    let below = path.key(&**key);
+                    let child = view.child(&Segment::Key(key.clone()));
+                    if child.is_nothing() {
+                        if let Some(known) = &keys {
+                            self.unknown.push(Unknown {
+                                is_top: path.0.len() == self.depth,
+                                path: below,
+                                key: key.clone(),
+                                value: value.take(),
+                                known: known.iter().map(|key| (*key).to_owned()).collect(),
+                            });
+                            return false;
+                        }
+                    } else {
+                        self.value(value, child, &below);
+                    }
+                    true
+                });
+            }
+            Value::Array(items) => {
+                for (n, item) in items.iter_mut().enumerate() {
+                    let segment = Segment::Index(n);
+                    self.value(item, view.child(&segment), &path.index(n));
+                }
+            }
+            Value::String(_) => self.substituted(value, &view, path),
+            _ => {}
+        }
+    }
+
+    fn substituted(&self, value: &mut Value, view: &View<'_>, path: &KeyPath) {
+        let Value::String(text) = value else { return };
+        if view.is_nothing() || view.allows("string") || !self.substitutions.iter().any(|s| s.path == *path) {
+            return;
+        }
+        if let Some(parsed) = scalar(text, view) {
+            *value = parsed;
+        }
+    }
+}
+
+/// Parses a text as the number, boolean or null that a place wants.
+pub(super) fn scalar(text: &str, view: &View<'_>) -> Option<Value> {
+    let parsed = yaml::parse_value(text.trim())?;
+    let is_wanted = match &parsed {
+        Value::Null => view.allows("null"),
+        Value::Bool(_) => view.allows("boolean"),
+        Value::Number(number) => view.allows("number") || (!number.is_f64() && view.allows("integer")),
+        _ => false,
+    };
+    is_wanted.then_some(parsed)
+}
+
+/// Types a value that [`clean`] went over.
+pub(super) fn deserialize<T: DeserializeOwned + JsonSchema>(
+    value: Value,
+    shape: &Shape,
+    path: &KeyPath,
+) -> Result<T, Box<Problem>> {
+    serde_path_to_error::deserialize(value.clone())
+        .map_err(|error| Box::new(mistake(&error, &value, shape, path)))
+}
+
+/// Tells a type error.
+pub(super) fn mistake(
+    error: &serde_path_to_error::Error<serde_json::Error>,
+    value: &Value,
+    shape: &Shape,
+    base: &KeyPath,
+) -> Problem {
+    let mut path = base.clone();
+    let mut found = Some(value);
+    let mut view = shape.view();
+    for step in error.path() {
+        let segment = match step {
+            Step::Seq { index } => Segment::Index(*index),
+            Step::Map { key } => Segment::Key(key.clone()),
+            Step::Enum { variant } => Segment::Key(variant.clone()),
+            Step::Unknown => continue,
+        };
+        let below = found.and_then(|value| match &segment {
+            Segment::Index(index) => value.get(index),
+            Segment::Key(key) => value.get(key),
+        });
+        // The name of an enum's variant is not always a key of the file.
+        if below.is_none() && matches!(step, Step::Enum { .. }) {
+            continue;
+        }
+        view = match found {
+            Some(Value::Object(object)) => view.narrowed(object).child(&segment),
+            _ => view.child(&segment),
+        };
+        found = below;
+        path.0.push(segment);
+    }
+    let text = error.inner().to_string();
+    let shown = found.map_or_else(|| "nothing".into(), describe);
+    if let Some(rest) = text.strip_prefix("missing field `") {
+        let field = rest.trim_end_matches('`');
+        let mut problem = Problem::new(path, format!("the field `{field}` is missing"));
+        problem.focus(Focus::Key);
+        return problem;
+    }
+    let constants = view.constants();
+    if text.starts_with("unknown variant") || (!constants.is_empty() && text.contains("expected")) {
+        let given = match found {
+            Some(Value::String(given)) => given.as_str(),
+            Some(Value::Object(object)) => object.keys().next().map_or("", String::as_str),
+            _ => "",
+        };
+        let mut problem = Problem::new(path, format!("unknown value {shown}"));
+        let hint = did_you_mean(given, constants.iter().copied());
+        problem.hint_opt(hint.or_else(|| Some(format!("one of {}", view.expected()))));
+        return problem;
+    }
+    if text.contains("did not match any variant") {
+        return Problem::new(path, format!("expected {}, found {shown}", view.expected()));
+    }
+    let is_serde = text.starts_with("invalid type") || text.starts_with("invalid value");
+    match text.rsplit_once(", expected ") {
+        Some((_, expected)) if is_serde => {
+            let (expected, hint) = wanted(expected, &view, found);
+            let mut problem = Problem::new(path, format!("expected {expected}, found {shown}"));
+            problem.hint_opt(hint);
+            problem
+        }
+        _ => Problem::new(path, text),
+    }
+}
+
+/// Says in plain words what a deserializer expected.
+fn wanted(expected: &str, view: &View<'_>, found: Option<&Value>) -> (String, Option<String>) {
+    match expected {
+        "a duration" => {
+            let hint = match found {
+                Some(Value::Number(number)) => Some(format!("give it a unit: `{number}s`")),
+                _ => Some("units are `ms`, `s`, `m`, `h`: `1m 30s`".into()),
+            };
+            ("a duration such as `5s`".into(), hint)
+        }
+        "a string" => {
+            ("text".into(), Some("put it in quotes".into()).filter(|_| found.is_some_and(is_plain)))
+        }
+        "a boolean" => ("`true` or `false`".into(), None),
+        "a sequence" => {
+            (Some(view.expected()).filter(|e| !e.is_empty()).unwrap_or_else(|| "a list".into()), None)
+        }
+        "a map" => ("a mapping".into(), None),
+        "u8" | "u16" | "u32" | "u64" | "usize" => ("a whole number of at least 0".into(), None),
+        "i8" | "i16" | "i32" | "i64" | "isize" => ("a whole number".into(), None),
+        "f32" | "f64" => ("a number".into(), None),
+        other if other.starts_with("a nonzero") => ("a whole number of at least 1".into(), None),
+        other if other.starts_with("struct ") => ("a mapping".into(), None),
+        other => (other.into(), None),
+    }
+}
+
+fn is_plain(value: &Value) -> bool {
+    value.is_number() || value.is_boolean()
+}
+
+/// Shows a value in a message.
+pub(super) fn describe(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Array(_) => "a list".into(),
+        Value::Object(_) => "a mapping".into(),
+        Value::String(text) if text.chars().count() > 60 => {
+            format!("`{}…`", text.chars().take(60).collect::<String>().escape_debug())
+        }
+        Value::String(text) => format!("`{}`", text.replace('\n', "\\n")),
+        other => format!("`{other}`"),
+    }
+}

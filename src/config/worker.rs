@@ -1,0 +1,257 @@
+//! The settings that all flows share: found in any one of the files, overridden by variables.
+
+use std::{fs, path::Path, time::Duration};
+
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+use super::{
+    File,
+    keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
+    overrides::{self, Override},
+    planned::{self, Place},
+    schema::Shape,
+    typed::{self, Unknown},
+};
+use crate::{
+    plan::Worker,
+    problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
+    retry::RetryPolicy,
+    telemetry::{LoggingConfig, TelemetryConfig},
+};
+
+/// The settings of the worker, with what flows fall back to.
+#[derive(Debug, Default)]
+pub(super) struct Settings {
+    pub(super) worker: Worker,
+    pub(super) retry: RetryPolicy,
+}
+
+/// Types the worker's blocks of all files.
+pub(super) fn settings(
+    files: &mut [File],
+    overrides: &[Override],
+    problems: &mut Vec<Problem>,
+    warnings: &mut Vec<Problem>,
+) -> Settings {
+    refuse_unknown(files);
+    let mut blocks = Blocks { files, overrides, problems, warnings };
+    for key in planned::keys(Place::Worker) {
+        blocks.planned(key);
+    }
+    let mut settings = Settings::default();
+    settings.worker.telemetry = blocks.telemetry();
+    settings.worker.logging = blocks.logging();
+    settings.retry = blocks.retry();
+    if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
+        settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
+    }
+    if let Some((Period(timeout), owner)) = blocks.take("shutdown_timeout") {
+        settings.worker.shutdown_timeout = timeout;
+        if timeout == Duration::ZERO {
+            blocks.blame(Some(owner), top("shutdown_timeout"), "must be longer than zero");
+        }
+    }
+    if let Some((capacity, owner)) = blocks.take("channel_capacity") {
+        settings.worker.channel_capacity = capacity;
+        if capacity == 0 {
+            blocks.blame(Some(owner), top("channel_capacity"), "must be at least 1");
+        }
+    }
+    settings
+}
+
+fn top(key: &str) -> KeyPath {
+    KeyPath::default().key(key)
+}
+
+/// Refuses the keys at the top of the files that nothing is known of.
+fn refuse_unknown(files: &mut [File]) {
+    for file in files {
+        let Value::Object(tree) = &file.tree else { continue };
+        let planned: Vec<_> = planned::keys(Place::Worker).collect();
+        let known = ["flow", "flows"].into_iter().chain(WORKER_KEYS).chain(planned);
+        let known: Vec<String> = known.map(str::to_owned).collect();
+        for key in tree.keys().filter(|key| !known.contains(key)) {
+            let unknown = Unknown {
+                path: top(key),
+                key: key.clone(),
+                value: Value::Null,
+                known: known.clone(),
+                is_top: true,
+            };
+            // Text that starts a line without being a key of ours may hold anchors: `x-` keys are free.
+            if !key.starts_with("x-") {
+                file.problems.push(unknown.problem(elsewhere));
+            }
+        }
+    }
+}
+
+struct Blocks<'a> {
+    files: &'a mut [File],
+    overrides: &'a [Override],
+    problems: &'a mut Vec<Problem>,
+    warnings: &'a mut Vec<Problem>,
+}
+
+impl Blocks<'_> {
+    /// Finds the one definition of a block, with the file that it stands in, overrides applied.
+    fn find(&mut self, key: &str) -> Option<(Value, Option<usize>)> {
+        let mut found: Option<(Value, usize)> = None;
+        for n in 0..self.files.len() {
+            let Some(value) = self.files[n].tree.get(key).filter(|value| !value.is_null()) else { continue };
+            match &found {
+                None => found = Some((value.clone(), n)),
+                Some((first, _)) if first == value => {}
+                Some((_, first)) => {
+                    let path = top(key);
+                    let place = self.files[*first].source.position(&path, Focus::Key);
+                    let mut problem = Problem::new(path, format!("a second, different `{key}`"));
+                    problem.focus(Focus::Key).hint(format!("the worker has one; the first is at {place}"));
+                    self.files[n].problems.push(problem);
+                }
+            }
+        }
+        let is_overridden =
+            self.overrides.iter().any(|one| one.path.0.first() == Some(&Segment::Key(key.to_owned())));
+        let (mut value, owner) = match found {
+            Some((value, owner)) => (value, Some(owner)),
+            None if is_overridden => (Value::Object(Map::new()), None),
+            None => return None,
+        };
+        overrides::apply(key, &mut value, self.overrides);
+        Some((value, owner))
+    }
+
+    /// Types a block.
+    fn take<T: DeserializeOwned + JsonSchema>(&mut self, key: &str) -> Option<(T, usize)> {
+        let (value, owner) = self.find(key)?;
+        self.typed(key, value, owner).map(|typed| (typed, owner.unwrap_or(0)))
+    }
+
+    fn typed<T: DeserializeOwned + JsonSchema>(
+        &mut self,
+        key: &str,
+        mut value: Value,
+        owner: Option<usize>,
+    ) -> Option<T> {
+        let shape = Shape::of::<T>();
+        let path = top(key);
+        let substitutions = owner.map(|owner| self.files[owner].substitutions.as_slice()).unwrap_or_default();
+        for unknown in typed::clean(&mut value, &shape, &path, substitutions) {
+            let problem = unknown.problem(elsewhere);
+            self.tell(owner, problem);
+        }
+        match typed::deserialize(value, &shape, &path) {
+            Ok(typed) => Some(typed),
+            Err(problem) => {
+                self.tell(owner, *problem);
+                None
+            }
+        }
+    }
+
+    fn telemetry(&mut self) -> TelemetryConfig {
+        let is_written = self.files.iter().any(|file| file.tree.get("telemetry").is_some());
+        let found = self.find("telemetry");
+        let says_whether = found.as_ref().is_some_and(|(value, _)| value.get("enabled").is_some());
+        if (is_written || found.is_some()) && !says_whether {
+            let path = top("telemetry");
+            let owner = self.files.iter().find(|file| file.tree.get("telemetry").is_some());
+            let mut warning =
+                Problem::new(path.clone(), "telemetry is off: its block does not say `enabled`");
+            warning
+                .focus(Focus::Key)
+                .hint("write `enabled: true` to switch it on, or `false` to keep it off");
+            warning.origin = Some(match owner {
+                Some(file) => Origin::Place(file.source.place(&path, Focus::Key)),
+                None => Origin::Variable("FLOWGEN_TELEMETRY__*".into()),
+            });
+            self.warnings.push(warning);
+        }
+        let Some((value, owner)) = found else { return TelemetryConfig::default() };
+        let Some(mut config) = self.typed::<TelemetryConfig>("telemetry", value, owner) else {
+            return TelemetryConfig::default();
+        };
+        let base = owner.map(|owner| self.base_of(owner)).unwrap_or_default();
+        for (key, file) in [
+            ("ca_file", &mut config.tls.ca_file),
+            ("cert_file", &mut config.tls.cert_file),
+            ("key_file", &mut config.tls.key_file),
+        ] {
+            let path = top("telemetry").key("tls").key(key);
+            if !self.overrides.iter().any(|one| one.path == path) {
+                *file = file.take().map(|file| base.join(file));
+            }
+        }
+        let mut problems = Problems::below(top("telemetry"));
+        if config.enabled && planned::is_telemetry_planned() {
+            problems
+                .report("enabled", planned::message("exporting telemetry"))
+                .hint("write `enabled: false`");
+        }
+        config.check(&mut problems, &|path: &Path| fs::File::open(path).map(drop));
+        for problem in problems.into_vec() {
+            self.tell(owner, problem);
+        }
+        config
+    }
+
+    fn logging(&mut self) -> LoggingConfig {
+        let Some((value, owner)) = self.find("logging") else { return LoggingConfig::default() };
+        let Some(config) = self.typed::<LoggingConfig>("logging", value, owner) else {
+            return LoggingConfig::default();
+        };
+        let mut problems = Problems::below(top("logging"));
+        config.check(&mut problems);
+        for problem in problems.into_vec() {
+            self.tell(owner, problem);
+        }
+        config
+    }
+
+    fn retry(&mut self) -> RetryPolicy {
+        let Some((keys, owner)) = self.take::<RetryKeys>("retry") else { return RetryPolicy::default() };
+        let policy = keys.over(RetryPolicy::default());
+        if policy.max_attempts == 0 {
+            self.blame(Some(owner), top("retry").key("max_attempts"), "must be at least 1");
+        }
+        policy
+    }
+
+    fn planned(&mut self, key: &str) {
+        let Some((value, owner)) = self.find(key) else { return };
+        if overrides::is_planned(key, &value) {
+            let mut problem = Problem::new(top(key), planned::message(format_args!("`{key}`")));
+            problem.focus(Focus::Key);
+            self.tell(owner, problem);
+        }
+    }
+
+    fn base_of(&self, owner: usize) -> std::path::PathBuf {
+        self.files.get(owner).map(|file| file.source.base_dir()).unwrap_or_default()
+    }
+
+    fn blame(&mut self, owner: Option<usize>, path: KeyPath, message: &str) {
+        self.tell(owner, Problem::new(path, message));
+    }
+
+    /// Adds a problem to the variable or the file that the value came from.
+    fn tell(&mut self, owner: Option<usize>, mut problem: Problem) {
+        let at = &problem.path.0;
+        let cause = self.overrides.iter().find(|one| {
+            let set = &one.path.0;
+            at.starts_with(set) || (owner.is_none() && set.starts_with(at))
+        });
+        match (cause, owner) {
+            (None, Some(owner)) => self.files[owner].problems.push(problem),
+            (Some(cause), _) => {
+                problem.origin = Some(Origin::Variable(cause.variable.clone()));
+                self.problems.push(problem);
+            }
+            (None, None) => self.problems.push(problem),
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! A compiled script and one run of it.
+
+use std::{
+    fmt, mem,
+    sync::{Arc, Mutex, TryLockError},
+};
+
+use rhai::{AST, Dynamic, Engine, Map, OptimizationLevel, Scope};
+
+use super::{
+    CompileError, Limits,
+    analysis::Uses,
+    compile::place,
+    engine, native,
+    projection::Projection,
+    runtime_error::failure,
+    shapes::Shapes,
+    tail::{self, EVENT_TAG},
+};
+use crate::{
+    event::{Event, Payload},
+    task::TaskError,
+};
+
+/// What a program is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// It handles events and may change them.
+    Script,
+    /// The same with everything converted whole, to compare with.
+    #[cfg(test)]
+    WholeScript,
+    /// It decides about an event and must not change it.
+    Condition,
+    /// It sees no event.
+    Generator,
+}
+
+impl Purpose {
+    /// What people call it.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Condition => "condition",
+            _ => "script",
+        }
+    }
+}
+
+/// A compiled script.
+pub(super) struct Program {
+    purpose: Purpose,
+    engine: Arc<Engine>,
+    ast: AST,
+    pub(super) uses: Uses,
+    pub(super) shapes: Shapes,
+    /// The variables, empty between runs; kept because making them anew costs four allocations.
+    scope: Mutex<Scope<'static>>,
+}
+
+/// What is left after a run.
+pub(super) struct Finished {
+    /// What the script returned.
+    pub(super) result: Dynamic,
+    /// The native map `event`, `()` if the script does not use it.
+    pub(super) event: Dynamic,
+    /// The native map `ctx`, `()` if the script does not use it.
+    pub(super) ctx: Dynamic,
+}
+
+impl Program {
+    pub(super) fn compile(code: &str, limits: &Limits, purpose: Purpose) -> Result<Self, CompileError> {
+        if code.trim().is_empty() {
+            let message = format!("the {} is empty", purpose.name());
+            return Err(CompileError { line: 1, column: 1, message, hint: None });
+        }
+        let known: &[&str] = if purpose == Purpose::Generator { &[] } else { &["event", "ctx"] };
+        let engine = engine::with_limits(limits);
+        let mut scope = Scope::new();
+        for name in known {
+            scope.push_dynamic(*name, Dynamic::UNIT);
+        }
+        let ast = engine
+            .compile_with_scope(&scope, code)
+            .map_err(|error| CompileError::from_parser(code, &error, known))?;
+        let shapes = Shapes::collect(&ast);
+        let mut ast = engine.optimize_ast(&scope, ast, OptimizationLevel::Simple);
+        let mut uses = Uses::of(&ast);
+        if purpose == Purpose::Script && !uses.is_shadowed {
+            ast = tail::mark(&ast);
+            uses = Uses::of(&ast);
+        }
+        #[cfg(test)]
+        if purpose == Purpose::WholeScript {
+            uses.whole_event();
+        }
+        if let Some(fault) = uses.faults.first() {
+            return Err(CompileError::from_fault(code, fault));
+        }
+        let program = Self { purpose, engine, ast, scope: Mutex::new(empty_scope(&uses)), uses, shapes };
+        Ok(program)
+    }
+
+    /// Runs the script on an event, which stays as it is.
+    pub(super) fn run(&self, event: &Event, resource: &Dynamic) -> Result<Finished, TaskError> {
+        let mut kept = match self.scope.try_lock() {
+            Ok(kept) => Some(kept),
+            Err(TryLockError::Poisoned(kept)) => Some(kept.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        };
+        let mut made;
+        let scope = match &mut kept {
+            Some(kept) => &mut **kept,
+            None => {
+                made = empty_scope(&self.uses);
+                &mut made
+            }
+        };
+        if let Some(variable) = scope.get_mut("event") {
+            *variable = self.native_event(event);
+        }
+        if let Some(variable) = scope.get_mut("ctx") {
+            *variable = self.native_ctx(event, resource);
+        }
+        let result = self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast);
+        // Takes away what the script declared, which may have the names of its variables.
+        scope.rewind(usize::from(self.uses.event()) + usize::from(self.uses.ctx()));
+        let mut take = |name| scope.get_mut(name).map(mem::take).unwrap_or_default().flatten();
+        let (event, ctx) = (take("event"), take("ctx"));
+        match result {
+            Ok(result) => Ok(Finished { result, event, ctx }),
+            Err(error) => Err(failure(self.purpose.name(), error)),
+        }
+    }
+
+    /// Runs the script on nothing.
+    pub(super) fn run_alone(&self) -> Result<Dynamic, TaskError> {
+        self.engine
+            .eval_ast_with_scope(&mut Scope::new(), &self.ast)
+            .map_err(|error| failure(self.purpose.name(), error))
+    }
+
+    /// In the order of keys of a map, so that each is put at the end.
+    fn native_event(&self, event: &Event) -> Dynamic {
+        let mut map = Map::new();
+        if let Some(projection) = &self.uses.data {
+            map.insert("data".into(), native_data(projection, &event.data));
+        }
+        if self.uses.error {
+            map.insert("error".into(), Dynamic::UNIT);
+        }
+        if self.uses.id {
+            map.insert("id".into(), event.id.to_string().into());
+        }
+        if self.uses.meta {
+            map.insert("meta".into(), native_meta(event));
+        }
+        if self.uses.subject {
+            map.insert("subject".into(), (&*event.subject).into());
+        }
+        if self.uses.timestamp {
+            map.insert("timestamp".into(), event.timestamp.to_string().into());
+        }
+        let mut map = Dynamic::from_map(map);
+        map.set_tag(EVENT_TAG);
+        map
+    }
+
+    fn native_ctx(&self, event: &Event, resource: &Dynamic) -> Dynamic {
+        let mut map = Map::new();
+        if self.uses.ctx_meta {
+            map.insert("meta".into(), native_meta(event));
+        }
+        if self.uses.ctx_resource {
+            map.insert("resource".into(), resource.clone());
+        }
+        Dynamic::from_map(map)
+    }
+}
+
+fn empty_scope(uses: &Uses) -> Scope<'static> {
+    let mut scope = Scope::new();
+    if uses.event() {
+        scope.push_dynamic("event", Dynamic::UNIT);
+    }
+    if uses.ctx() {
+        scope.push_dynamic("ctx", Dynamic::UNIT);
+    }
+    scope
+}
+
+/// Raw bytes are a string if they are UTF-8, else a blob.
+fn native_data(projection: &Projection, data: &Payload) -> Dynamic {
+    match data {
+        Payload::Bytes(bytes) => match std::str::from_utf8(bytes) {
+            Ok(text) => text.into(),
+            Err(_) => Dynamic::from_blob(bytes.to_vec()),
+        },
+        Payload::Json(_) => data.json().map_or(Dynamic::UNIT, |json| projection.project(json)),
+    }
+}
+
+fn native_meta(event: &Event) -> Dynamic {
+    Dynamic::from_map(event.meta.entries().map(native::from_entries).unwrap_or_default())
+}
+
+impl Program {
+    /// Refuses a condition that changes the event.
+    pub(super) fn refuse_changes(self, code: &str) -> Result<Self, CompileError> {
+        let Some(position) = self.uses.change else { return Ok(self) };
+        let (line, column) = place(code, position);
+        let message = "a condition cannot change the event".to_owned();
+        Err(CompileError { line, column, message, hint: Some("compare with `==`".to_owned()) })
+    }
+}
+
+impl fmt::Debug for Program {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Program").field("purpose", &self.purpose).finish_non_exhaustive()
+    }
+}
