@@ -138,7 +138,7 @@ fn excerpt(text: &mut String, place: &Place, path: &str, colours: Colours) {
 /// Tells problems that stop the program.
 pub fn problems(problems: &[Problem]) {
     let colours = Colours::of_stderr();
-    talk(&(render(problems, Severity::Error, colours) + &summary(problems, colours)));
+    talk(&[render(problems, Severity::Error, colours), summary(problems, colours)].concat());
 }
 
 /// Tells problems that do not stop the program.

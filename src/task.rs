@@ -7,6 +7,8 @@ mod emitter;
 mod error;
 mod kind;
 mod output;
+#[cfg(test)]
+pub(crate) mod testing;
 
 use std::fmt;
 
@@ -95,10 +97,13 @@ pub trait Processor: Send + Sync {
     ///
     /// # Errors
     /// Transient or permanent, for every event handled since the last flush. The runtime calls it again
-    /// after a transient one; after a permanent one what was collected must be forgotten.
+    /// after a transient one, and [`Self::forget`] once it gives up.
     async fn flush(&self) -> Result<(), TaskError> {
         Ok(())
     }
+
+    /// Forgets what was handled since the last flush that succeeded: the runtime gave up on it.
+    fn forget(&self) {}
 
     /// Ends the work after the last event.
     ///

@@ -14,6 +14,12 @@ macro_rules! kinds {
 
 kinds! {
     drop::Drop,
+    file::File,
+    file_write::FileWrite,
+    generate::Generate,
+    log::Log,
+    stdin::Stdin,
+    stdout::Stdout,
 }
 
 /// Returns all kinds that this build knows.

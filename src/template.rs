@@ -1,1 +1,134 @@
-//! (module doc)
+//! Templates: text with `{{ event.data.x }}` in it, compiled when the flow is loaded.
+//!
+//! Owns what a template may name and what it makes of it; the syntax is minijinja's. Event data is never
+//! evaluated as a template. Must not know the environment: `env.X` is put in before.
+
+mod error;
+mod path;
+mod value;
+mod view;
+
+use std::fmt;
+
+use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, escape_formatter};
+
+pub use error::TemplateError;
+pub use value::ValueTemplate;
+
+use self::{path::Path, view::EventView};
+use crate::{event::Event, problem::did_you_mean, task::TaskError};
+
+/// `error.type` of an event that a template cannot be rendered for.
+pub const TEMPLATE: &str = "template";
+
+/// What an event has, as templates name it.
+const EVENT_FIELDS: [&str; 5] = ["data", "meta", "id", "subject", "timestamp"];
+
+/// The name of the one template of an engine.
+const NAME: &str = "template";
+
+/// A compiled template.
+pub struct Template {
+    source: String,
+    body: Body,
+}
+
+enum Body {
+    /// There is nothing to fill in.
+    Constant,
+    Engine {
+        engine: Box<Environment<'static>>,
+        /// The paths that it names, to say which one is missing.
+        paths: Vec<String>,
+    },
+}
+
+impl Template {
+    /// Compiles a template.
+    ///
+    /// # Errors
+    /// A syntax error, or a name that no event has.
+    pub fn compile(source: &str) -> Result<Self, TemplateError> {
+        let body = if ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
+            engine(source)?
+        } else {
+            Body::Constant
+        };
+        Ok(Self { source: source.to_owned(), body })
+    }
+
+    /// Returns the template as it was written.
+    pub fn source(&self) -> &str {
+        &self.source
+    }
+
+    /// Returns the text, if it is the same for every event.
+    pub fn as_constant(&self) -> Option<&str> {
+        matches!(self.body, Body::Constant).then_some(&self.source)
+    }
+
+    /// Fills in what `event` has.
+    ///
+    /// # Errors
+    /// The event lacks a path, or a filter cannot work with it. Permanent; `error.type` is [`TEMPLATE`].
+    pub fn render(&self, event: &Event) -> Result<String, TaskError> {
+        let Body::Engine { engine, paths } = &self.body else { return Ok(self.source.clone()) };
+        let root = EventView::root(event);
+        engine.get_template(NAME).and_then(|template| template.render(root)).map_err(|error| {
+            let missing = (error.kind() == ErrorKind::UndefinedError)
+                .then(|| paths.iter().find(|path| Path::parse(path).is_some_and(|path| !path.is_in(event))))
+                .flatten();
+            match missing {
+                Some(path) => self::missing(path),
+                None => TaskError::permanent(TEMPLATE, "cannot render the template").with_source(error),
+            }
+        })
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template({:?})", self.source)
+    }
+}
+
+/// The error of an event that lacks a path.
+fn missing(path: &str) -> TaskError {
+    TaskError::permanent(TEMPLATE, format!("the event has no `{path}`"))
+}
+
+fn engine(source: &str) -> Result<Body, TemplateError> {
+    let mut engine = Environment::new();
+    engine.set_undefined_behavior(UndefinedBehavior::Strict);
+    engine.set_formatter(|out, state, value| {
+        // Data is JSON, and so is what it prints.
+        if value.is_none() { Ok(out.write_str("null")?) } else { escape_formatter(out, state, value) }
+    });
+    engine
+        .add_template_owned(NAME, source.to_owned())
+        .map_err(|error| TemplateError::syntax(source, &error))?;
+    let template = engine.get_template(NAME).map_err(|error| TemplateError::syntax(source, &error))?;
+    let globals: Vec<String> = engine.globals().map(|(name, _): (&str, Value)| name.to_owned()).collect();
+    let mut paths: Vec<String> = template.undeclared_variables(true).into_iter().collect();
+    paths.sort();
+    for path in &paths {
+        let mut parts = path.split('.');
+        let root = parts.next().unwrap_or_default();
+        if globals.iter().any(|global| global == root) {
+            continue;
+        }
+        if root != "event" {
+            return Err(TemplateError::unknown_root(source, root));
+        }
+        if let Some(field) = parts.next().filter(|field| !EVENT_FIELDS.contains(field)) {
+            let hint = did_you_mean(field, EVENT_FIELDS)
+                .unwrap_or_else(|| "an event has `data`, `meta`, `id`, `subject` and `timestamp`".to_owned());
+            return Err(TemplateError::at(source, path, format!("an event has no `{field}`"), Some(hint)));
+        }
+    }
+    paths.retain(|path| path.starts_with("event"));
+    Ok(Body::Engine { engine: Box::new(engine), paths })
+}
+
+#[cfg(test)]
+mod tests;

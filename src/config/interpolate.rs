@@ -439,7 +439,7 @@ mod tests {
             resolve(&mut tree, Path::new("."), &environment, &mut Vec::new());
             let inner = tree["key"].as_str().unwrap().strip_prefix("{{ ").unwrap().strip_suffix(" }}").unwrap();
             prop_assert_eq!(serde_json::from_str::<String>(inner).unwrap(), value);
-            prop_assert!(!inner.contains(['{', '}']));
+            prop_assert!(!inner.contains(['{', '}']), "{}", inner);
         }
     }
 }

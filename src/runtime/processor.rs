@@ -32,6 +32,9 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
         }
         if !held.events.is_empty() {
             let result = retried(hop.policy.retry, || limited(hop.policy.timeout, processor.flush())).await;
+            if result.is_err() {
+                processor.forget();
+            }
             held.conclude(&mut hop, &result);
         }
         hop.flush().await;

@@ -51,7 +51,7 @@ impl Worker {
         let (sender, logged) = mpsc::channel();
         let stderr = std::thread::spawn(move || {
             let lines = pipe.lines().map(Result::unwrap).inspect(|line| drop(sender.send(line.clone())));
-            lines.fold(String::new(), |text, line| text + &line + "\n")
+            lines.fold(String::new(), |text, line| text + line.as_str() + "\n")
         });
         Self { child, stderr, logged, folder }
     }

@@ -1,0 +1,94 @@
+//! Blocks of bytes, read by a thread of their own.
+//!
+//! Not `spawn_blocking`, for which the runtime waits at the end: a read of stdin may never return, and
+//! that must not hold up the exit. Nobody joins the thread. It ends with its input, or with the first
+//! block that nobody takes any more.
+
+use std::{
+    io::{self, ErrorKind, Read},
+    sync::mpsc as blocking,
+    thread,
+};
+
+use tokio::sync::mpsc;
+
+/// How much is read at once.
+const BLOCK_BYTES: usize = 256 * 1024;
+
+/// How many blocks wait to be taken. Another is being read and another one worked on.
+const WAITING: usize = 1;
+
+/// A block of bytes.
+#[derive(Debug)]
+pub struct Block {
+    buffer: Vec<u8>,
+    length: usize,
+}
+
+impl Block {
+    /// Returns the bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.length]
+    }
+}
+
+/// The blocks of one input, in order.
+#[derive(Debug)]
+pub struct Blocks {
+    filled: mpsc::Receiver<io::Result<Block>>,
+    spare: blocking::SyncSender<Vec<u8>>,
+}
+
+impl Blocks {
+    /// Starts to read what `open` opens.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn read<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> io::Result<Self> {
+        let (sender, filled) = mpsc::channel(WAITING);
+        let (spare, emptied) = blocking::sync_channel(WAITING + 1);
+        thread::Builder::new().name("flowgen-read".to_owned()).spawn(move || {
+            let failed = |error| drop(sender.blocking_send(Err(error)));
+            match open() {
+                Ok(input) => fill(input, &emptied, &sender).unwrap_or_else(failed),
+                Err(error) => failed(error),
+            }
+        })?;
+        Ok(Self { filled, spare })
+    }
+
+    /// Returns the next block if it is there already.
+    pub fn ready(&mut self) -> Option<io::Result<Block>> {
+        self.filled.try_recv().ok()
+    }
+
+    /// Waits for the next block; `None` is the end. Safe to drop and call again.
+    pub async fn next(&mut self) -> Option<io::Result<Block>> {
+        self.filled.recv().await
+    }
+
+    /// Gives a block back, for its memory.
+    pub fn recycle(&self, block: Block) {
+        // With no room for it, or no one to fill it, it is freed.
+        drop(self.spare.try_send(block.buffer));
+    }
+}
+
+fn fill(
+    mut input: impl Read,
+    emptied: &blocking::Receiver<Vec<u8>>,
+    sender: &mpsc::Sender<io::Result<Block>>,
+) -> io::Result<()> {
+    loop {
+        let mut buffer = emptied.try_recv().unwrap_or_else(|_| vec![0; BLOCK_BYTES]);
+        let length = loop {
+            match input.read(&mut buffer) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                result => break result?,
+            }
+        };
+        if length == 0 || sender.blocking_send(Ok(Block { buffer, length })).is_err() {
+            return Ok(());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Feeds the records of one input to the flow: what every source of bytes does.
+
+use std::sync::Arc;
+
+use super::{Blocks, Decoder, RawRecord, io_error};
+use crate::{
+    event::EventId,
+    shutdown::Stop,
+    task::{Emitter, TaskError},
+};
+
+/// How many records go by between two looks at whether to stop.
+const LOOK_EVERY: u32 = 64;
+
+/// Emits every record of an input, each with its position in `path`, until its end or until `stop`.
+///
+/// # Errors
+/// The input cannot be read, or `Closed`.
+pub async fn feed(
+    path: &Arc<str>,
+    mut blocks: Blocks,
+    mut decoder: Decoder,
+    emitter: &mut Emitter,
+    stop: &Stop,
+) -> Result<(), TaskError> {
+    let mut records = 0_u32;
+    loop {
+        let block = match blocks.ready() {
+            Some(block) => Some(block),
+            None => {
+                emitter.flush().await?;
+                tokio::select! {
+                    biased;
+                    () = stop.stopped() => return Ok(()),
+                    block = blocks.next() => block,
+                }
+            }
+        };
+        let Some(block) = block else { break };
+        let block = block.map_err(|error| io_error(format!("cannot read `{path}`"), error))?;
+        let mut position = 0;
+        while let Some(record) = decoder.next(block.bytes(), &mut position) {
+            stage(path, &record, emitter).await?;
+            records = records.wrapping_add(1);
+            if records.is_multiple_of(LOOK_EVERY) && stop.is_stopped() {
+                return Ok(());
+            }
+        }
+        emitter.advance(block.bytes().len() as u64);
+        blocks.recycle(block);
+        // A thread that reads faster than the flow handles never makes this loop wait.
+        tokio::task::consume_budget().await;
+    }
+    if let Some(record) = decoder.finish() {
+        stage(path, &record, emitter).await?;
+    }
+    Ok(emitter.flush().await?)
+}
+
+async fn stage(path: &Arc<str>, record: &RawRecord<'_>, emitter: &mut Emitter) -> Result<(), TaskError> {
+    let line = u32::try_from(record.line).unwrap_or(u32::MAX);
+    let id = EventId::Position { path: Arc::clone(path), offset: record.offset, line };
+    Ok(emitter.stage(id, || record.decode()).await?)
+}

@@ -1,0 +1,74 @@
+//! What tests of sources need: a port that keeps what a source emits.
+
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use tokio::time::Instant;
+
+use super::{Closed, Decode, Emitter, Port, Record, Source, TaskError};
+use crate::{event::EventId, shutdown::Stop};
+
+/// One event that a source let in, and when.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    pub(crate) id: EventId,
+    pub(crate) result: Result<Record, TaskError>,
+    pub(crate) at: Instant,
+}
+
+/// Collects what a source emits, and stops it after a number of events.
+#[derive(Clone, Debug)]
+pub(crate) struct Collector {
+    state: Arc<Mutex<State>>,
+    stop: Stop,
+    limit: usize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    admitted: Vec<Admitted>,
+    staged: usize,
+    bytes: u64,
+}
+
+impl Collector {
+    /// Makes a collector that asks the source to stop after `limit` events.
+    pub(crate) fn until(limit: usize) -> Self {
+        Self { state: Arc::default(), stop: Stop::default(), limit }
+    }
+
+    /// Runs a source to its end, and returns what it let in and how many bytes it says it read.
+    pub(crate) async fn run(self, source: Box<dyn Source>) -> (Result<(), TaskError>, Vec<Admitted>, u64) {
+        let mut emitter = Emitter::new(Box::new(self.clone()));
+        let result = source.run(&mut emitter, self.stop.clone()).await;
+        let state = std::mem::take(&mut *self.state.lock().unwrap());
+        (result, state.admitted, state.bytes)
+    }
+}
+
+#[async_trait]
+impl Port for Collector {
+    fn admit(&mut self, id: EventId, decode: Decode<'_>) {
+        let mut state = self.state.lock().unwrap();
+        state.admitted.push(Admitted { id, result: decode(), at: Instant::now() });
+        state.staged += 1;
+        if state.admitted.len() >= self.limit {
+            self.stop.stop();
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.state.lock().unwrap().staged >= 16
+    }
+
+    async fn flush(&mut self) -> Result<(), Closed> {
+        self.state.lock().unwrap().staged = 0;
+        Ok(())
+    }
+
+    async fn finish(&mut self) {}
+
+    fn advance(&mut self, bytes: u64) {
+        self.state.lock().unwrap().bytes += bytes;
+    }
+}

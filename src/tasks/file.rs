@@ -1,0 +1,164 @@
+//! `file`: reads the records of a file, or of all files that a pattern matches.
+//!
+//! ```yaml
+//! flow:
+//!   name: read
+//!   tasks:
+//!     - file:
+//!         name: earthquakes
+//!         path: examples/data/earthquakes.jsonl
+//!     - drop:
+//!         name: nowhere
+//! ```
+//!
+//! A record that cannot be read is an event that failed at its position, and reading goes on behind it:
+//! in `json` behind the next comma of the array. The files of a pattern are read one after the other, in
+//! the order of their names. A file is not locked; what is appended while it is read is read too.
+
+use std::{
+    fs::File as Handle,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::{
+    format::{self, Blocks, ByteSize, Decoder, InputFormat},
+    problem::Problems,
+    shutdown::Stop,
+    task::{BuildContext, BuildError, Emitter, Extent, Kind, Role, Source, Task, TaskError},
+};
+
+/// The `file` kind.
+pub(super) struct File;
+
+/// What to read.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// The file, or a pattern with `*`, `?`, `[..]` or `**`; relative to the flow's file.
+    path: String,
+    /// How the bytes become records.
+    #[serde(default)]
+    format: InputFormat,
+    /// The longest record; a longer one fails.
+    #[serde(default = "format::max_line_bytes")]
+    max_line_bytes: ByteSize,
+    /// Not supported yet: go on reading what is appended.
+    follow: Option<bool>,
+    /// Not supported yet: where to begin; only `beginning` is.
+    start_at: Option<Value>,
+}
+
+/// The files that were found, as they were then.
+struct Reader {
+    inputs: Vec<Input>,
+    format: InputFormat,
+    limit: usize,
+}
+
+struct Input {
+    /// As the flow names it.
+    name: Arc<str>,
+    path: PathBuf,
+    bytes: u64,
+}
+
+impl Kind for File {
+    const NAME: &'static str = "file";
+    const ROLE: Role = Role::Source;
+    const SUMMARY: &'static str = "reads the records of files";
+    const ERROR_TYPES: &'static [&'static str] = &[format::PARSE, format::IO];
+    type Config = Config;
+
+    fn check(config: &Config, problems: &mut Problems) {
+        if config.path.is_empty() {
+            problems.report("path", "the path is empty");
+        }
+        if let Err(error) = glob::Pattern::new(&config.path) {
+            problems
+                .report("path", format!("`{}` is not a pattern: {}", config.path, error.msg))
+                .hint("put a character that is meant as it is into brackets, as in `[*]`");
+        }
+        config.max_line_bytes.check_limit("max_line_bytes", problems);
+        if config.follow == Some(true) {
+            problems.report("follow", "`follow: true` is not supported yet");
+        }
+        if config.start_at.as_ref().is_some_and(|start| *start != "beginning") {
+            problems.report("start_at", "`start_at` is not supported yet, except `beginning`");
+        }
+    }
+
+    async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
+        let inputs = find(&config.path, context)?;
+        Ok(Task::Source(Box::new(Reader {
+            inputs,
+            format: config.format,
+            limit: config.max_line_bytes.0,
+        })))
+    }
+}
+
+#[async_trait]
+impl Source for Reader {
+    async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
+        for Input { name, path, .. } in self.inputs {
+            if stop.is_stopped() {
+                break;
+            }
+            let blocks = Blocks::read(move || Handle::open(path))
+                .map_err(|error| format::io_error("cannot start a thread", error))?;
+            let decoder = Decoder::new(self.format, self.limit);
+            format::feed(&name, blocks, decoder, emitter, &stop).await?;
+        }
+        Ok(())
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        Some(Extent::Bytes(self.inputs.iter().map(|input| input.bytes).sum()))
+    }
+}
+
+/// Finds the files of a path or pattern, and makes sure that they can be read.
+fn find(path: &str, context: &BuildContext) -> Result<Vec<Input>, BuildError> {
+    let plain = context.resolve(path);
+    let is_pattern = path.contains(['*', '?', '[']) && !plain.exists();
+    if !is_pattern {
+        return Ok(vec![input(path.into(), plain)?]);
+    }
+    let cannot = || format!("cannot look for `{path}`");
+    let base = glob::Pattern::escape(&context.base_dir.to_string_lossy());
+    let pattern = Path::new(&base).join(path);
+    let matches = glob::glob(&pattern.to_string_lossy())
+        .map_err(|error| BuildError::new(cannot()).with_source(error))?;
+    let mut inputs = Vec::new();
+    for found in matches {
+        let found = found.map_err(|error| BuildError::new(cannot()).with_source(error))?;
+        if !found.is_dir() {
+            let name = found.strip_prefix(&context.base_dir).unwrap_or(&found).to_string_lossy();
+            inputs.push(input(name.into(), found)?);
+        }
+    }
+    if inputs.is_empty() {
+        return Err(BuildError::new(format!("no file matches `{path}`")));
+    }
+    inputs.sort_by(|one, other| one.path.cmp(&other.path));
+    Ok(inputs)
+}
+
+fn input(name: Arc<str>, path: PathBuf) -> Result<Input, BuildError> {
+    let metadata = Handle::open(&path)
+        .and_then(|file| file.metadata())
+        .map_err(|error| BuildError::new(format!("cannot open `{name}`")).with_source(error))?;
+    if metadata.is_dir() {
+        return Err(BuildError::new(format!("`{name}` is a directory")));
+    }
+    Ok(Input { name, path, bytes: metadata.len() })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,100 @@
+//! Appends to one file, all or nothing.
+
+use std::{
+    fs::File,
+    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+};
+
+use memchr::memrchr;
+
+/// How much is read at once to look for the last line end.
+const TAIL_BYTES: u64 = 64 * 1024;
+
+/// What appending needs of a file.
+pub(super) trait Disk {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize>;
+    /// `None` for what has no length.
+    fn length(&self) -> io::Result<Option<u64>>;
+    fn cut(&mut self, length: u64) -> io::Result<()>;
+}
+
+impl Disk for File {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Write::write(self, bytes)
+    }
+
+    fn length(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.metadata()?).filter(|metadata| metadata.is_file()).map(|metadata| metadata.len()))
+    }
+
+    fn cut(&mut self, length: u64) -> io::Result<()> {
+        self.set_len(length)
+    }
+}
+
+/// What an append changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Appended {
+    before: u64,
+    after: u64,
+}
+
+/// Appends `bytes` to a file of length `before`. A failure leaves none of them, unless someone else has
+/// written behind them.
+pub(super) fn append(disk: &mut impl Disk, before: u64, bytes: &[u8]) -> io::Result<Appended> {
+    let mut count = 0;
+    while count < bytes.len() {
+        let error = match disk.write(&bytes[count..]) {
+            Ok(0) => ErrorKind::WriteZero.into(),
+            Ok(written) => {
+                count += written;
+                continue;
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+            Err(error) => error,
+        };
+        if count > 0 {
+            undo(disk, Appended { before, after: before + count as u64 })?;
+        }
+        return Err(error);
+    }
+    Ok(Appended { before, after: before + count as u64 })
+}
+
+/// Cuts off what an append added, and returns whether it could: it must still be the end of the file.
+pub(super) fn undo(disk: &mut impl Disk, done: Appended) -> io::Result<bool> {
+    let is_last = disk.length()? == Some(done.after);
+    if is_last {
+        disk.cut(done.before)?;
+    }
+    Ok(is_last)
+}
+
+/// Returns how many of a file's bytes are whole lines.
+pub(super) fn whole_lines(mut file: &File, length: u64) -> io::Result<u64> {
+    let mut end = length;
+    let mut tail = Vec::new();
+    while end > 0 {
+        // Most files end with a line end: the first look is at one byte.
+        let start = if end == length { end - 1 } else { end.saturating_sub(TAIL_BYTES) };
+        file.seek(SeekFrom::Start(start))?;
+        tail.clear();
+        file.take(end - start).read_to_end(&mut tail)?;
+        if let Some(place) = memrchr(b'\n', &tail) {
+            return Ok(start + place as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
+}
+
+/// Returns the first `length` bytes of a file.
+pub(super) fn first_line(mut file: &File, length: usize) -> io::Result<Vec<u8>> {
+    let mut line = Vec::with_capacity(length);
+    file.seek(SeekFrom::Start(0))?;
+    file.take(length as u64).read_to_end(&mut line)?;
+    Ok(line)
+}
+
+#[cfg(test)]
+mod tests;

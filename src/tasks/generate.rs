@@ -1,0 +1,227 @@
+//! `generate`: makes events by a schedule, at a rate, or as fast as the flow takes them.
+//!
+//! ```yaml
+//! flow:
+//!   name: tick
+//!   tasks:
+//!     - generate:
+//!         name: ticks
+//!         interval: 10ms
+//!         count: 3
+//!         payload: {hello: world}
+//!     - log:
+//!         name: seen
+//! ```
+//!
+//! The id of an event is its sequence number, from 0. Without `payload` and `code` its data is `{}`. The
+//! scheduled events that a busy flow has no room for in time are skipped; how many is logged at the end.
+
+mod pace;
+mod schedule;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use self::{
+    pace::{Pace, Pacer},
+    schedule::Schedule,
+};
+use crate::{
+    event::{EventId, Payload},
+    problem::{Focus, Problems},
+    script::Generator,
+    shutdown::Stop,
+    task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError},
+};
+
+/// How many events go by between two looks at whether to stop.
+const CHUNK: u64 = 64;
+
+/// How many chunks go by before others have their turn.
+const CHUNKS_A_TURN: u64 = 16;
+
+/// `error.type` of a source whose schedule names no more times.
+const SCHEDULE: &str = "schedule";
+
+/// The `generate` kind.
+pub(super) struct Generate;
+
+/// When to make what.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// The time from one event to the next; the first comes at the start.
+    #[serde(default, with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
+    interval: Option<Duration>,
+    /// A cron expression of five fields, or of six with the seconds first.
+    cron: Option<String>,
+    /// The time zone of `cron`; UTC without one.
+    timezone: Option<String>,
+    /// Events a second.
+    rate: Option<f64>,
+    /// How many events to make; without end if it is not given.
+    count: Option<u64>,
+    /// The data of every event.
+    payload: Option<Value>,
+    /// A script that makes the data of each event.
+    code: Option<String>,
+    /// Whether a new run starts to count anew; only `true` is supported yet.
+    allow_rerun: Option<bool>,
+}
+
+impl Kind for Generate {
+    const NAME: &'static str = "generate";
+    const ROLE: Role = Role::Source;
+    const SUMMARY: &'static str = "makes events by a schedule, at a rate, or as fast as it can";
+    const ERROR_TYPES: &'static [&'static str] = &["script", SCHEDULE];
+    type Config = Config;
+
+    fn check(config: &Config, problems: &mut Problems) {
+        let paces = [
+            ("interval", config.interval.is_some()),
+            ("cron", config.cron.is_some()),
+            ("rate", config.rate.is_some()),
+        ];
+        one_of(&paces, problems);
+        one_of(&[("payload", config.payload.is_some()), ("code", config.code.is_some())], problems);
+        if config.interval.is_some_and(|interval| interval.is_zero()) {
+            problems.report("interval", "the interval is zero").hint("leave it out to run as fast as possible");
+        }
+        if config.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
+            problems.report("rate", "the rate has to be more than zero events a second");
+        }
+        Schedule::check(config.cron.as_deref(), config.timezone.as_deref(), problems);
+        if let Some(Err(error)) = config.code.as_deref().map(Generator::compile) {
+            problems
+                .report("code", error.message)
+                .focus(Focus::Inside { line: error.line, column: error.column })
+                .hint_opt(error.hint);
+        }
+        if config.allow_rerun == Some(false) {
+            problems.report("allow_rerun", "`allow_rerun: false` is not supported yet");
+        }
+    }
+
+    async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
+        let pace = match (config.interval, &config.cron, config.rate) {
+            (Some(interval), ..) => Pace::Interval(interval),
+            (None, Some(cron), _) => {
+                let schedule = Schedule::new(cron, config.timezone.as_deref()).map_err(BuildError::new)?;
+                Pace::Cron(Box::new(schedule))
+            }
+            (None, None, Some(rate)) => Pace::Rate(rate),
+            (None, None, None) => Pace::FlatOut,
+        };
+        let maker = match (&config.code, &config.payload) {
+            (Some(code), _) => Maker::Script(Arc::new(
+                Generator::compile(code).map_err(|error| BuildError::new(error.message))?,
+            )),
+            (None, Some(payload)) => Maker::Payload(Payload::from(payload.clone())),
+            (None, None) => Maker::Payload(Payload::from(Value::Object(Map::new()))),
+        };
+        Ok(Task::Source(Box::new(Making { pace, maker, count: config.count, now: Timestamp::now })))
+    }
+}
+
+/// Reports all but the first of the keys that are given.
+fn one_of(keys: &[(&str, bool)], problems: &mut Problems) {
+    let mut given = keys.iter().filter(|(_, is_given)| *is_given).map(|(key, _)| key);
+    let Some(first) = given.next() else { return };
+    for key in given {
+        problems
+            .report(key, format!("`{key}` and `{first}` cannot both be given"))
+            .focus(Focus::Key)
+            .hint(format!("leave out `{first}` or `{key}`"));
+    }
+}
+
+struct Making {
+    pace: Pace,
+    maker: Maker,
+    count: Option<u64>,
+    /// The clock of the wall, which tests replace.
+    now: fn() -> Timestamp,
+}
+
+/// What makes the data of an event.
+enum Maker {
+    /// The same for each: all of them share it.
+    Payload(Payload),
+    Script(Arc<Generator>),
+}
+
+impl Maker {
+    #[inline]
+    fn make(&self) -> Result<Record, TaskError> {
+        match self {
+            Self::Payload(payload) => Ok(Record::from(payload.clone())),
+            Self::Script(generator) => generator.evaluate().map(|value| Record::from(Payload::from(value))),
+        }
+    }
+}
+
+#[async_trait]
+impl Source for Making {
+    async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
+        let count = self.count.unwrap_or(u64::MAX);
+        let mut pacer = Pacer::new(self.pace, self.now);
+        let mut made = 0;
+        let result = loop {
+            if made >= count {
+                break Ok(());
+            }
+            let due = tokio::select! {
+                biased;
+                () = stop.stopped() => break Ok(()),
+                due = pacer.due() => due?,
+            };
+            let end = made.saturating_add(due).min(count);
+            let before = made;
+            let result = make(&self.maker, &mut made, end, emitter, &stop).await;
+            pacer.made(made - before);
+            if result.is_err() || made < end {
+                break result;
+            }
+        };
+        match pacer.skipped() {
+            0 => {}
+            skipped => tracing::info!(skipped, "skipped scheduled events while the flow was busy"),
+        }
+        Ok(result?)
+    }
+
+    fn extent(&self) -> Option<Extent> {
+        self.count.map(Extent::Events)
+    }
+}
+
+/// Makes the events from the number `made` up to `end`, or until `stop`, and sends them on.
+async fn make(
+    maker: &Maker,
+    made: &mut u64,
+    end: u64,
+    emitter: &mut Emitter,
+    stop: &Stop,
+) -> Result<(), Closed> {
+    let mut chunks = 0_u64;
+    while *made < end && !stop.is_stopped() {
+        for sequence in *made..end.min(*made + CHUNK) {
+            *made += 1;
+            emitter.stage(EventId::Sequence(sequence), || maker.make()).await?;
+        }
+        chunks += 1;
+        if chunks.is_multiple_of(CHUNKS_A_TURN) {
+            tokio::task::yield_now().await;
+        }
+    }
+    emitter.flush().await
+}
+
+#[cfg(test)]
+mod tests;

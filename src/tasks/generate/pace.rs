@@ -1,0 +1,131 @@
+//! When the next events are due.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::schedule::Schedule;
+use crate::task::TaskError;
+
+/// How far behind its rate a source may fall and still catch up.
+const CATCH_UP: Duration = Duration::from_secs(1);
+
+/// The shortest sleep between two batches at a rate; tokio's clock ticks in milliseconds.
+const TICK: Duration = Duration::from_millis(1);
+
+/// The shortest interval that the clock is fine enough for; shorter ones are rates.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The longest sleep towards a time of the wall clock, which may be set meanwhile.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
+
+/// How fast to go.
+pub(super) enum Pace {
+    FlatOut,
+    /// One event each interval.
+    Interval(Duration),
+    /// Events a second.
+    Rate(f64),
+    /// One event at each time of the schedule.
+    Cron(Box<Schedule>),
+}
+
+/// Keeps a pace without drift: when an event is due follows from the start, not from the last one.
+pub(super) struct Pacer {
+    pace: Pace,
+    now: fn() -> Timestamp,
+    start: Instant,
+    made: u64,
+    skipped: u64,
+    /// The last time of the schedule that came.
+    last: Option<Timestamp>,
+}
+
+impl Pacer {
+    pub(super) fn new(pace: Pace, now: fn() -> Timestamp) -> Self {
+        let pace = match pace {
+            Pace::Interval(interval) if interval < SHORTEST_INTERVAL => Pace::Rate(1.0 / interval.as_secs_f64()),
+            pace => pace,
+        };
+        Self { pace, now, start: Instant::now(), made: 0, skipped: 0, last: None }
+    }
+
+    /// Waits until at least one event is due, and returns how many are.
+    pub(super) async fn due(&mut self) -> Result<u64, TaskError> {
+        match &self.pace {
+            Pace::FlatOut => Ok(u64::MAX),
+            Pace::Interval(interval) => {
+                let interval = *interval;
+                self.tick(interval).await;
+                Ok(1)
+            }
+            Pace::Rate(rate) => {
+                let rate = *rate;
+                Ok(self.batch(rate).await)
+            }
+            Pace::Cron(_) => self.scheduled().await.map(|()| 1),
+        }
+    }
+
+    /// Notes how many of the events that were due were made.
+    pub(super) fn made(&mut self, events: u64) {
+        self.made += events;
+    }
+
+    /// Returns how many scheduled events were skipped.
+    pub(super) fn skipped(&self) -> u64 {
+        self.skipped
+    }
+
+    async fn tick(&mut self, interval: Duration) {
+        let slot = u128::from(self.made + self.skipped);
+        let elapsed = self.start.elapsed().as_nanos();
+        let interval = interval.as_nanos();
+        // A slot whose time is over is skipped, except the first: it is due at the start.
+        let next = if slot * interval < elapsed && slot > 0 { elapsed.div_ceil(interval) } else { slot };
+        self.skipped += u64::try_from(next - slot).unwrap_or(u64::MAX);
+        let due = u64::try_from(next * interval).unwrap_or(u64::MAX);
+        sleep_until(self.start + Duration::from_nanos(due)).await;
+    }
+
+    async fn batch(&mut self, rate: f64) -> u64 {
+        loop {
+            let elapsed = self.start.elapsed().as_secs_f64();
+            // The first event is due at the start.
+            let due = saturating(elapsed * rate) + 1;
+            let slot = self.made + self.skipped;
+            let waiting = due.saturating_sub(slot);
+            let most = saturating(CATCH_UP.as_secs_f64() * rate).max(1);
+            self.skipped += waiting.saturating_sub(most);
+            if waiting > 0 {
+                return waiting.min(most);
+            }
+            #[expect(clippy::cast_precision_loss, reason = "off by less than a tick for thousands of years")]
+            let wait = Duration::try_from_secs_f64(slot as f64 / rate - elapsed).unwrap_or_default();
+            sleep(wait.max(TICK)).await;
+        }
+    }
+
+    async fn scheduled(&mut self) -> Result<(), TaskError> {
+        let Pace::Cron(schedule) = &self.pace else { return Ok(()) };
+        let mut now = (self.now)();
+        let mut next = schedule.after(self.last.unwrap_or(now))?;
+        while next < now {
+            self.skipped += 1;
+            next = schedule.after(next)?;
+        }
+        while now < next {
+            let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();
+            sleep(wait.clamp(TICK, LOOK_AT_CLOCK)).await;
+            now = (self.now)();
+        }
+        self.last = Some(next);
+        Ok(())
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+fn saturating(number: f64) -> u64 {
+    number as u64
+}

@@ -1,0 +1,72 @@
+//! `stdin`: reads records from the standard input.
+//!
+//! ```yaml
+//! flow:
+//!   name: listen
+//!   tasks:
+//!     - stdin:
+//!         name: lines
+//!         format: text
+//!     - drop:
+//!         name: nowhere
+//! ```
+//!
+//! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
+//! it. Only one task of a worker can have the standard input; what another one would get is undefined.
+
+use std::{io, sync::Arc};
+
+use async_trait::async_trait;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{
+    format::{self, Blocks, ByteSize, Decoder, InputFormat},
+    problem::Problems,
+    shutdown::Stop,
+    task::{BuildContext, BuildError, Emitter, Kind, Role, Source, Task, TaskError},
+};
+
+/// The `stdin` kind.
+pub(super) struct Stdin;
+
+/// How to read.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// How the bytes become records.
+    #[serde(default)]
+    format: InputFormat,
+    /// The longest record; a longer one fails.
+    #[serde(default = "format::max_line_bytes")]
+    max_line_bytes: ByteSize,
+}
+
+impl Kind for Stdin {
+    const NAME: &'static str = "stdin";
+    const ROLE: Role = Role::Source;
+    const SUMMARY: &'static str = "reads records from the standard input";
+    const ERROR_TYPES: &'static [&'static str] = &[format::PARSE, format::IO];
+    type Config = Config;
+
+    fn check(config: &Config, problems: &mut Problems) {
+        config.max_line_bytes.check_limit("max_line_bytes", problems);
+    }
+
+    async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
+        Ok(Task::Source(Box::new(Reader(*config))))
+    }
+}
+
+struct Reader(Config);
+
+#[async_trait]
+impl Source for Reader {
+    async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
+        // The lock would be held for good by a read that never returns; one read at a time needs none.
+        let blocks = Blocks::read(|| Ok(io::stdin()))
+            .map_err(|error| format::io_error("cannot start a thread", error))?;
+        let decoder = Decoder::new(self.0.format, self.0.max_line_bytes.0);
+        format::feed(&Arc::from("stdin"), blocks, decoder, emitter, &stop).await
+    }
+}
