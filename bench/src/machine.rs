@@ -35,13 +35,18 @@ impl Machine {
             cpu: field("/proc/cpuinfo", "model name").unwrap_or_else(|| "unknown".to_owned()),
             cores: thread::available_parallelism().map_or(0, usize::from),
             memory_gib: (kilobytes + (1 << 19)) >> 20,
-            kernel: answer(Command::new("uname").arg("-sr")),
+            kernel: release(&answer(Command::new("uname").arg("-sr"))),
             rustc: answer(Command::new("rustc").arg("--version").current_dir(repository())),
             commit: answer(
                 Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(repository()),
             ),
         }
     }
+}
+
+/// Cuts a kernel's release down to its first two numbers; the rest is whoever built it.
+fn release(name: &str) -> String {
+    name.splitn(3, '.').take(2).collect::<Vec<_>>().join(".")
 }
 
 /// Returns the root of the repository.
@@ -54,4 +59,15 @@ pub(crate) fn answer(command: &mut Command) -> String {
     let output = command.output().ok().filter(|output| output.status.success());
     let text = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
     text.as_deref().and_then(|text| text.lines().next()).unwrap_or("unknown").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_named_without_its_builder() {
+        assert_eq!(release("Linux 6.18.44-somebodys-v1"), "Linux 6.18");
+        assert_eq!(release("unknown"), "unknown");
+    }
 }
