@@ -1,5 +1,7 @@
 //! The integration tests: one binary, so that it links once.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 mod bench;
 mod cli;
 mod config;
