@@ -372,7 +372,7 @@ impl Processor for TestProcessor {
         tokio::task::yield_now().await;
         let mut flushes = self.flushes.lock().unwrap();
         *flushes += 1;
-        if *flushes % 2 == 0 { Err(TaskError::transient("test", "fails at first")) } else { Ok(()) }
+        if flushes.is_multiple_of(2) { Err(TaskError::transient("test", "fails at first")) } else { Ok(()) }
     }
 }
 
