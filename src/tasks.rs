@@ -16,10 +16,14 @@ kinds! {
     drop::Drop,
     file::File,
     file_write::FileWrite,
+    filter::Filter,
     generate::Generate,
+    iterate::Iterate,
     log::Log,
+    script::Script,
     stdin::Stdin,
     stdout::Stdout,
+    switch::Switch,
 }
 
 /// Returns all kinds that this build knows.

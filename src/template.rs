@@ -10,7 +10,10 @@ mod view;
 
 use std::fmt;
 
-use minijinja::{Environment, ErrorKind, UndefinedBehavior, Value, escape_formatter};
+use minijinja::{
+    Environment, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter, syntax::SyntaxConfig,
+    value::ValueKind,
+};
 
 pub use error::TemplateError;
 pub use value::ValueTemplate;
@@ -100,10 +103,9 @@ fn missing(path: &str) -> TaskError {
 fn engine(source: &str) -> Result<Body, TemplateError> {
     let mut engine = Environment::new();
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
-    engine.set_formatter(|out, state, value| {
-        // Data is JSON, and so is what it prints.
-        if value.is_none() { Ok(out.write_str("null")?) } else { escape_formatter(out, state, value) }
-    });
+    let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
+    engine.set_syntax(syntax.expect("the delimiters are the default ones"));
+    engine.set_formatter(format_value);
     engine
         .add_template_owned(NAME, source.to_owned())
         .map_err(|error| TemplateError::syntax(source, &error))?;
@@ -128,6 +130,28 @@ fn engine(source: &str) -> Result<Body, TemplateError> {
     }
     paths.retain(|path| path.starts_with("event"));
     Ok(Body::Engine { engine: Box::new(engine), paths })
+}
+
+/// Prints a value: data is JSON, and so is what it prints, except that text has no quotes.
+fn format_value(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), minijinja::Error> {
+    let text = match value.kind() {
+        ValueKind::None => "null",
+        ValueKind::Bool if value.is_true() => "true",
+        ValueKind::Bool => "false",
+        // A part of the event prints itself; this is what a filter made of one.
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable if !view::is_part(value) => {
+            let text = serde_json::to_string(value).map_err(|error| {
+                minijinja::Error::new(ErrorKind::BadSerialization, "a value is no JSON").with_source(error)
+            })?;
+            return Ok(out.write_str(&text)?);
+        }
+        _ => return escape_formatter(out, state, value),
+    };
+    Ok(out.write_str(text)?)
 }
 
 #[cfg(test)]

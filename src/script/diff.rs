@@ -17,13 +17,6 @@ pub(super) struct Edit<'a> {
     value: Option<Value>,
 }
 
-impl Edit<'_> {
-    /// Returns the new value, if the edit replaces all there is.
-    pub(super) fn whole(&self) -> Option<&Value> {
-        self.value.as_ref().filter(|_| self.path.is_empty())
-    }
-}
-
 /// Compares what a script saw of `original` with what it left behind. Nothing that is the same is an
 /// edit, so numbers keep their exact form.
 pub(super) fn edits<'a>(

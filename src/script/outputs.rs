@@ -58,11 +58,10 @@ impl<'a> Plan<'a> {
         if let Some(marker) = marker
             && (is_event(&finished.event) || !program.uses.event())
         {
-            let changes = reader.changes(&finished.event)?;
-            return Ok(match marker {
-                Marker::Event => Self::Forward(changes),
-                Marker::Data => reader.data_result(changes),
-            });
+            return match marker {
+                Marker::Event => reader.changes(&finished.event).map(Self::Forward),
+                Marker::Data => reader.data_result(&finished.event),
+            };
         }
         // A script can put another value in the place of `event`. Then that is what a marker stands for.
         let result = match (marker, finished.event.as_map_ref()) {
@@ -241,28 +240,29 @@ impl<'a> Reader<'a, '_> {
     }
 
     /// `event.data` as a result: like any other value, but without a copy.
-    fn data_result(&self, changes: Changes<'a>) -> Plan<'a> {
-        let whole = match &changes.data {
-            Data::Edits(edits) => edits.last().and_then(Edit::whole),
-            Data::New(payload) => payload.json(),
+    fn data_result(&self, native: &Dynamic) -> Result<Plan<'a>, TaskError> {
+        let (is_null, is_array) = match native.as_map_ref() {
+            Ok(map) if self.program.uses.data.is_some() => {
+                let data = map.get("data").unwrap_or(&Dynamic::UNIT);
+                (data.is_unit(), data.is_array())
+            }
+            _ => self.kind_of_data(),
         };
-        let first = match (whole, self.event.data.text()) {
-            (Some(Value::Array(_)), _) => b'[',
-            (Some(Value::Null), _) => b'n',
-            (Some(_), _) => b'{',
-            // What was not parsed yet need not be: its first byte tells.
-            (None, Some(text)) => text.trim_ascii_start().as_bytes().first().copied().unwrap_or(b'n'),
-            (None, None) => match self.event.data.json() {
-                Some(Value::Array(_)) => b'[',
-                Some(Value::Null) => b'n',
-                _ => b'{',
-            },
-        };
-        match first {
-            b'[' => Plan::FanOut(changes),
-            b'n' => Plan::Filter,
-            _ => Plan::Forward(changes),
+        if is_null {
+            return Ok(Plan::Filter);
         }
+        let changes = self.changes(native)?;
+        Ok(if is_array { Plan::FanOut(changes) } else { Plan::Forward(changes) })
+    }
+
+    /// Returns whether the event's own data is null, or an array. What was not parsed yet need not be:
+    /// its first byte tells.
+    fn kind_of_data(&self) -> (bool, bool) {
+        if let Some(text) = self.event.data.text() {
+            let first = text.trim_ascii_start().bytes().next();
+            return (first == Some(b'n'), first == Some(b'['));
+        }
+        self.event.data.json().map_or((false, false), |json| (json.is_null(), json.is_array()))
     }
 }
 

@@ -127,7 +127,7 @@ impl Program {
         let mut take = |name| scope.get_mut(name).map(mem::take).unwrap_or_default().flatten();
         let (event, ctx) = (take("event"), take("ctx"));
         match result {
-            Ok(result) => Ok(Finished { result, event, ctx }),
+            Ok(result) => Ok(Finished { result: result.flatten(), event, ctx }),
             Err(error) => Err(failure(self.purpose.name(), error)),
         }
     }

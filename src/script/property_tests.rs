@@ -117,7 +117,7 @@ fn statement() -> impl Strategy<Value = String> {
         1 => (expression(), path()).prop_map(|(from, path)| format!("let event = #{{data: {from}}}; out.push({path});")),
         1 => select(vec![
             "event = event;", "alias = event; alias.data.a = 3;", "event.touch();", "event.remove(\"data\");",
-            "let ctx = 1;", "event.data = #{b: event.data.a};", "key = \"b\";",
+            "let ctx = 1;", "event.data = #{b: event.data.a};", "key = \"a\";",
         ]).prop_map(str::to_owned),
     ]
 }
@@ -140,7 +140,7 @@ fn result() -> impl Strategy<Value = String> {
 fn script() -> impl Strategy<Value = String> {
     (prop::collection::vec((statement(), any::<bool>()), 0..5), result()).prop_map(|(statements, result)| {
         let mut code = "fn touched(x) { x.a = 7; x }\nfn touch() { this.a = 8; }\n\
-            let out = []; let alias = #{}; let key = \"a\";\n"
+            let out = []; let alias = #{}; let key = \"b\";\n"
             .to_owned();
         for (statement, is_caught) in statements {
             code += &if is_caught {

@@ -125,7 +125,18 @@ fn copies_of_the_event_keep_their_own_changes() {
         events.iter().map(|event| (event.data.json().unwrap().to_string(), &*event.subject)).collect();
     assert_eq!(seen, [(r#"{"x":2,"y":0}"#.into(), "a"), (r#"{"x":3,"y":0}"#.into(), "orders")]);
     assert_eq!(one("let e = event; e.data.x = 9; e", json!({"x": 1})), json!({"x": 9}));
-    assert_eq!(one("let f = || event; f.call()", json!({"x": 1})), json!({"x": 1}));
+    for code in [
+        "let f = || event; f.call()",
+        "let f = || event; [event]",
+        "let out = []; let f = || event; out.push(event); out",
+        "let f = || event; let out = [1]; out[0] = event; out",
+        "let a = event; let f = || a; a",
+        "let a = event; let f = || a; switch 1 { 1 => a, _ => 0 }",
+        "let a = event; let f = || a; [a]",
+        "let a = [event]; let f = || a; a",
+    ] {
+        assert_eq!(one(code, json!({"x": 1})), json!({"x": 1}), "{code}");
+    }
 }
 
 #[test]
@@ -225,10 +236,45 @@ fn what_a_script_declares_is_forgotten_before_the_next_event() {
     for n in 0..3 {
         assert_eq!(run(&script, &mut event(json!({"x": n}))).unwrap()[0].data.json(), Some(&json!(n)));
     }
+    let script = compile("ctx.meta.x = event.data; let ctx = 5; event.data");
+    for n in 1..3 {
+        let out = run(&script, &mut event(json!(n))).unwrap();
+        assert_eq!(out[0].meta.get("x"), Some(&json!(n)));
+    }
     let script = compile("let event = #{data: 5}; event");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!({"data": 5})));
+    assert_eq!(one("event = 5; event", json!(1)), json!(5));
     let script = compile("event = #{data: 5}; event.data");
     assert_eq!(run(&script, &mut event(json!(1))).unwrap()[0].data.json(), Some(&json!(5)));
+}
+
+#[test]
+fn functions_see_no_more_than_they_are_given() {
+    let code = "fn total(order) { order.price * 2 } fn mark() { this.marked = true; } \
+        event.data.mark(); event.data.total = total(event.data); event";
+    assert_eq!(
+        one(code, json!({"price": 2, "x": 1})),
+        json!({"price": 2, "x": 1, "marked": true, "total": 4})
+    );
+    // `f!()` lends the caller's variables.
+    assert_eq!(one("fn f() { event.data.x + event.data.y } f!()", json!({"x": 1, "y": 2, "z": 3})), json!(3));
+    assert_eq!(one("let f = |n| event.data.x + n; f.call(1)", json!({"x": 1})), json!(2));
+}
+
+#[test]
+fn an_earthquake_is_reshaped_as_the_example_does() {
+    let data = json!({
+        "id": "us1", "geometry": {"coordinates": [1.0, 2.0, 10.5]},
+        "properties": {"type": "earthquake", "mag": 3, "place": "here", "time": 1_517_966_773_840_i64}
+    });
+    let is_big = "event.data.properties.type == \"earthquake\" && event.data.properties.mag >= 2.5";
+    assert!(Condition::compile(is_big).unwrap().is_true(&event(data.clone())).unwrap());
+    let code = "let p = event.data.properties; #{id: event.data.id, place: p.place, magnitude: p.mag, \
+        depth_km: event.data.geometry.coordinates[2], time: timestamp_ms_to_iso(p.time)}";
+    assert_eq!(
+        one(code, data).to_string(),
+        r#"{"id":"us1","place":"here","magnitude":3,"depth_km":10.5,"time":"2018-02-07T01:26:13.840Z"}"#
+    );
 }
 
 // Functions

@@ -19,7 +19,7 @@
 mod pace;
 mod schedule;
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -34,7 +34,7 @@ use self::{
 use crate::{
     event::{EventId, Payload},
     problem::{Focus, Problems},
-    script::Generator,
+    script::{CompileError, Generator},
     shutdown::Stop,
     task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError},
 };
@@ -109,24 +109,27 @@ impl Kind for Generate {
     }
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
-        let pace = match (config.interval, &config.cron, config.rate) {
-            (Some(interval), ..) => Pace::Interval(interval),
-            (None, Some(cron), _) => {
-                let schedule = Schedule::new(cron, config.timezone.as_deref()).map_err(BuildError::new)?;
-                Pace::Cron(Box::new(schedule))
-            }
-            (None, None, Some(rate)) => Pace::Rate(rate),
-            (None, None, None) => Pace::FlatOut,
-        };
-        let maker = match (&config.code, &config.payload) {
-            (Some(code), _) => Maker::Script(Arc::new(
-                Generator::compile(code).map_err(|error| BuildError::new(error.message))?,
-            )),
-            (None, Some(payload)) => Maker::Payload(Payload::from(payload.clone())),
-            (None, None) => Maker::Payload(Payload::from(Value::Object(Map::new()))),
-        };
+        let pace = pace(config).map_err(BuildError::new)?;
+        let maker = maker(config).map_err(|error| BuildError::new(error.message))?;
         Ok(Task::Source(Box::new(Making { pace, maker, count: config.count, now: Timestamp::now })))
     }
+}
+
+fn pace(config: &Config) -> Result<Pace, String> {
+    Ok(match (config.interval, &config.cron, config.rate) {
+        (Some(interval), ..) => Pace::Interval(interval),
+        (None, Some(cron), _) => Pace::Cron(Box::new(Schedule::new(cron, config.timezone.as_deref())?)),
+        (None, None, Some(rate)) => Pace::Rate(rate),
+        (None, None, None) => Pace::FlatOut,
+    })
+}
+
+fn maker(config: &Config) -> Result<Maker, CompileError> {
+    Ok(match (&config.code, &config.payload) {
+        (Some(code), _) => Maker::Script(Generator::compile(code)?),
+        (None, Some(payload)) => Maker::Payload(Payload::from(payload.clone())),
+        (None, None) => Maker::Payload(Payload::from(Value::Object(Map::new()))),
+    })
 }
 
 /// Reports all but the first of the keys that are given.
@@ -153,7 +156,7 @@ struct Making {
 enum Maker {
     /// The same for each: all of them share it.
     Payload(Payload),
-    Script(Arc<Generator>),
+    Script(Generator),
 }
 
 impl Maker {

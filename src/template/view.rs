@@ -29,8 +29,13 @@ impl EventView {
             data: event.data.clone(),
             meta: event.meta.clone(),
         };
-        Value::from_iter([("event", Value::from_object(view))])
+        minijinja::context! { event => Value::from_object(view) }
     }
+}
+
+/// Returns whether a value is a mapping or list of the event itself.
+pub(super) fn is_part(value: &Value) -> bool {
+    value.downcast_object_ref::<Node>().is_some()
 }
 
 impl Object for EventView {

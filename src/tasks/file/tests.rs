@@ -1,1 +1,145 @@
-//! tests
+use std::fs;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::task::testing::{Admitted, Collector};
+
+fn folder(files: &[(&str, &str)]) -> (TempDir, BuildContext) {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, text) in files {
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let base_dir = folder.path().to_owned();
+    (folder, BuildContext { flow: "f".into(), task: "t".into(), base_dir, resources: None })
+}
+
+async fn build(config: Value, context: &BuildContext) -> Result<Box<dyn Source>, BuildError> {
+    let config = serde_json::from_value(config).unwrap();
+    match File::build(&config, context).await? {
+        Task::Source(source) => Ok(source),
+        task => panic!("{task:?}"),
+    }
+}
+
+async fn read(config: Value, files: &[(&str, &str)]) -> (Vec<String>, u64) {
+    let (_folder, context) = folder(files);
+    let source = build(config, &context).await.unwrap();
+    let extent = source.extent();
+    let (result, admitted, bytes) = Collector::until(usize::MAX).run(source).await;
+    result.unwrap();
+    assert_eq!(extent, Some(Extent::Bytes(bytes)));
+    (admitted.iter().map(shown).collect(), bytes)
+}
+
+/// Shows an event as `<id> <path>:<line> <data or error>`.
+fn shown(admitted: &Admitted) -> String {
+    let (path, line) = admitted.id.position().unwrap();
+    let data = match &admitted.result {
+        Ok(record) => record.data.json().unwrap().to_string(),
+        Err(error) => format!("{}: {error}", error.error_type()),
+    };
+    format!("{} {path}:{line} {data}", admitted.id)
+}
+
+#[tokio::test]
+async fn every_format_reports_a_bad_record_at_its_place_and_reads_on() {
+    let cases = [
+        ("jsonl", "1\n{]\n3", "parse: the record is not JSON: key must be a string at column 2", "3"),
+        ("csv", "a\n1\n2,3\n4\n", "parse: the row has 2 fields, the header has 1", r#"{"a":"4"}"#),
+        ("json", "[1,\n{]\n, 3]", "parse: the record is not JSON: key must be a string at column 2", "3"),
+    ];
+    for (format, text, why, last) in cases {
+        let (events, _) = read(json!({"path": "in.x", "format": format}), &[("in.x", text)]).await;
+        assert_eq!(events.len(), 3, "{events:?}");
+        let line = if format == "csv" { 3 } else { 2 };
+        assert!(events[1].ends_with(&format!("in.x:{line} {why}")), "{events:?}");
+        assert!(events[2].ends_with(&format!("in.x:{} {last}", line + 1)), "{events:?}");
+    }
+}
+
+#[tokio::test]
+async fn ids_are_offsets_and_the_last_line_needs_no_end() {
+    let (events, bytes) = read(json!({"path": "d/in.jsonl"}), &[("d/in.jsonl", "[1]\n\n[22]")]).await;
+    assert_eq!(events, ["d/in.jsonl:0 d/in.jsonl:1 [1]", "d/in.jsonl:5 d/in.jsonl:3 [22]"]);
+    assert_eq!(bytes, 9);
+}
+
+#[tokio::test]
+async fn an_empty_file_has_no_events() {
+    assert_eq!(read(json!({"path": "e"}), &[("e", "")]).await, (Vec::new(), 0));
+}
+
+#[tokio::test]
+async fn the_files_of_a_pattern_are_read_in_order_and_named_as_they_are() {
+    let files = [("d/b.txt", "b"), ("d/a.txt", "a"), ("d/c.other", "c"), ("d/dir.txt/x", "x")];
+    let (events, _) = read(json!({"path": "d/*.txt", "format": "text"}), &files).await;
+    assert_eq!(events, ["d/a.txt:0 d/a.txt:1 \"a\"", "d/b.txt:0 d/b.txt:1 \"b\""]);
+}
+
+#[tokio::test]
+async fn a_file_whose_name_looks_like_a_pattern_is_a_file() {
+    let files = [("a[1].txt", "yes"), ("a1.txt", "no")];
+    let (events, _) = read(json!({"path": "a[1].txt", "format": "text"}), &files).await;
+    assert_eq!(events, ["a[1].txt:0 a[1].txt:1 \"yes\""]);
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_an_error_that_names_it() {
+    let (_folder, context) = folder(&[("d/x", "")]);
+    for (path, why) in [
+        ("gone.jsonl", "cannot open `gone.jsonl`"),
+        ("*.jsonl", "no file matches `*.jsonl`"),
+        ("d", "`d` is a directory"),
+    ] {
+        let error = build(json!({"path": path}), &context).await.err().unwrap();
+        assert_eq!(error.to_string(), why);
+    }
+}
+
+#[tokio::test]
+async fn more_than_a_block_is_read_whole() {
+    let text: String = (0..100_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let (_folder, context) = folder(&[("in", &text)]);
+    let source = build(json!({"path": "in"}), &context).await.unwrap();
+    let (result, admitted, bytes) = Collector::until(usize::MAX).run(source).await;
+    result.unwrap();
+    assert_eq!(bytes, text.len() as u64);
+    assert_eq!(admitted.len(), 100_000);
+    for (n, admitted) in admitted.iter().enumerate() {
+        assert_eq!(admitted.result.as_ref().unwrap().data.json(), Some(&json!({"n": n})));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_ends_it_within_a_few_records() {
+    let text = "1\n".repeat(10_000);
+    let (_folder, context) = folder(&[("in", &text)]);
+    let source = build(json!({"path": "in"}), &context).await.unwrap();
+    let (result, admitted, _) = Collector::until(100).run(source).await;
+    result.unwrap();
+    assert!((100..=164).contains(&admitted.len()), "{}", admitted.len());
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_read_ends_the_source() {
+    let (folder, context) = folder(&[("in", "1\n")]);
+    let source = build(json!({"path": "in"}), &context).await.unwrap();
+    fs::remove_file(folder.path().join("in")).unwrap();
+    let (result, admitted, _) = Collector::until(100).run(source).await;
+    let error = result.unwrap_err();
+    assert_eq!((error.error_type(), error.to_string().as_str()), ("io", "cannot read `in`"));
+    assert!(admitted.is_empty());
+}
+
+#[test]
+fn reports_what_cannot_be_and_what_is_not_built_yet() {
+    let config = json!({"path": "a[", "max_line_bytes": 0, "follow": true, "start_at": "end"});
+    let mut problems = Problems::default();
+    File::check(&serde_json::from_value(config).unwrap(), &mut problems);
+    let paths: Vec<String> = problems.into_vec().iter().map(|problem| problem.path.to_string()).collect();
+    assert_eq!(paths, ["path", "max_line_bytes", "follow", "start_at"]);
+}

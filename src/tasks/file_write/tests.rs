@@ -1,1 +1,157 @@
-//! tests
+use std::fs;
+
+use serde_json::json;
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    event::{EventId, Payload},
+    task::ErrorClass,
+};
+
+async fn build(folder: &Path, config: Value) -> Result<Box<dyn Processor>, BuildError> {
+    let context =
+        BuildContext { flow: "f".into(), task: "t".into(), base_dir: folder.to_owned(), resources: None };
+    match FileWrite::build(&serde_json::from_value(config).unwrap(), &context).await? {
+        Task::Processor(processor) => Ok(processor),
+        task => panic!("{task:?}"),
+    }
+}
+
+async fn task(config: Value) -> (TempDir, Box<dyn Processor>) {
+    let folder = tempfile::tempdir().unwrap();
+    let processor = build(folder.path(), config).await.unwrap();
+    (folder, processor)
+}
+
+async fn handle(processor: &dyn Processor, data: Value) -> Result<(), TaskError> {
+    let event = Event::new(EventId::Sequence(0), "t".into(), Payload::from(data));
+    processor.handle(&event, &mut Output::default()).await
+}
+
+fn text(folder: &TempDir, path: &str) -> String {
+    fs::read_to_string(folder.path().join(path)).unwrap()
+}
+
+#[tokio::test]
+async fn appends_whole_batches_to_a_file_in_a_new_directory() {
+    let (folder, task) = task(json!({"path": "a/b/out.jsonl"})).await;
+    handle(&*task, json!({"n": 1})).await.unwrap();
+    assert_eq!(text(&folder, "a/b/out.jsonl"), "");
+    task.flush().await.unwrap();
+    handle(&*task, json!({"n": 2})).await.unwrap();
+    task.flush().await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "a/b/out.jsonl"), "{\"n\":1}\n{\"n\":2}\n");
+}
+
+#[tokio::test]
+async fn a_torn_last_line_is_cut_off_when_the_file_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("out"), "1\n{\"torn").unwrap();
+    let task = build(folder.path(), json!({"path": "out"})).await.unwrap();
+    handle(&*task, json!(2)).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "out"), "1\n2\n");
+}
+
+#[tokio::test]
+async fn each_event_goes_to_the_file_its_data_names_however_many_there_are() {
+    let (folder, task) = task(json!({"path": "d/{{ event.data.k }}.txt", "format": "text"})).await;
+    for round in 0..3 {
+        for k in 0..files::OPEN_FILES * 2 {
+            handle(&*task, json!({"k": k, "round": round})).await.unwrap();
+        }
+        task.flush().await.unwrap();
+    }
+    for k in 0..files::OPEN_FILES * 2 {
+        let lines: String = (0..3).map(|round| format!("{}\n", json!({"k": k, "round": round}))).collect();
+        assert_eq!(text(&folder, &format!("d/{k}.txt")), lines);
+    }
+}
+
+#[tokio::test]
+async fn data_cannot_lead_out_of_the_directory() {
+    let (_folder, task) = task(json!({"path": "{{ event.data }}"})).await;
+    for path in ["../x", "/tmp/x", "a/../../x", "", "a\0b"] {
+        let error = handle(&*task, json!(path)).await.unwrap_err();
+        assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, PATH), "{path}");
+    }
+    let error = handle(&*task, json!({"a": 1})).await.err();
+    assert!(error.is_none(), "an object is a name, if a strange one");
+}
+
+#[tokio::test]
+async fn a_file_that_cannot_be_opened_fails_one_event_only() {
+    let (folder, task) = task(json!({"path": "{{ event.data }}"})).await;
+    fs::create_dir(folder.path().join("folder")).unwrap();
+    let error = handle(&*task, json!("folder")).await.unwrap_err();
+    assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, "io"));
+    handle(&*task, json!("good")).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "good"), "\"good\"\n");
+}
+
+#[tokio::test]
+async fn a_path_that_cannot_be_opened_at_all_is_a_build_error() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("x")).unwrap();
+    let error = build(folder.path(), json!({"path": "x"})).await.err().unwrap();
+    assert_eq!(error.to_string(), "cannot open `x`");
+}
+
+#[tokio::test]
+async fn a_csv_header_comes_once_and_other_columns_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = json!({"path": "out.csv", "format": "csv"});
+    for n in [1, 2] {
+        let task = build(folder.path(), config.clone()).await.unwrap();
+        handle(&*task, json!({"a": n, "b": ""})).await.unwrap();
+        task.flush().await.unwrap();
+    }
+    assert_eq!(text(&folder, "out.csv"), "a,b\n1,\n2,\n");
+    let task = build(folder.path(), config).await.unwrap();
+    handle(&*task, json!({"b": 1, "a": 1})).await.unwrap();
+    let error = task.flush().await.unwrap_err();
+    assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, "encode"));
+    assert_eq!(text(&folder, "out.csv"), "a,b\n1,\n2,\n");
+}
+
+#[tokio::test]
+async fn a_flush_that_fails_leaves_no_file_changed() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b"), "x,y\n").unwrap();
+    let task = build(folder.path(), json!({"path": "{{ event.data.k }}", "format": "csv"})).await.unwrap();
+    handle(&*task, json!({"k": "a"})).await.unwrap();
+    handle(&*task, json!({"k": "b"})).await.unwrap();
+    task.flush().await.unwrap_err();
+    assert_eq!((text(&folder, "a").as_str(), text(&folder, "b").as_str()), ("", "x,y\n"));
+    task.forget();
+    handle(&*task, json!({"k": "a"})).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "a"), "k\na\n");
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let task = build(folder.path(), json!({"path": "/dev/full"})).await.unwrap();
+    handle(&*task, json!(1)).await.unwrap();
+    for _ in 0..2 {
+        let error = task.flush().await.unwrap_err();
+        assert_eq!((error.class(), error.error_type()), (ErrorClass::Transient, "storage_full"));
+    }
+    task.forget();
+    task.flush().await.unwrap();
+}
+
+#[test]
+fn reports_a_template_that_does_not_compile_and_what_is_not_built_yet() {
+    let mut problems = Problems::default();
+    let config = json!({"path": "{{ evnt.data.x }}", "rotate": "1d"});
+    FileWrite::check(&serde_json::from_value(config).unwrap(), &mut problems);
+    let found: Vec<_> = problems.into_vec().into_iter().map(|problem| (problem.path.to_string(), problem.message)).collect();
+    assert_eq!(found[0], ("path".to_owned(), "`evnt` is not known".to_owned()));
+    assert_eq!(found[1].0, "rotate");
+}

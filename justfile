@@ -1,0 +1,44 @@
+# The steps of `.ci/run`, one at a time. `just` lists them.
+
+export CARGO_TERM_COLOR := "always"
+
+_default:
+    @just --list --unsorted
+
+# Everything that CI checks, on a machine that may have nothing yet.
+ci:
+    .ci/run
+
+# Formats all sources.
+fmt:
+    cargo fmt --all
+    cargo fmt --manifest-path bench/Cargo.toml
+
+# Lints, with warnings as errors.
+lint:
+    cargo fmt --all --check
+    cargo clippy --locked --all-targets --all-features -- -D warnings
+
+# Runs all tests.
+test:
+    cargo test --locked
+
+# Builds the library's documentation, with warnings as errors.
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --document-private-items
+
+# Checks licences, banned crates and sources of the lock file.
+deny:
+    cargo deny check licenses bans sources
+
+# Runs one flow: `just run examples/earthquakes.yaml`.
+run *PATHS:
+    cargo run --locked --release -- run {{ PATHS }}
+
+# Whole-process benchmarks; `just bench --quick` for a short look.
+bench *ARGS:
+    cargo run --locked --release --manifest-path bench/Cargo.toml -- {{ ARGS }}
+
+# Micro-benchmark of scripts.
+bench-script:
+    cargo bench --locked --bench script
