@@ -20,7 +20,7 @@ kinds! {
     generate::Generate,
     iterate::Iterate,
     log::Log,
-    script::Script,
+    script::ScriptTask,
     stdin::Stdin,
     stdout::Stdout,
     switch::Switch,

@@ -3,7 +3,7 @@
 use std::{
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Stdio},
     sync::mpsc,
     thread::JoinHandle,
@@ -131,10 +131,6 @@ impl Ended {
         assert_eq!(count("entered"), settled + count("inflight"), "{line}");
         assert_eq!(count("inflight"), 0, "{line}");
         line
-    }
-
-    pub(crate) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
     }
 
     pub(crate) fn lines(&self, name: impl AsRef<Path>) -> Vec<String> {
