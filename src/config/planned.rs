@@ -35,10 +35,10 @@ const KEYS: &[(Place<'static>, &str, &[&str])] = &[
     (Place::Task, "concurrency", &["1"]),
     (Place::Task, "ordered", &["true"]),
     (Place::Task, "when", &[]),
-    (Place::Kind("generate"), "allow_rerun", &["false"]),
+    // Without state every run counts anew.
+    (Place::Kind("generate"), "allow_rerun", &["true"]),
     (Place::Kind("file"), "follow", &["false"]),
     (Place::Kind("file"), "start_at", &[r#""beginning""#]),
-    (Place::Kind("script"), "limits", &[]),
     (Place::Kind("file_write"), "rotate", &[]),
 ];
 

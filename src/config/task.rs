@@ -63,11 +63,10 @@ impl TaskBuilder<'_> {
         }
         let policy = self.common(kind, common, &path, &mut draft);
         let mut own = Value::Object(own);
-        for unknown in typed::clean(&mut own, &own_shape, &path, &self.file.substitutions) {
-            self.unknown(kind, &unknown);
-        }
+        let unknown = typed::clean(&mut own, &own_shape, &path, &self.file.substitutions);
+        unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
         let is_clean = self.file.problems.len() == before;
-        let prepared = self.prepare(kind, own, &own_shape, &path);
+        let prepared = self.prepare(kind, own, &own_shape, &path, &unknown);
         draft.targets = prepared.as_ref().map(|prepared| prepared.targets());
         let part =
             prepared.zip(policy).filter(|_| is_clean).map(|(prepared, policy)| (kind, prepared, policy));
@@ -241,6 +240,7 @@ impl TaskBuilder<'_> {
         own: Value,
         shape: &Shape,
         path: &KeyPath,
+        unknown: &[Unknown],
     ) -> Option<Box<dyn Prepared>> {
         let mut problems = Problems::below(path.clone());
         match kind.prepare(own.clone(), &mut problems) {
@@ -249,7 +249,10 @@ impl TaskBuilder<'_> {
                 Some(prepared)
             }
             Err(error) => {
-                self.file.problems.push(typed::mistake(&error, &own, shape, path));
+                let problem = typed::mistake(&error, &own, shape, path);
+                if !typed::explains(unknown, &problem) {
+                    self.file.problems.push(problem);
+                }
                 None
             }
         }
