@@ -6,10 +6,10 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum, ValueHint};
+use clap::{CommandFactory, Parser, Subcommand, ValueHint};
 
 use crate::{
-    commands::{self, NOT_STARTED},
+    commands::{self, NOT_STARTED, Output},
     config,
     problem::{Origin, Problem, did_you_mean},
     report,
@@ -69,16 +69,6 @@ enum Command {
     Schema,
     #[command(external_subcommand)]
     Other(Vec<OsString>),
-}
-
-/// How a result is written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Output {
-    /// For people.
-    #[default]
-    Text,
-    /// For programs.
-    Json,
 }
 
 /// Runs the command that the process was started with.

@@ -11,6 +11,8 @@ use std::{
     sync::Arc,
 };
 
+use clap::ValueEnum;
+
 use crate::{
     config::{self, ProcessEnvironment},
     report::{self, Colours},
@@ -23,6 +25,16 @@ use crate::{
 pub(crate) const NOT_STARTED: u8 = 2;
 /// The exit code of a command whose output could not be written.
 const NOT_WRITTEN: u8 = 1;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    /// For people.
+    #[default]
+    Text,
+    /// For programs.
+    Json,
+}
 
 /// Loads flows and runs them.
 pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode {

@@ -1,6 +1,6 @@
 //! Rhai scripts.
 //!
-//! A script sees `event` and `ctx`. At compile time the [`projection`] module finds out which paths of
+//! A script sees `event` and `ctx`. At compile time the analysis finds out which paths of
 //! the event the script names; only these are converted to native Rhai values, so the script runs at
 //! native speed however large the payload is. After the run the converted values are compared with the
 //! payload and only what differs is written back, so an event that no script changed keeps the very

@@ -4,9 +4,8 @@ use std::{fmt::Write as _, process::ExitCode};
 
 use serde_json::{Value, json};
 
-use super::{NOT_STARTED, print, print_json};
+use super::{NOT_STARTED, Output, print, print_json};
 use crate::{
-    cli::Output,
     config::{self, Key},
     problem::{KeyPath, Origin, Problem, did_you_mean},
     registry::{KindEntry, Registry},

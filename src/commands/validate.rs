@@ -8,9 +8,8 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{NOT_STARTED, print, print_json};
+use super::{NOT_STARTED, Output, print, print_json};
 use crate::{
-    cli::Output,
     config::{self, Loaded, ProcessEnvironment},
     plan::Flow,
     problem::{Origin, Problem},

@@ -139,9 +139,16 @@ impl Changes<'_> {
             }
         }
         let Header { id, subject, meta } = self.header;
-        event.id = id.unwrap_or_else(|| event.id.clone());
-        event.subject = subject.unwrap_or_else(|| Arc::clone(&event.subject));
-        event.meta = meta.unwrap_or_else(|| event.meta.clone());
+        // Not `unwrap_or_else(clone)`: most events keep what they have.
+        if let Some(id) = id {
+            event.id = id;
+        }
+        if let Some(subject) = subject {
+            event.subject = subject;
+        }
+        if let Some(meta) = meta {
+            event.meta = meta;
+        }
     }
 }
 

@@ -54,7 +54,9 @@ fn a_bad_document_is_counted_and_the_next_file_is_read() {
     let yaml = "flow:\n  name: read\n  tasks:\n    - file: {name: in, path: '*.doc', format: json}\n    - stdout: {name: out}\n";
     let ended =
         run(yaml, &[("1.doc", b"[{\"n\":1}]"), ("2.doc", b"{\"n\": \n oops}"), ("3.doc", b"{\"n\":3}")]);
-    assert_one_bad_record(&ended, "2.doc:2", &[json!({"n": 1}), json!({"n": 3})]);
+    assert_one_bad_record(&ended, "2.doc:1", &[json!({"n": 1}), json!({"n": 3})]);
+    let message = &ended.logged("event failed")[0]["error.message"];
+    assert!(message.as_str().unwrap().contains("line 2"), "{message}");
 }
 
 #[test]

@@ -45,22 +45,24 @@ fn a_signal_in_the_middle_drains_and_the_account_adds_up() {
     }
 }
 
-/// Starts a worker whose stdin stays open and whose stdout nobody reads, and fills it up.
+/// Starts a worker whose stdin stays open and whose stdout nobody reads, and fills it to the brim: the
+/// pipe to it, the worker, and the pipe from it.
 fn blocked(shutdown_timeout: &str) -> (Worker, ChildStdin, ChildStdout) {
     let mut worker = Worker::start(&format!("shutdown_timeout: {shutdown_timeout}{BLOCKED}"), &[]);
     let stdout = worker.stdout();
     let mut stdin = worker.stdin();
+    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).unwrap();
     rustix::io::ioctl_fionbio(&stdin, true).unwrap();
     let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
-    // Full to the brim: the pipe to the worker, the worker, and the pipe from it.
-    let mut is_full_downstream = false;
-    loop {
+    let mut refused = 0;
+    while refused < 1000 || rustix::io::ioctl_fionread(&stdout).unwrap() < 3 * 1024 {
         match stdin.write(&line) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock && is_full_downstream => break,
-            Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
+            Ok(_) => refused = 0,
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::WouldBlock);
+                refused += 1;
+            }
         }
-        is_full_downstream = rustix::io::ioctl_fionread(&stdout).unwrap() > 60 * 1024;
         std::thread::yield_now();
     }
     (worker, stdin, stdout)

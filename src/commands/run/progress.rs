@@ -59,11 +59,11 @@ impl Total {
     fn line(self, now: &Progress, elapsed: Duration) -> String {
         let (fraction, amount) = match self {
             Self { bytes: 0, events } => {
-                let text = format!("{} of {} rows", HumanCount(now.entered), HumanCount(events));
+                let text = format!("{}/{} rows", HumanCount(now.entered), HumanCount(events));
                 (ratio(now.entered, events), text)
             }
             Self { bytes, .. } => {
-                let text = format!("{} of {}", HumanBytes(now.bytes), HumanBytes(bytes));
+                let text = format!("{}/{}", HumanBytes(now.bytes), HumanBytes(bytes));
                 (ratio(now.bytes, bytes), text)
             }
         };
@@ -74,7 +74,7 @@ impl Total {
         let failed = HumanCount(now.failed);
         let left = time_left(fraction, elapsed).map_or_else(|| "--:--".into(), clock);
         format!(
-            "{amount}  {:.0} %  {rate} events/s  {inflight} in flight  {failed} failed  {left} left",
+            "{amount}  {:.0}%  {rate} events/s  {inflight} in flight  {failed} failed  {left} left",
             fraction * 100.0
         )
     }
@@ -128,14 +128,14 @@ mod tests {
     fn the_line_tells_rows_rate_and_time_left() {
         let now = Progress { entered: 500, inflight: 12, failed: 1, bytes: 0 };
         let line = Total { events: 2000, bytes: 0 }.line(&now, Duration::from_secs(10));
-        assert_eq!(line, "500 of 2,000 rows  25 %  50 events/s  12 in flight  1 failed  00:30 left");
+        assert_eq!(line, "500/2,000 rows  25%  50 events/s  12 in flight  1 failed  00:30 left");
     }
 
     #[test]
     fn the_line_tells_bytes_where_rows_are_not_known() {
         let now = Progress { entered: 10, bytes: 1 << 20, ..Progress::default() };
         let line = Total { events: 0, bytes: 4 << 20 }.line(&now, Duration::from_secs(3600));
-        assert_eq!(line, "1.00 MiB of 4.00 MiB  25 %  0 events/s  0 in flight  0 failed  3:00:00 left");
+        assert_eq!(line, "1.00 MiB/4.00 MiB  25%  0 events/s  0 in flight  0 failed  3:00:00 left");
     }
 
     #[test]
