@@ -15,6 +15,7 @@ mod overrides;
 mod planned;
 mod schema;
 mod sources;
+mod task;
 mod typed;
 mod worker;
 mod yaml;

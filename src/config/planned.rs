@@ -5,6 +5,8 @@
 
 use serde_json::Value;
 
+use crate::problem::{Focus, KeyPath, Problem};
+
 /// Where a planned key stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place<'a> {
@@ -33,10 +35,10 @@ const KEYS: &[(Place<'static>, &str, &[&str])] = &[
     (Place::Task, "concurrency", &["1"]),
     (Place::Task, "ordered", &["true"]),
     (Place::Task, "when", &[]),
-    (Place::Kind("generate"), "allow_rerun", &["false"]),
+    // Without state every run counts anew.
+    (Place::Kind("generate"), "allow_rerun", &["true"]),
     (Place::Kind("file"), "follow", &["false"]),
     (Place::Kind("file"), "start_at", &[r#""beginning""#]),
-    (Place::Kind("script"), "limits", &[]),
     (Place::Kind("file_write"), "rotate", &[]),
 ];
 
@@ -61,7 +63,7 @@ const ON_ERROR: &[&str] = &["continue", "dead_letter"];
 
 /// The commands.
 const COMMANDS: &[&str] =
-    &["doctor", "dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
+    &["doctor", "dlq", "rules", "dashboard", "health", "completions", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,19 @@ pub(super) fn is_telemetry_planned() -> bool {
 /// Says that something is not built.
 pub(super) fn message(what: impl std::fmt::Display) -> String {
     format!("{what} is not supported yet")
+}
+
+/// Refuses a planned key.
+pub(super) fn refusal(path: KeyPath, key: &str, value: &Value) -> Problem {
+    let message = match value {
+        Value::Bool(_) | Value::String(_) | Value::Number(_) => {
+            message(format_args!("`{key}: {}`", value.as_str().map_or(value.to_string(), str::to_owned)))
+        }
+        _ => message(format_args!("`{key}`")),
+    };
+    let mut problem = Problem::new(path, message);
+    problem.focus(Focus::Key);
+    problem
 }
 
 #[cfg(test)]

@@ -60,6 +60,18 @@ pub(super) fn clean(
     unknown
 }
 
+/// Returns whether a missing field is missing because one of the `unknown` keys is a misspelling of it.
+pub(super) fn explains(unknown: &[Unknown], problem: &Problem) -> bool {
+    let field =
+        problem.message.strip_prefix("the field `").and_then(|rest| rest.strip_suffix("` is missing"));
+    field.is_some_and(|field| {
+        unknown.iter().any(|one| {
+            one.path.0.split_last().is_some_and(|(_, above)| above == problem.path.0)
+                && did_you_mean(&one.key, [field]).is_some()
+        })
+    })
+}
+
 struct Cleaner<'a> {
     substitutions: &'a [Substitution],
     depth: usize,

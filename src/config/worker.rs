@@ -142,14 +142,16 @@ impl Blocks<'_> {
         let shape = Shape::of::<T>();
         let path = top(key);
         let substitutions = owner.map(|owner| self.files[owner].substitutions.as_slice()).unwrap_or_default();
-        for unknown in typed::clean(&mut value, &shape, &path, substitutions) {
-            let problem = unknown.problem(elsewhere);
-            self.tell(owner, problem);
+        let unknown = typed::clean(&mut value, &shape, &path, substitutions);
+        for unknown in &unknown {
+            self.tell(owner, unknown.problem(elsewhere));
         }
         match typed::deserialize(value, &shape, &path) {
             Ok(typed) => Some(typed),
             Err(problem) => {
-                self.tell(owner, *problem);
+                if !typed::explains(&unknown, &problem) {
+                    self.tell(owner, *problem);
+                }
                 None
             }
         }

@@ -24,7 +24,6 @@ use std::{
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat},
@@ -48,10 +47,6 @@ pub(super) struct Config {
     /// The longest record; a longer one fails.
     #[serde(default = "format::max_line_bytes")]
     max_line_bytes: ByteSize,
-    /// Not supported yet: go on reading what is appended.
-    follow: Option<bool>,
-    /// Not supported yet: where to begin; only `beginning` is.
-    start_at: Option<Value>,
 }
 
 /// The files that were found, as they were then.
@@ -85,12 +80,6 @@ impl Kind for File {
                 .hint("put a character that is meant as it is into brackets, as in `[*]`");
         }
         config.max_line_bytes.check_limit("max_line_bytes", problems);
-        if config.follow == Some(true) {
-            problems.report("follow", "`follow: true` is not supported yet");
-        }
-        if config.start_at.as_ref().is_some_and(|start| *start != "beginning") {
-            problems.report("start_at", "`start_at` is not supported yet, except `beginning`");
-        }
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {

@@ -32,7 +32,6 @@ use std::{
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use serde_json::Value;
 use tokio::task::{JoinHandle, spawn_blocking};
 
 use self::files::{Files, Write};
@@ -59,8 +58,6 @@ pub(super) struct Config {
     /// How events become lines.
     #[serde(default)]
     format: OutputFormat,
-    /// Not supported yet: when to begin a new file.
-    rotate: Option<Value>,
 }
 
 impl Kind for FileWrite {
@@ -77,9 +74,6 @@ impl Kind for FileWrite {
         }
         if let Err(error) = Template::compile(&config.path) {
             error.report("path", problems);
-        }
-        if config.rotate.is_some() {
-            problems.report("rotate", "`rotate` is not supported yet");
         }
     }
 

@@ -71,8 +71,6 @@ pub(super) struct Config {
     payload: Option<Value>,
     /// A script that makes the data of each event.
     code: Option<String>,
-    /// Whether a new run starts to count anew; only `true` is supported yet.
-    allow_rerun: Option<bool>,
 }
 
 impl Kind for Generate {
@@ -102,9 +100,6 @@ impl Kind for Generate {
                 .report("code", error.message)
                 .focus(Focus::Inside { line: error.line, column: error.column })
                 .hint_opt(error.hint);
-        }
-        if config.allow_rerun == Some(false) {
-            problems.report("allow_rerun", "`allow_rerun: false` is not supported yet");
         }
     }
 

@@ -1,6 +1,6 @@
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
@@ -147,11 +147,11 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
 }
 
 #[test]
-fn reports_a_template_that_does_not_compile_and_what_is_not_built_yet() {
+fn reports_a_template_that_does_not_compile() {
     let mut problems = Problems::default();
-    let config = json!({"path": "{{ evnt.data.x }}", "rotate": "1d"});
+    let config = json!({"path": "{{ evnt.data.x }}"});
     FileWrite::check(&serde_json::from_value(config).unwrap(), &mut problems);
     let found: Vec<_> = problems.into_vec().into_iter().map(|problem| (problem.path.to_string(), problem.message)).collect();
     assert_eq!(found[0], ("path".to_owned(), "`evnt` is not known".to_owned()));
-    assert_eq!(found[1].0, "rotate");
+    assert_eq!(found.len(), 1);
 }

@@ -150,12 +150,12 @@ async fn times_of_a_schedule_that_are_over_are_skipped() {
 #[test]
 fn every_mistake_is_reported_at_its_key() {
     let config = json!({"interval": "0s", "cron": "61 * * * *", "rate": -1, "timezone": "Mars/Base",
-        "payload": 1, "code": "let", "allow_rerun": false});
+        "payload": 1, "code": "let"});
     let problems = check(config);
     let paths: Vec<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
     assert_eq!(
         paths,
-        ["cron", "rate", "code", "interval", "rate", "cron", "timezone", "code", "allow_rerun"]
+        ["cron", "rate", "code", "interval", "rate", "cron", "timezone", "code"]
     );
     assert_eq!(problems[0].1, "`cron` and `interval` cannot both be given");
     assert_eq!(problems[6].1, "`Mars/Base` is no time zone");

@@ -1,0 +1,260 @@
+//! One task: its kind, the keys that every task has, and those of its kind.
+
+use serde_json::{Map, Value};
+
+use super::{
+    File,
+    graph::Draft,
+    keys::{Names, TASK_KEYS, TaskKeys, elsewhere},
+    planned::{self, Place, Verdict},
+    schema::Shape,
+    typed::{self, Unknown},
+};
+use crate::{
+    plan::Policy,
+    problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
+    registry::{KindEntry, Prepared, Registry},
+    retry::RetryPolicy,
+    task::Role,
+};
+
+/// What a node is made of, besides its name and its edges.
+pub(super) type Part = (&'static KindEntry, Box<dyn Prepared>, Policy);
+
+/// Builds one task.
+pub(super) struct TaskBuilder<'a> {
+    pub(super) file: &'a mut File,
+    pub(super) registry: Registry,
+    pub(super) retry: RetryPolicy,
+}
+
+impl TaskBuilder<'_> {
+    /// Types one task. It stands in the graph even if that fails.
+    pub(super) fn build(mut self, value: Value, path: &KeyPath) -> (Draft, Option<Part>) {
+        let before = self.file.problems.len();
+        let mut draft = Draft {
+            name: None,
+            kind: String::new(),
+            role: None,
+            depends_on: None,
+            targets: None,
+            path: path.clone(),
+        };
+        let Some((tag, body)) = self.split_tag(value, path) else { return (draft, None) };
+        let path = path.key(&*tag);
+        draft.kind = tag;
+        draft.path = path.clone();
+        let Some(kind) = self.kind(&draft.kind, &path) else {
+            // Its name still stands for it in the graph.
+            draft.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+            return (draft, None);
+        };
+        draft.role = Some(kind.role);
+        let own_shape = Shape::of_kind(kind);
+        let own_keys = own_shape.view().keys().unwrap_or_default();
+        let mut common = Map::new();
+        let mut own = Map::new();
+        for (key, value) in body {
+            if own_keys.contains(&key.as_str()) || !TASK_KEYS.contains(&key.as_str()) {
+                own.insert(key, value);
+            } else {
+                common.insert(key, value);
+            }
+        }
+        let policy = self.common(kind, common, &path, &mut draft);
+        let mut own = Value::Object(own);
+        let unknown = typed::clean(&mut own, &own_shape, &path, &self.file.substitutions);
+        unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
+        let is_clean = self.file.problems.len() == before;
+        let prepared = self.prepare(kind, own, &own_shape, &path, &unknown);
+        draft.targets = prepared.as_ref().map(|prepared| prepared.targets());
+        let part =
+            prepared.zip(policy).filter(|_| is_clean).map(|(prepared, policy)| (kind, prepared, policy));
+        (draft, part)
+    }
+
+    /// Splits `{<kind>: {...}}`.
+    fn split_tag(&mut self, value: Value, path: &KeyPath) -> Option<(String, Map<String, Value>)> {
+        let (message, hint) = match value {
+            Value::Object(task) if task.len() == 1 => {
+                let (tag, body) = task.into_iter().next()?;
+                match body {
+                    Value::Object(body) => return Some((tag, body)),
+                    Value::Null => return Some((tag, Map::new())),
+                    other => {
+                        let message =
+                            format!("expected the keys of the task, found {}", typed::describe(&other));
+                        let mut problem = Problem::new(path.key(&*tag), message);
+                        problem.hint(format!("write `{tag}: {{name: ...}}`"));
+                        self.file.problems.push(problem);
+                        return None;
+                    }
+                }
+            }
+            Value::Object(task) => {
+                let kind = task.keys().find(|key| self.registry.get(key).is_some());
+                let hint = match kind {
+                    Some(kind) => format!("indent the keys of the task below `{kind}:`"),
+                    None => "a task is `- <kind>: {...}`".to_owned(),
+                };
+                ("a task has one key, its kind".to_owned(), hint)
+            }
+            Value::String(kind) => {
+                (format!("expected a task, found `{kind}`"), format!("write `{kind}: {{}}`"))
+            }
+            other => {
+                let message = format!("expected a task, found {}", typed::describe(&other));
+                (message, "a task is `- <kind>: {...}`".to_owned())
+            }
+        };
+        let mut problem = Problem::new(path.clone(), message);
+        problem.hint(hint);
+        self.file.problems.push(problem);
+        None
+    }
+
+    fn kind(&mut self, tag: &str, path: &KeyPath) -> Option<&'static KindEntry> {
+        let kind = self.registry.get(tag);
+        if kind.is_none() {
+            let mut problem = if planned::kinds().contains(&tag) {
+                Problem::new(path.clone(), planned::message(format_args!("the kind `{tag}`")))
+            } else {
+                let mut problem = Problem::new(path.clone(), format!("unknown kind `{tag}`"));
+                let known = self.registry.kinds().iter().map(|kind| kind.name);
+                let hint = did_you_mean(tag, known.chain(planned::kinds().iter().copied()));
+                problem.hint_opt(hint.or_else(|| Some("`flowgen list` shows all kinds".into())));
+                problem
+            };
+            problem.focus(Focus::Key);
+            self.file.problems.push(problem);
+        }
+        kind
+    }
+
+    /// Types the keys that every task has.
+    fn common(
+        &mut self,
+        kind: &KindEntry,
+        keys: Map<String, Value>,
+        path: &KeyPath,
+        draft: &mut Draft,
+    ) -> Option<Policy> {
+        let mut keys = keys;
+        if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
+            let mut problem = planned::refusal(path.key("on_error"), "on_error", value);
+            problem.focus(Focus::Value);
+            if value.is_object() {
+                problem.message = planned::message("`on_error: {route: ...}`");
+            }
+            self.file.problems.push(problem);
+            keys.remove("on_error");
+        }
+        // Even if another key cannot be typed, the name and the edges hold.
+        draft.name = keys.get("name").and_then(Value::as_str).map(str::to_owned);
+        draft.depends_on = match keys.get("depends_on") {
+            Some(Value::String(name)) => Some(Names::One(name.clone())),
+            Some(Value::Array(names)) => {
+                let names = names.iter().filter_map(Value::as_str);
+                Some(Names::Several(names.map(str::to_owned).collect()))
+            }
+            _ => None,
+        };
+        let shape = Shape::of::<TaskKeys>();
+        let mut value = Value::Object(keys);
+        for unknown in typed::clean(&mut value, &shape, path, &self.file.substitutions) {
+            self.file.problems.push(unknown.problem(elsewhere));
+        }
+        let keys: TaskKeys = match typed::deserialize(value, &shape, path) {
+            Ok(keys) => keys,
+            Err(problem) => {
+                self.file.problems.push(*problem);
+                return None;
+            }
+        };
+        draft.depends_on = keys.depends_on;
+        if let Some(name) = &keys.name {
+            self.check_name(name, path);
+        }
+        if keys.timeout.is_some() && kind.role != Role::Processor {
+            let message = format!("`{}` is a {}: it has no `timeout`", kind.name, kind.role);
+            let mut problem = Problem::new(path.key("timeout"), message);
+            problem.focus(Focus::Key).hint("only processors wait for something; remove it");
+            self.file.problems.push(problem);
+        } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
+            self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));
+        }
+        let retry = keys.retry.over(self.retry);
+        if keys.retry.max_attempts == Some(0) {
+            let path = path.key("retry").key("max_attempts");
+            self.file.problems.push(Problem::new(path, "must be at least 1"));
+        }
+        Some(Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() })
+    }
+
+    fn check_name(&mut self, name: &str, path: &KeyPath) {
+        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+        if name.is_empty() || !name.chars().all(is_allowed) {
+            let message = format!("`{name}` is no name of a task");
+            let mut problem = Problem::new(path.key("name"), message);
+            problem.hint("lowercase letters, digits, `_` and `-`");
+            self.file.problems.push(problem);
+        }
+    }
+
+    /// Refuses a key that neither the kind nor all tasks have, unless it is planned and means nothing.
+    fn unknown(&mut self, kind: &KindEntry, unknown: &Unknown) {
+        if unknown.is_top {
+            let verdict = planned::key(Place::Task, &unknown.key, &unknown.value)
+                .or_else(|| planned::key(Place::Kind(kind.name), &unknown.key, &unknown.value));
+            match verdict {
+                Some(Verdict::Neutral) => return,
+                Some(Verdict::NotYet) => {
+                    self.file.problems.push(planned::refusal(
+                        unknown.path.clone(),
+                        &unknown.key,
+                        &unknown.value,
+                    ));
+                    return;
+                }
+                None => {}
+            }
+        }
+        let mut known = unknown.known.clone();
+        if unknown.is_top {
+            known.extend(TASK_KEYS.map(str::to_owned));
+        }
+        let unknown = Unknown {
+            path: unknown.path.clone(),
+            key: unknown.key.clone(),
+            value: Value::Null,
+            known,
+            planned: planned::keys(Place::Task).filter(|_| unknown.is_top).collect(),
+            is_top: unknown.is_top,
+        };
+        self.file.problems.push(unknown.problem(elsewhere));
+    }
+
+    fn prepare(
+        &mut self,
+        kind: &KindEntry,
+        own: Value,
+        shape: &Shape,
+        path: &KeyPath,
+        unknown: &[Unknown],
+    ) -> Option<Box<dyn Prepared>> {
+        let mut problems = Problems::below(path.clone());
+        match kind.prepare(own.clone(), &mut problems) {
+            Ok(prepared) => {
+                self.file.problems.append(&mut problems.into_vec());
+                Some(prepared)
+            }
+            Err(error) => {
+                let problem = typed::mistake(&error, &own, shape, path);
+                if !typed::explains(unknown, &problem) {
+                    self.file.problems.push(problem);
+                }
+                None
+            }
+        }
+    }
+}
