@@ -23,6 +23,7 @@ mod projection;
 mod runtime_error;
 mod shapes;
 mod tail;
+mod text;
 mod transformer;
 
 pub use compile::CompileError;

@@ -76,7 +76,8 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
     code
 }
 
-/// Returns the exit code that `docs/exit-codes` promise for how the flows ended.
+/// Returns the exit code for how the flows ended: a failure to run outweighs time that ran out, and that
+/// the failure of events.
 fn exit_code(report: &Report) -> u8 {
     if report.flows.iter().any(|flow| flow.failure.is_some()) {
         FAILED_TO_RUN

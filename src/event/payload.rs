@@ -45,6 +45,14 @@ impl Payload {
         }
     }
 
+    /// Returns the JSON text if nobody has parsed it yet, for those who need only a part of it.
+    pub fn unparsed(&self) -> Option<&str> {
+        match self {
+            Self::Json(json) if json.tree.get().is_none() => json.text.as_deref(),
+            _ => None,
+        }
+    }
+
     /// Returns the JSON value to be changed in place, copied first if it is shared.
     pub fn json_mut(&mut self) -> Option<&mut Value> {
         let Self::Json(json) = self else { return None };

@@ -13,11 +13,16 @@ use crate::{
     telemetry::error_chain,
 };
 
+/// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
+/// so it pays to share one among more events than fit a cache.
+const BUFFERED_BATCH: usize = 256;
+
 /// Handles events until no one upstream is left, then closes the processor.
 pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
     let mut batch = Hop::batch();
     let mut held = Held::default();
-    while inbox.recv_many(&mut batch, BATCH).await > 0 {
+    let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
+    while inbox.recv_many(&mut batch, limit).await > 0 {
         for event in batch.drain(..) {
             let mut output = std::mem::take(&mut held.output);
             let result = attempts(hop.policy, &event, &*processor, &mut output).await;

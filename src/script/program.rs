@@ -16,6 +16,7 @@ use super::{
     runtime_error::failure,
     shapes::Shapes,
     tail::{self, EVENT_TAG},
+    text,
 };
 use crate::{
     event::{Event, Payload},
@@ -143,7 +144,7 @@ impl Program {
     fn native_event(&self, event: &Event) -> Dynamic {
         let mut map = Map::new();
         if let Some(projection) = &self.uses.data {
-            map.insert("data".into(), native_data(projection, &event.data));
+            map.insert("data".into(), self.native_data(projection, &event.data));
         }
         if self.uses.error {
             map.insert("error".into(), Dynamic::UNIT);
@@ -163,6 +164,22 @@ impl Program {
         let mut map = Dynamic::from_map(map);
         map.set_tag(EVENT_TAG);
         map
+    }
+
+    /// Raw bytes are a string if they are UTF-8, else a blob.
+    fn native_data(&self, projection: &Projection, data: &Payload) -> Dynamic {
+        match data {
+            Payload::Bytes(bytes) => match std::str::from_utf8(bytes) {
+                Ok(text) => text.into(),
+                Err(_) => Dynamic::from_blob(bytes.to_vec()),
+            },
+            // A condition changes nothing, so it needs no tree to be compared with afterwards.
+            Payload::Json(_) if self.purpose == Purpose::Condition => data
+                .unparsed()
+                .and_then(|text| text::project(projection, text).ok())
+                .unwrap_or_else(|| project(projection, data)),
+            Payload::Json(_) => project(projection, data),
+        }
     }
 
     fn native_ctx(&self, event: &Event, resource: &Dynamic) -> Dynamic {
@@ -188,15 +205,8 @@ fn empty_scope(uses: &Uses) -> Scope<'static> {
     scope
 }
 
-/// Raw bytes are a string if they are UTF-8, else a blob.
-fn native_data(projection: &Projection, data: &Payload) -> Dynamic {
-    match data {
-        Payload::Bytes(bytes) => match std::str::from_utf8(bytes) {
-            Ok(text) => text.into(),
-            Err(_) => Dynamic::from_blob(bytes.to_vec()),
-        },
-        Payload::Json(_) => data.json().map_or(Dynamic::UNIT, |json| projection.project(json)),
-    }
+fn project(projection: &Projection, data: &Payload) -> Dynamic {
+    data.json().map_or(Dynamic::UNIT, |json| projection.project(json))
 }
 
 fn native_meta(event: &Event) -> Dynamic {
