@@ -12,5 +12,5 @@ pub use config::{
     Temporality, TlsConfig,
 };
 pub use failures::{FailureLog, error_chain};
-pub use hop::{Identity, Scoped, current};
+pub use hop::{Identity, Scoped, spawn_blocking};
 pub use logs::init;

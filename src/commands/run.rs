@@ -16,7 +16,7 @@ use crate::{
 
 /// The flow could not run: a task could not be built, panicked, or a source failed for good.
 const FAILED_TO_RUN: u8 = 1;
-/// Everything was handled, and some of it failed.
+/// All sources came to their end, and at least one event failed.
 const EVENTS_FAILED: u8 = 3;
 /// The shutdown ran out of time.
 const CUT_SHORT: u8 = 4;
@@ -68,7 +68,7 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
         128 + second.number
     };
     let code = tokio::select! {
-        report = manager.run() => exit_code(&report),
+        report = manager.run() => exit_code(&report, stop.is_stopped()),
         code = stopped_twice => code,
         () = progress => pending().await,
     };
@@ -76,14 +76,14 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
     code
 }
 
-/// Returns the exit code for how the flows ended: a failure to run outweighs time that ran out, and that
-/// the failure of events.
-fn exit_code(report: &Report) -> u8 {
+/// Returns the exit code for how the flows ended. A failure to run outweighs a shutdown that ran out of
+/// time; events that failed are the verdict only of a run that came to its own end.
+fn exit_code(report: &Report, is_stopped: bool) -> u8 {
     if report.flows.iter().any(|flow| flow.failure.is_some()) {
         FAILED_TO_RUN
     } else if report.is_cut_short {
         CUT_SHORT
-    } else if report.flows.iter().any(|flow| flow.summary.count(Outcome::Failed) > 0) {
+    } else if !is_stopped && report.flows.iter().any(|flow| flow.summary.count(Outcome::Failed) > 0) {
         EVENTS_FAILED
     } else {
         0

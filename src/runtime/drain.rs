@@ -12,7 +12,7 @@ use super::{
 };
 use crate::shutdown::Stop;
 
-/// How long aborted tasks may take to notice.
+/// How much of the shutdown's time is kept for aborted tasks to notice.
 const ABORT_PATIENCE: Duration = Duration::from_millis(500);
 
 /// Follows the tasks of a worker to their end.
@@ -40,7 +40,7 @@ impl Drain {
         let is_drained = tokio::select! {
             () = self.all_ended() => true,
             () = stop.stopped() => {
-                let deadline = Instant::now() + self.timeout;
+                let deadline = Instant::now() + self.timeout.saturating_sub(ABORT_PATIENCE);
                 tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok()
             }
         };
@@ -91,7 +91,10 @@ impl Drain {
                 "shutdown ran out of time, what is left is cancelled"
             );
         }
-        for identity in self.supervisor.abort(ABORT_PATIENCE).await {
+        self.supervisor.abort();
+        // Flows whose tasks all notice conclude here, as those that drain do.
+        let _ = tokio::time::timeout(ABORT_PATIENCE, self.all_ended()).await;
+        for identity in self.supervisor.running() {
             tracing::error!(flow = &*identity.flow, task = &*identity.task, "task cannot be stopped");
         }
         for (flow, report) in self.flows.iter().zip(&mut self.reports).filter(|(_, report)| report.is_none())

@@ -1,18 +1,28 @@
-//! The one place through which every handled event passes, whatever the role of its task.
+//! The one place through which every handled event passes, whatever the role of its task: it begins and
+//! concludes here.
 
 use std::sync::Arc;
 
 use super::{
     flow::FlowHandle,
-    outlets::{BATCH, Outlets},
+    outlets::{Outlets, ROOM_KEPT},
 };
 use crate::{
-    ack::Outcome,
+    ack::{Ack, Outcome},
     event::Event,
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
     telemetry::{FailureLog, Identity, error_chain},
 };
+
+/// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
+///
+/// Its ack is kept apart, so that no task can hold a share of it or lose one.
+#[derive(Debug)]
+pub(super) struct Handling {
+    pub(super) event: Event,
+    ack: Ack,
+}
 
 /// The runtime's side of one task: what surrounds the handling of each event.
 #[derive(Debug)]
@@ -32,42 +42,50 @@ impl Hop {
         Self { identity, flow, policy, outlets, failures, output: Output::default() }
     }
 
-    /// Handles one event with CPU only.
-    pub(super) fn handle(
-        &mut self,
-        mut event: Event,
-        handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
-    ) {
-        let mut output = std::mem::take(&mut self.output);
-        let result = handle(&mut event, &mut output);
-        self.conclude(event, output.drain(), result);
-        self.output = output;
+    /// Begins the handling of an event. Every event of every task passes here and [`Self::conclude`].
+    pub(super) fn begin(&self, mut event: Event) -> Handling {
+        let ack = event.ack.take();
+        Handling { event, ack }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
     pub(super) fn conclude(
         &mut self,
-        event: Event,
+        handling: Handling,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
         result: Result<(), TaskError>,
     ) {
+        let Handling { event, ack } = handling;
         match result {
-            Ok(()) => self.outlets.stage(event, emissions),
+            Ok(()) => self.outlets.stage(event, ack, emissions),
             Err(error) => {
                 drop(emissions);
-                self.fail(event, &error);
+                self.fail(&event, ack, &error);
             }
         }
     }
 
-    fn fail(&mut self, mut event: Event, error: &TaskError) {
-        let ack = event.ack.take();
+    /// Handles one event from begin to end, with the CPU only.
+    pub(super) fn handle(
+        &mut self,
+        event: Event,
+        handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
+    ) {
+        let mut output = std::mem::take(&mut self.output);
+        let mut handling = self.begin(event);
+        let result = handle(&mut handling.event, &mut output);
+        self.conclude(handling, output.drain(), result);
+        output.shrink_to(ROOM_KEPT);
+        self.output = output;
+    }
+
+    fn fail(&mut self, event: &Event, ack: Ack, error: &TaskError) {
         if error.class() == ErrorClass::Closed {
             tracing::debug!(error.message = error_chain(error), "the output is closed, the flow stops");
             self.flow.stop().stop();
             return ack.settle(Outcome::Cancelled);
         }
-        self.log_failure(&event, error);
+        self.log_failure(event, error);
         ack.settle(match self.policy.on_error {
             OnError::Fail => Outcome::Failed,
             OnError::Drop => Outcome::Dropped,
@@ -112,10 +130,5 @@ impl Hop {
         for (error_type, suppressed) in self.failures.rest() {
             tracing::warn!(error.type = error_type, suppressed, "more events failed than were logged");
         }
-    }
-
-    /// Makes room for a batch of events.
-    pub(super) fn batch() -> Vec<Event> {
-        Vec::with_capacity(BATCH)
     }
 }

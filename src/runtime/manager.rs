@@ -17,7 +17,7 @@ use crate::{
     event::Event,
     plan::{Flow, Plan},
     shutdown::Stop,
-    task::{BuildContext, BuildError, Resources, Task},
+    task::{BuildContext, BuildError, Extent, Resources, Task},
     telemetry::Identity,
 };
 
@@ -163,7 +163,7 @@ async fn register(
 }
 
 /// Returns what the sources have to read, or `None` if any of them has no known end.
-fn extents(tasks: &[Task]) -> Option<Vec<crate::task::Extent>> {
+fn extents(tasks: &[Task]) -> Option<Vec<Extent>> {
     tasks
         .iter()
         .filter_map(|task| match task {

@@ -11,9 +11,12 @@ use crate::{
     task::{Edge, Emission, Route},
 };
 
-/// Events that a loop takes, and stages, at once. Small enough to stay in the cache, large enough that
+/// Events that a loop takes at once, and stages before it sends. Small enough to stay in the cache, large enough that
 /// waking a task and reserving room cost little an event.
 pub(super) const BATCH: usize = 64;
+
+/// Events that a task keeps room for between batches.
+pub(super) const ROOM_KEPT: usize = 1024;
 
 /// The channels to all tasks downstream of one task, and what is staged for them.
 #[derive(Debug)]
@@ -54,14 +57,14 @@ impl Outlets {
         Self { outlets, downstream, targets, capacity }
     }
 
-    /// Stages what one event emitted for the tasks downstream, each with a share of its ack.
+    /// Stages what one event emitted for the tasks downstream, each with a share of its `ack`.
     pub(super) fn stage(
         &mut self,
         event: Event,
+        mut ack: Ack,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
     ) {
         let mut event = Some(event);
-        let mut ack = event.as_mut().map(|event| event.ack.take()).unwrap_or_default();
         let last = match emissions.len() {
             0 => return ack.settle(Outcome::Filtered),
             count => count - 1,
@@ -123,6 +126,8 @@ impl Outlets {
                     Err(_) => outlet.staged.clear(),
                 }
             }
+            // One event may have emitted a million; what it took is not kept for good.
+            outlet.staged.shrink_to(ROOM_KEPT);
         }
     }
 }

@@ -4,7 +4,10 @@ use std::time::Duration;
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{hop::Hop, outlets::BATCH};
+use super::{
+    hop::{Handling, Hop},
+    outlets::BATCH,
+};
 use crate::{
     event::Event,
     plan::Policy,
@@ -19,17 +22,18 @@ const BUFFERED_BATCH: usize = 256;
 
 /// Handles events until no one upstream is left, then closes the processor.
 pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
-    let mut batch = Hop::batch();
+    let mut batch = Vec::with_capacity(BATCH);
     let mut held = Held::default();
     let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
     while inbox.recv_many(&mut batch, limit).await > 0 {
         for event in batch.drain(..) {
             let mut output = std::mem::take(&mut held.output);
-            let result = attempts(hop.policy, &event, &*processor, &mut output).await;
+            let handling = hop.begin(event);
+            let result = attempts(hop.policy, &handling.event, &*processor, &mut output).await;
             match result {
-                Ok(()) if processor.is_buffered() => held.hold(event, &mut output),
+                Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
                 result => {
-                    hop.conclude(event, output.drain(), result);
+                    hop.conclude(handling, output.drain(), result);
                     hop.flush().await;
                 }
             }
@@ -136,22 +140,22 @@ impl Retries {
 /// Events that a buffered processor has handled and not yet flushed, with what each emitted.
 #[derive(Default)]
 struct Held {
-    events: Vec<(Event, usize)>,
+    events: Vec<(Handling, usize)>,
     emissions: Vec<(Route, Emission)>,
     /// Kept between events for its allocation only.
     output: Output,
 }
 
 impl Held {
-    fn hold(&mut self, event: Event, output: &mut Output) {
-        self.events.push((event, output.len()));
+    fn hold(&mut self, handling: Handling, output: &mut Output) {
+        self.events.push((handling, output.len()));
         self.emissions.extend(output.drain());
     }
 
     fn conclude(&mut self, hop: &mut Hop, result: &Result<(), TaskError>) {
         let mut emissions = self.emissions.drain(..);
-        for (event, count) in self.events.drain(..) {
-            hop.conclude(event, Taken { emissions: &mut emissions, count }, result.clone());
+        for (handling, count) in self.events.drain(..) {
+            hop.conclude(handling, Taken { emissions: &mut emissions, count }, result.clone());
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Owns every task that the engine spawns, and names those that end in a panic.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use tokio::task::{Id, JoinSet};
 
@@ -46,13 +46,14 @@ impl Supervisor {
         Some(Ended { flow, identity, panic })
     }
 
-    /// Aborts all tasks and waits for them, but no longer than `patience`: one that never yields cannot
-    /// be stopped. Returns those that are left.
-    pub(super) async fn abort(&mut self, patience: Duration) -> Vec<Arc<Identity>> {
+    /// Aborts all tasks. Those that never yield cannot be stopped.
+    pub(super) fn abort(&mut self) {
         self.loops.abort_all();
-        let all_ended = async { while self.ended().await.is_some() {} };
-        let _ = tokio::time::timeout(patience, all_ended).await;
-        self.running.values().map(|(_, identity)| Arc::clone(identity)).collect()
+    }
+
+    /// Returns the tasks that have not ended.
+    pub(super) fn running(&self) -> impl Iterator<Item = &Identity> {
+        self.running.values().map(|(_, identity)| &**identity)
     }
 }
 

@@ -66,6 +66,11 @@ impl Output {
         self.emissions.clear();
     }
 
+    /// Gives back room beyond that of `capacity` emissions.
+    pub fn shrink_to(&mut self, capacity: usize) {
+        self.emissions.shrink_to(capacity);
+    }
+
     /// Takes out what was emitted, in order.
     pub fn drain(&mut self) -> impl ExactSizeIterator<Item = (Route, Emission)> + '_ {
         self.emissions.drain(..)

@@ -8,6 +8,8 @@ use std::{
     task::{Context, Poll},
 };
 
+use tokio::task::JoinHandle;
+
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
 }
@@ -26,7 +28,7 @@ pub struct Identity {
 }
 
 /// Calls `f` with the task that the current thread works for.
-pub fn current<R>(f: impl FnOnce(Option<&Identity>) -> R) -> R {
+pub(super) fn current<R>(f: impl FnOnce(Option<&Identity>) -> R) -> R {
     // A destructor of another thread-local may log when the cell is already gone.
     let identity = CURRENT.try_with(|cell| cell.borrow().clone()).ok().flatten();
     f(identity.as_deref())
@@ -53,6 +55,17 @@ impl<F: Future> Future for Scoped<F> {
         let _entered = Entered::new(&mut this.identity);
         this.future.as_mut().poll(context)
     }
+}
+
+/// Runs `work` on a thread that may block, for the task that the current thread works for.
+pub fn spawn_blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> JoinHandle<R> {
+    let mut identity = CURRENT.try_with(|cell| cell.borrow().clone()).ok().flatten();
+    #[expect(clippy::disallowed_methods, reason = "this is the wrapper that everyone else uses")]
+    let handle = tokio::task::spawn_blocking(move || {
+        let _entered = Entered::new(&mut identity);
+        work()
+    });
+    handle
 }
 
 /// Holds the cell filled. The identity moves in and back, so that a poll touches no counter; a panic
@@ -93,6 +106,10 @@ mod tests {
             tokio::task::yield_now().await;
             assert_eq!(task().as_deref(), Some("outer"));
         });
+        let blocking = Scoped::new(identity("blocking"), async {
+            assert_eq!(spawn_blocking(task).await.unwrap().as_deref(), Some("blocking"));
+        });
+        blocking.await;
         let other = async { assert_eq!(task(), None) };
         tokio::join!(outer, other);
         assert_eq!(task(), None);

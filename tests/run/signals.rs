@@ -92,3 +92,25 @@ fn a_second_signal_ends_it_at_once_and_says_what_is_left() {
     assert!(left[0]["inflight"].as_u64().unwrap() > 0, "{}", ended.stderr);
     drop((stdin, stdout));
 }
+
+/// A long-running worker that met a bad record is not a failed run when it is told to stop.
+#[test]
+fn a_signal_after_a_failed_event_is_still_a_clean_end() {
+    let yaml = "
+flow:
+  tasks:
+    - generate: {name: numbers}
+    - script: {name: picky, code: 'if event.id == \"5\" { throw \"no fives\" } event'}
+    - stdout: {name: out}
+";
+    let mut worker = Worker::start(yaml, &[]);
+    let mut lines = BufReader::new(worker.stdout()).lines();
+    for _ in 0..10 {
+        lines.next().unwrap().unwrap();
+    }
+    worker.signal(Signal::TERM);
+    lines.for_each(|line| drop(line.unwrap()));
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["failed"], 1);
+}
