@@ -36,7 +36,7 @@ impl RetryPolicy {
 
     /// Returns how long to wait after `attempts` failed attempts, or `None` to give up.
     ///
-    /// `elapsed` is the time since the first attempt began. `retry_after` is what the other side asked
+    /// `elapsed` is the time since the first attempt failed. `retry_after` is what the other side asked
     /// for: never waited less, even beyond the cap. Full jitter: uniform between zero and the ceiling
     /// (AWS Architecture Blog, "Exponential Backoff And Jitter").
     pub fn delay(&self, attempts: u32, elapsed: Duration, retry_after: Option<Duration>) -> Option<Duration> {

@@ -93,7 +93,8 @@ pub trait Processor: Send + Sync {
         false
     }
 
-    /// Makes everything handled so far take effect, or none of it.
+    /// Makes everything handled so far take effect, or none of it as far as the medium can take it back: a
+    /// file can, a pipe cannot.
     ///
     /// # Errors
     /// Transient or permanent, for every event handled since the last flush. The runtime calls it again
@@ -105,7 +106,7 @@ pub trait Processor: Send + Sync {
     /// Forgets what was handled since the last flush that succeeded: the runtime gave up on it.
     fn forget(&self) {}
 
-    /// Ends the work after the last event.
+    /// Ends the work after the last event, within the time that a shutdown leaves.
     ///
     /// # Errors
     /// Logged; there is no event left to fail.

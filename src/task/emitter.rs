@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::TaskError;
 use crate::event::{EventId, Meta, Payload};
 
-/// The flow takes no more events: it is stopping. A source passes it on with `?`.
+/// Nobody downstream takes events any more: every task there has ended. A source passes it on with `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
@@ -68,7 +68,7 @@ impl Emitter {
     /// Emits one event and sends it on at once.
     ///
     /// # Errors
-    /// [`Closed`] when the flow is stopping.
+    /// [`Closed`] when every task downstream has ended.
     pub async fn emit(&mut self, id: EventId, record: impl Into<Record> + Send) -> Result<(), Closed> {
         let mut record = Some(record.into());
         self.port.admit(id, &mut || Ok(record.take().unwrap_or_default()));
@@ -81,7 +81,7 @@ impl Emitter {
     /// An error of `decode` is the failure of this event: it is counted and logged, and reading goes on.
     ///
     /// # Errors
-    /// [`Closed`] when the flow is stopping.
+    /// [`Closed`] when every task downstream has ended.
     pub async fn stage(
         &mut self,
         id: EventId,
@@ -94,7 +94,7 @@ impl Emitter {
     /// Reports a record that cannot become an event: it entered, and failed with `error`.
     ///
     /// # Errors
-    /// [`Closed`] when the flow is stopping.
+    /// [`Closed`] when every task downstream has ended.
     pub async fn reject(&mut self, id: EventId, error: TaskError) -> Result<(), Closed> {
         let mut error = Some(error);
         self.stage(id, || Err(error.take().unwrap_or_else(|| TaskError::from(Closed)))).await
@@ -103,7 +103,7 @@ impl Emitter {
     /// Sends on what is staged, and waits while the flow is full.
     ///
     /// # Errors
-    /// [`Closed`] when the flow is stopping.
+    /// [`Closed`] when every task downstream has ended.
     pub async fn flush(&mut self) -> Result<(), Closed> {
         self.port.flush().await
     }
