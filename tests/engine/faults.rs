@@ -228,3 +228,45 @@ async fn waits_as_long_as_the_other_side_asked() {
     assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Failed, 3)].into());
     assert!(started.elapsed() >= Duration::from_secs(1800), "{:?}", started.elapsed());
 }
+
+struct Buffered;
+
+#[async_trait::async_trait]
+impl flowgen::task::Processor for Buffered {
+    async fn handle(&self, _: &Event, output: &mut Output) -> Result<(), TaskError> {
+        output.forward();
+        Ok(())
+    }
+
+    fn is_buffered(&self) -> bool {
+        true
+    }
+}
+
+/// Scenario: a source falls silent after a few events, and does not end. Guarantee: they reach the end of
+/// the flow all the same, through every role; nothing waits for company.
+#[tokio::test(start_paused = true)]
+async fn an_event_is_sent_on_although_none_follows() {
+    let tasks = vec![
+        node("source", vec![1], || Task::Source(Box::new(Waiting { count: 3 }))),
+        node("buffered", vec![2], || Task::Processor(Box::new(Buffered))),
+        node("slow", vec![3], || slow(Duration::from_millis(1), |_| Ok(()))),
+        node("sink", vec![], || counting(&Arc::default())),
+    ];
+    let manager = TaskManager::start(plan(vec![flow("quiet", tasks)], 16), None).await.unwrap();
+    let flows = manager.flows();
+    let stop = manager.stop();
+    let all_completed = async {
+        while flows[0].summary().count(Outcome::Completed) < 3 {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        stop.stop();
+    };
+    let patience = Duration::from_secs(60);
+    let (report, arrived) = tokio::join!(manager.run(), async {
+        let arrived = tokio::time::timeout(patience, all_completed).await;
+        stop.stop();
+        arrived
+    });
+    assert!(arrived.is_ok(), "{report:?}");
+}
