@@ -53,6 +53,7 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
         Ok(manager) => manager,
         Err(errors) => {
             errors.iter().for_each(|error| report::failure(error));
+            report::talk("nothing was started\n");
             return FAILED_TO_RUN;
         }
     };

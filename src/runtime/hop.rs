@@ -81,8 +81,10 @@ impl Hop {
 
     fn fail(&mut self, event: &Event, ack: Ack, error: &TaskError) {
         if error.class() == ErrorClass::Closed {
-            tracing::debug!(error.message = error_chain(error), "the output is closed, the flow stops");
-            self.flow.stop().stop();
+            if !self.flow.stop().is_stopped() {
+                tracing::info!(error.message = error_chain(error), "the output is closed, the flow stops");
+                self.flow.stop().stop();
+            }
             return ack.settle(Outcome::Cancelled);
         }
         self.log_failure(event, error);

@@ -13,7 +13,7 @@ use crate::{
     plan::Policy,
     retry::RetryPolicy,
     task::{Emission, ErrorClass, Output, Processor, Route, TaskError},
-    telemetry::error_chain,
+    telemetry::{FailureLog, error_chain},
 };
 
 /// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
@@ -24,12 +24,13 @@ const BUFFERED_BATCH: usize = 256;
 pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut held = Held::default();
+    let mut log = FailureLog::default();
     let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
     while inbox.recv_many(&mut batch, limit).await > 0 {
         for event in batch.drain(..) {
             let mut output = std::mem::take(&mut held.output);
             let handling = hop.begin(event);
-            let result = attempts(hop.policy, &handling.event, &*processor, &mut output).await;
+            let result = attempts(&mut log, hop.policy, &handling.event, &*processor, &mut output).await;
             match result {
                 Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
                 result => {
@@ -40,7 +41,8 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
             held.output = output;
         }
         if !held.events.is_empty() {
-            let result = retried(hop.policy.retry, || limited(hop.policy.timeout, processor.flush())).await;
+            let flush = || limited(hop.policy.timeout, processor.flush());
+            let result = retried(&mut log, hop.policy.retry, flush).await;
             if result.is_err() {
                 processor.forget();
             }
@@ -56,12 +58,13 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
 
 /// Handles one event, as often as its policy allows. A failed attempt's output is discarded.
 async fn attempts(
+    log: &mut FailureLog,
     policy: Policy,
     event: &Event,
     processor: &dyn Processor,
     output: &mut Output,
 ) -> Result<(), TaskError> {
-    let mut retries = Retries::new(policy.retry);
+    let mut retries = Retries::new(log, policy.retry);
     loop {
         output.clear();
         let result = limited(policy.timeout, processor.handle(event, output)).await;
@@ -73,11 +76,15 @@ async fn attempts(
 }
 
 /// Makes attempts until one succeeds, fails for good, or was the last.
-async fn retried<F>(policy: RetryPolicy, mut attempt: impl FnMut() -> F) -> Result<(), TaskError>
+async fn retried<F>(
+    log: &mut FailureLog,
+    policy: RetryPolicy,
+    mut attempt: impl FnMut() -> F,
+) -> Result<(), TaskError>
 where
     F: Future<Output = Result<(), TaskError>>,
 {
-    let mut retries = Retries::new(policy);
+    let mut retries = Retries::new(log, policy);
     loop {
         let result = attempt().await;
         if let Some(result) = retries.after(result).await {
@@ -102,16 +109,17 @@ async fn limited(
 }
 
 /// The attempts at one piece of work.
-struct Retries {
+struct Retries<'a> {
+    log: &'a mut FailureLog,
     policy: RetryPolicy,
     attempts: u32,
     /// When the first attempt failed; a success never reads the clock.
     first_failure: Option<Instant>,
 }
 
-impl Retries {
-    fn new(policy: RetryPolicy) -> Self {
-        Self { policy, attempts: 0, first_failure: None }
+impl<'a> Retries<'a> {
+    fn new(log: &'a mut FailureLog, policy: RetryPolicy) -> Self {
+        Self { log, policy, attempts: 0, first_failure: None }
     }
 
     /// Takes the result of an attempt. Returns it if it is the last; else waits until the next is due.
@@ -125,13 +133,17 @@ impl Retries {
         let Some(delay) = self.policy.delay(self.attempts, elapsed, error.retry_after()) else {
             return Some(Err(error));
         };
-        tracing::debug!(
-            attempt = self.attempts,
-            delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-            error.type = error.error_type(),
-            error.message = error_chain(&error),
-            "attempt failed, trying again"
-        );
+        if let Some(suppressed) = self.log.admit(error.error_type()) {
+            tracing::warn!(
+                attempt = self.attempts,
+                max_attempts = self.policy.max_attempts,
+                delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                error.type = error.error_type(),
+                error.message = error_chain(&error),
+                suppressed = (suppressed > 0).then_some(suppressed),
+                "attempt failed, trying again"
+            );
+        }
         tokio::time::sleep(delay).await;
         None
     }

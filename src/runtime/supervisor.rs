@@ -32,7 +32,11 @@ impl Supervisor {
         identity: Arc<Identity>,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let handle = self.loops.spawn(Scoped::new(Arc::clone(&identity), task));
+        let handle = self.loops.spawn(Scoped::new(Arc::clone(&identity), async {
+            tracing::debug!("task started");
+            task.await;
+            tracing::debug!("task ended");
+        }));
         self.running.insert(handle.id(), (flow, identity));
     }
 
