@@ -9,5 +9,6 @@ mod engine;
 mod examples;
 mod kinds;
 mod layers;
+mod readme;
 mod run;
 mod support;
