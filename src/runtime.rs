@@ -12,6 +12,7 @@ mod processor;
 mod source;
 mod supervisor;
 mod transform;
+mod turn;
 
 pub use flow::{FlowHandle, FlowReport};
 pub use manager::{Report, TaskManager};

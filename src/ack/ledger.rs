@@ -58,6 +58,13 @@ impl Summary {
         self.settled[outcome as usize]
     }
 
+    /// Counts what is in flight as cancelled: nobody is left to settle it.
+    #[must_use]
+    pub fn cut_short(mut self) -> Self {
+        self.settled[Outcome::Cancelled as usize] += self.inflight();
+        self
+    }
+
     /// Returns how many events entered and have no outcome yet.
     pub fn inflight(&self) -> u64 {
         self.entered.saturating_sub(self.settled.iter().sum())

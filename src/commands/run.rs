@@ -2,9 +2,13 @@
 
 mod progress;
 
-use std::{future::pending, io, process::ExitCode, sync::Arc};
+use std::{future::pending, io, process::ExitCode, sync::Arc, time::Duration};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::{Builder, Handle},
+    signal::unix::{Signal, SignalKind, signal},
+    time::Instant,
+};
 
 use crate::{
     ack::Outcome,
@@ -12,6 +16,7 @@ use crate::{
     report,
     runtime::{FlowHandle, Report, TaskManager},
     task::Resources,
+    telemetry::stderr,
 };
 
 /// The flow could not run: a task could not be built, panicked, or a source failed for good.
@@ -21,22 +26,35 @@ const EVENTS_FAILED: u8 = 3;
 /// The shutdown ran out of time.
 const CUT_SHORT: u8 = 4;
 
+/// The stack of a thread that runs tasks. Scripts recurse, and so do values within values; the memory is
+/// taken only as far as it is used.
+const STACK: usize = 32 << 20;
+
+/// A second signal that comes so soon is the same one: `timeout` signals a process and then its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
+
 /// Runs all flows of a plan to their end, or until a signal.
+///
+/// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
+/// which no task can keep busy.
 pub(crate) fn execute(plan: Plan, resources: Option<Arc<dyn Resources>>) -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
+    let tasks = Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let control = Builder::new_current_thread().enable_all().build();
+    let (tasks, control) = match (tasks, control) {
+        (Ok(tasks), Ok(control)) => (tasks, control),
+        (Err(error), _) | (_, Err(error)) => {
             report::failure(&error);
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    let code = runtime.block_on(run(plan, resources));
+    let code = control.block_on(run(plan, resources, tasks.handle()));
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
-    runtime.shutdown_background();
+    tasks.shutdown_background();
+    stderr::drain();
     ExitCode::from(code)
 }
 
-async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
+async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>, tasks: &Handle) -> u8 {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
@@ -44,16 +62,21 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
             return FAILED_TO_RUN;
         }
     };
+    let starting = tasks.spawn(TaskManager::start(plan, resources));
     let started = tokio::select! {
-        started = TaskManager::start(plan, resources) => started,
+        started = starting => started,
         // Nothing has entered yet, so there is nothing to drain.
         _ = signals.next() => return 0,
     };
     let manager = match started {
-        Ok(manager) => manager,
-        Err(errors) => {
+        Ok(Ok(manager)) => manager,
+        Ok(Err(errors)) => {
             errors.iter().for_each(|error| report::failure(error));
             report::talk("nothing was started\n");
+            return FAILED_TO_RUN;
+        }
+        Err(error) => {
+            report::failure(&error);
             return FAILED_TO_RUN;
         }
     };
@@ -61,10 +84,16 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>) -> u8 {
     let stop = manager.stop();
     let progress = progress::show(&flows);
     let stopped_twice = async {
-        let name = signals.next().await.name;
-        tracing::info!(signal = name, "stopping: sources stop, what has entered drains");
+        let first = signals.next().await;
+        let came = Instant::now();
+        tracing::info!(signal = first.name, "stopping: sources stop, what has entered drains");
         stop.stop();
-        let second = signals.next().await;
+        let second = loop {
+            let second = signals.next().await;
+            if second.number != first.number || came.elapsed() > SAME_SIGNAL {
+                break second;
+            }
+        };
         log_rest(&flows, second.name);
         128 + second.number
     };
@@ -103,10 +132,15 @@ fn log_rest(flows: &[FlowHandle], signal: &str) {
     }
 }
 
+/// The number of the signal for a file that is larger than the process may make one (Linux, macOS, BSD).
+const SIGXFSZ: i32 = 25;
+
 /// The signals that end a worker.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    /// Listened to so that a file that may not grow is an error of its write, and not the end.
+    _file_size: Signal,
 }
 
 struct Received {
@@ -116,7 +150,11 @@ struct Received {
 
 impl Signals {
     fn new() -> io::Result<Self> {
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
+        })
     }
 
     async fn next(&mut self) -> Received {

@@ -57,7 +57,8 @@ pub struct Report {
 }
 
 impl TaskManager {
-    /// Builds all tasks of all flows, and starts them once every one of them is built.
+    /// Builds all tasks of all flows, and starts them once every one of them is built. Their loops run on
+    /// the current runtime.
     ///
     /// # Errors
     /// Every task that could not be built.
@@ -71,7 +72,7 @@ impl TaskManager {
             return Err(errors);
         }
         let mut manager = Self {
-            supervisor: Supervisor::default(),
+            supervisor: Supervisor::new(),
             flows: Vec::with_capacity(built.len()),
             stop: Stop::default(),
             shutdown_timeout: plan.worker.shutdown_timeout,
@@ -92,7 +93,8 @@ impl TaskManager {
         self.flows.iter().map(|flow| flow.handle.clone()).collect()
     }
 
-    /// Follows all tasks to their end. Once stopped, that takes no longer than the shutdown timeout.
+    /// Follows all tasks to their end. Once stopped, that takes no longer than the shutdown timeout, on a
+    /// runtime that no task can keep busy.
     pub async fn run(self) -> Report {
         Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout).run().await
     }

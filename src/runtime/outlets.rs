@@ -116,16 +116,14 @@ impl Outlets {
     /// dropped with their shares, and so counted as failed; the other branches get theirs.
     pub(super) async fn flush(&mut self) {
         for outlet in &mut self.outlets {
-            while !outlet.staged.is_empty() {
+            let mut staged = outlet.staged.drain(..);
+            while staged.len() > 0 {
                 // Asking for more than the capacity would fail as if the channel were closed.
-                let chunk = outlet.staged.len().min(BATCH).min(self.capacity);
-                match outlet.sender.reserve_many(chunk).await {
-                    Ok(permits) => {
-                        permits.zip(outlet.staged.drain(..chunk)).for_each(|(p, event)| p.send(event))
-                    }
-                    Err(_) => outlet.staged.clear(),
-                }
+                let chunk = staged.len().min(BATCH).min(self.capacity);
+                let Ok(permits) = outlet.sender.reserve_many(chunk).await else { break };
+                permits.zip(&mut staged).for_each(|(permit, event)| permit.send(event));
             }
+            drop(staged);
             // One event may have emitted a million; what it took is not kept for good.
             outlet.staged.shrink_to(ROOM_KEPT);
         }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::hop::Hop;
+use super::{hop::Hop, turn::Turn};
 use crate::{
     ack::Ack,
     event::{Event, EventId, Payload},
@@ -16,7 +16,7 @@ use crate::{
 pub(super) async fn run(source: Box<dyn Source>, hop: Hop) {
     let flow = hop.flow.clone();
     let task = Arc::clone(&hop.identity.task);
-    let mut emitter = Emitter::new(Box::new(SourcePort { hop }));
+    let mut emitter = Emitter::new(Box::new(SourcePort { hop, turn: Turn::new(), is_turn_over: false }));
     let result = source.run(&mut emitter, flow.stop().child()).await;
     emitter.finish().await;
     match result {
@@ -32,6 +32,8 @@ pub(super) async fn run(source: Box<dyn Source>, hop: Hop) {
 /// Lets the events of a source into its flow.
 struct SourcePort {
     hop: Hop,
+    turn: Turn,
+    is_turn_over: bool,
 }
 
 #[async_trait]
@@ -49,14 +51,18 @@ impl Port for SourcePort {
             output.forward();
             Ok(())
         });
+        self.is_turn_over |= self.turn.is_over();
     }
 
     fn is_full(&self) -> bool {
-        self.hop.is_full()
+        self.is_turn_over || self.hop.is_full()
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
         self.hop.flush().await;
+        if std::mem::take(&mut self.is_turn_over) {
+            self.turn.pass().await;
+        }
         if self.hop.is_closed() { Err(Closed) } else { Ok(()) }
     }
 

@@ -2,13 +2,18 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use tokio::task::{Id, JoinSet};
+use tokio::{
+    runtime::Handle,
+    task::{Id, JoinSet},
+};
 
 use crate::telemetry::{Identity, Scoped};
 
 /// Spawns the loops of all tasks and tells how each ended.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Supervisor {
+    /// Where the loops run, which need not be where they are watched from.
+    runtime: Handle,
     loops: JoinSet<()>,
     /// The flow's index and the identity of each task that runs.
     running: HashMap<Id, (usize, Arc<Identity>)>,
@@ -25,6 +30,11 @@ pub(super) struct Ended {
 }
 
 impl Supervisor {
+    /// Makes a supervisor whose loops run on the current runtime.
+    pub(super) fn new() -> Self {
+        Self { runtime: Handle::current(), loops: JoinSet::new(), running: HashMap::new() }
+    }
+
     /// Spawns the loop of one task of the flow with this index.
     pub(super) fn spawn(
         &mut self,
@@ -32,11 +42,12 @@ impl Supervisor {
         identity: Arc<Identity>,
         task: impl Future<Output = ()> + Send + 'static,
     ) {
-        let handle = self.loops.spawn(Scoped::new(Arc::clone(&identity), async {
+        let task = Scoped::new(Arc::clone(&identity), async {
             tracing::debug!("task started");
             task.await;
             tracing::debug!("task ended");
-        }));
+        });
+        let handle = self.loops.spawn_on(task, &self.runtime);
         self.running.insert(handle.id(), (flow, identity));
     }
 

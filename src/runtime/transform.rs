@@ -2,12 +2,13 @@
 
 use tokio::sync::mpsc;
 
-use super::{hop::Hop, outlets::BATCH};
+use super::{hop::Hop, outlets::BATCH, turn::Turn};
 use crate::{event::Event, task::Transform};
 
 /// Handles events until no one upstream is left.
 pub(super) async fn run(mut transform: Box<dyn Transform>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
     let mut batch = Vec::with_capacity(BATCH);
+    let mut turn = Turn::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
         for event in batch.drain(..) {
             hop.handle(event, |event, output| transform.apply(event, output));
@@ -15,8 +16,9 @@ pub(super) async fn run(mut transform: Box<dyn Transform>, mut inbox: mpsc::Rece
             if hop.is_full() {
                 hop.flush().await;
             }
-            // Lets others run, and an abort through, between events that take long.
-            tokio::task::consume_budget().await;
+            if turn.is_over() {
+                turn.pass().await;
+            }
         }
         hop.flush().await;
     }

@@ -39,7 +39,7 @@ pub trait Port: Send {
     /// event's failure. The event is staged until the next [`Self::flush`].
     fn admit(&mut self, id: EventId, decode: Decode<'_>);
 
-    /// Returns whether enough is staged to be worth a flush.
+    /// Returns whether it is time for a flush: enough is staged, or the source has held its thread long enough.
     fn is_full(&self) -> bool;
 
     /// Sends on what is staged, and waits while the flow is full.
