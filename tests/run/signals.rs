@@ -5,7 +5,10 @@ use std::{
     process::{ChildStdin, ChildStdout},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode},
+    process::Signal,
+};
 
 use crate::support::worker::Worker;
 
@@ -91,4 +94,24 @@ fn a_second_signal_ends_it_at_once_and_says_what_is_left() {
     let left = ended.logged("second signal: exits at once and leaves this behind");
     assert!(left[0]["inflight"].as_u64().unwrap() > 0, "{}", ended.stderr);
     drop((stdin, stdout));
+}
+
+/// Scenario: a source waits for the writer of a named pipe. Guarantee: a signal ends it as any other.
+#[test]
+fn a_pipe_without_a_writer_holds_up_neither_the_start_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let yaml = format!(
+        "flow: {{tasks: [{{file: {{name: in, path: {}}}}}, {{generate: {{name: numbers}}}}, {{stdout: {{name: out}}}}]}}",
+        pipe.display()
+    );
+    let mut worker = Worker::start(&yaml, &[]);
+    let mut lines = BufReader::new(worker.stdout()).lines();
+    lines.next().unwrap().unwrap();
+    worker.signal(Signal::TERM);
+    lines.for_each(drop);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.drained();
 }
