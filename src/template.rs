@@ -52,11 +52,7 @@ impl Template {
     /// # Errors
     /// A syntax error, or a name that no event has.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        let body = if ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
-            engine(source)?
-        } else {
-            Body::Constant
-        };
+        let body = if constant_prefix(source).len() < source.len() { engine(source)? } else { Body::Constant };
         Ok(Self { source: source.to_owned(), body })
     }
 
@@ -68,6 +64,11 @@ impl Template {
     /// Returns the text, if it is the same for every event.
     pub fn as_constant(&self) -> Option<&str> {
         matches!(self.body, Body::Constant).then_some(&self.source)
+    }
+
+    /// Returns the text that stands before anything that is filled in.
+    pub fn constant_prefix(&self) -> &str {
+        constant_prefix(&self.source)
     }
 
     /// Fills in what `event` has.
@@ -93,6 +94,11 @@ impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Template({:?})", self.source)
     }
+}
+
+fn constant_prefix(source: &str) -> &str {
+    let mark = ["{{", "{%", "{#"].iter().filter_map(|mark| source.find(mark)).min();
+    &source[..mark.unwrap_or(source.len())]
 }
 
 /// The error of an event that lacks a path.

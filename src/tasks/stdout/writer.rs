@@ -96,13 +96,11 @@ impl Turn<'_> {
 
 impl Writing {
     /// Waits for the end of it. Safe to drop and call again.
-    pub(super) async fn finished(&mut self) -> Written {
-        (&mut self.0).await.unwrap_or_else(|_| Written {
-            result: Err(io::Error::new(ErrorKind::BrokenPipe, "the thread that writes has ended")),
-            rest: Vec::new(),
-            count: 0,
-            torn: 0,
-        })
+    ///
+    /// # Errors
+    /// The thread that writes has ended, and the lines with it.
+    pub(super) async fn finished(&mut self) -> io::Result<Written> {
+        (&mut self.0).await.map_err(|_| io::Error::other("the thread that writes has ended"))
     }
 }
 
