@@ -151,7 +151,7 @@ impl Appender {
 
     /// Opens the file of a path that was not seen lately, so that its failure is that of one event.
     async fn open(&self, path: &str) -> Result<Arc<Path>, TaskError> {
-        if !is_within(self.template.constant_prefix(), path) {
+        if !is_within(self.template.prefix(), path) {
             let message = format!("`{path}` is no path that event data may make");
             return Err(TaskError::permanent(PATH, message));
         }
@@ -283,8 +283,8 @@ impl Processor for Appender {
 
 /// Returns whether a path stays below the directory that its template names before the first part that
 /// comes from an event.
-fn is_within(constant: &str, path: &str) -> bool {
-    let directory = constant.rfind('/').map_or("", |end| &constant[..=end]);
+fn is_within(prefix: &str, path: &str) -> bool {
+    let directory = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
     let Some(made) = path.strip_prefix(directory) else { return false };
     // Behind a directory, a slash more says nothing.
     let made = if directory.is_empty() { made } else { made.trim_start_matches('/') };
