@@ -12,9 +12,15 @@ static LIVE: Mutex<Option<ProgressBar>> = Mutex::new(None);
 
 /// Writes whole lines to stderr. A stderr that is gone is nobody's error.
 pub fn write(lines: &[u8]) {
-    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-    let write = || drop(io::stderr().lock().write_all(lines));
-    match live.as_ref() {
+    around(|| drop(io::stderr().lock().write_all(lines)));
+}
+
+/// Takes the live line away while `write` writes to the terminal it is on.
+///
+/// The lock is not held meanwhile: a terminal that was stopped must not hold up whoever has no line on it.
+pub fn around<R>(write: impl FnOnce() -> R) -> R {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match live {
         Some(bar) => bar.suspend(write),
         None => write(),
     }
