@@ -60,6 +60,9 @@ fn stdin_reads_until_its_end_and_reports_a_bad_line() {
     let failed: Vec<_> = logged.iter().filter(|line| line["message"] == "event failed").collect();
     assert_eq!(failed.len(), 1, "{log}");
     assert_eq!(failed[0]["position"], "stdin:2");
+    let (_, _, again) = run(folder.path(), flow, b"{\"a\":  1}\n{oops\n[2]");
+    let id = failed[0]["event_id"].as_str().unwrap();
+    assert!(id.ends_with(":10") && !again.contains(id), "two runs share the id `{id}`");
     assert_eq!(code, Some(3), "{log}");
 }
 

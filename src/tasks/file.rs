@@ -28,7 +28,7 @@ use serde::Deserialize;
 use tokio::task::spawn_blocking;
 
 use crate::{
-    format::{self, Blocks, ByteSize, Decoder, InputFormat},
+    format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
     task::{BuildContext, BuildError, Emitter, Extent, Kind, Role, Source, Task, TaskError},
@@ -104,7 +104,7 @@ impl Source for Reader {
             let blocks = Blocks::read(move || Handle::open(path))
                 .map_err(|error| format::io_error("cannot start a thread", error))?;
             let decoder = Decoder::new(self.format, self.limit);
-            format::feed(&name, blocks, decoder, emitter, &stop).await?;
+            format::feed(&Origin::File(name), blocks, decoder, emitter, &stop).await?;
         }
         Ok(())
     }
