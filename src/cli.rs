@@ -13,6 +13,7 @@ use crate::{
     config,
     problem::{Origin, Problem, did_you_mean},
     report,
+    telemetry::stderr,
 };
 
 /// Runs event flows that are written in YAML.
@@ -73,6 +74,12 @@ enum Command {
 
 /// Runs the command that the process was started with.
 pub fn main() -> ExitCode {
+    let code = command();
+    stderr::drain();
+    code
+}
+
+fn command() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-pub use id::EventId;
+pub use id::{EventId, Input};
 pub use payload::Payload;
 pub use trace::TraceContext;
 

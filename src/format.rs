@@ -27,7 +27,7 @@ pub use blocks::{Block, Blocks};
 pub use decoder::{Decoder, RawRecord};
 pub use encoder::Encoder;
 pub use fault::io_error;
-pub use feed::feed;
+pub use feed::{Origin, feed};
 pub use size::ByteSize;
 
 /// `error.type` of a record that cannot be read.

@@ -33,6 +33,8 @@ const NAME: &str = "template";
 /// A compiled template.
 pub struct Template {
     source: String,
+    /// What every rendering starts with, whatever the event.
+    prefix: String,
     body: Body,
 }
 
@@ -52,12 +54,8 @@ impl Template {
     /// # Errors
     /// A syntax error, or a name that no event has.
     pub fn compile(source: &str) -> Result<Self, TemplateError> {
-        let body = if ["{{", "{%", "{#"].iter().any(|mark| source.contains(mark)) {
-            engine(source)?
-        } else {
-            Body::Constant
-        };
-        Ok(Self { source: source.to_owned(), body })
+        let body = if literal_end(source) < source.len() { engine(source)? } else { Body::Constant };
+        Ok(Self { source: source.to_owned(), prefix: prefix(source), body })
     }
 
     /// Returns the template as it was written.
@@ -68,6 +66,11 @@ impl Template {
     /// Returns the text, if it is the same for every event.
     pub fn as_constant(&self) -> Option<&str> {
         matches!(self.body, Body::Constant).then_some(&self.source)
+    }
+
+    /// Returns the text before anything that comes from an event; what `env.X` became belongs to it.
+    pub fn prefix(&self) -> &str {
+        &self.prefix
     }
 
     /// Fills in what `event` has.
@@ -92,6 +95,31 @@ impl Template {
 impl fmt::Debug for Template {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Template({:?})", self.source)
+    }
+}
+
+/// Returns where the text ends that is taken as it is.
+fn literal_end(source: &str) -> usize {
+    ["{{", "{%", "{#"].iter().filter_map(|mark| source.find(mark)).min().unwrap_or(source.len())
+}
+
+/// Renders the front of a template as far as it names nothing of an event.
+fn prefix(source: &str) -> String {
+    let (mut end, mut rendered) = (0, String::new());
+    loop {
+        let mark = end + literal_end(&source[end..]);
+        let next = source[mark..].strip_prefix("{{").and_then(|inner| inner.find("}}"));
+        let constant = next.and_then(|inner| {
+            let behind = mark + "{{".len() + inner + "}}".len();
+            match engine(&source[..behind]) {
+                Ok(Body::Engine { engine, paths }) if paths.is_empty() => {
+                    Some((behind, engine.get_template(NAME).and_then(|template| template.render(())).ok()?))
+                }
+                _ => None,
+            }
+        });
+        let Some(constant) = constant else { return rendered + &source[end..mark] };
+        (end, rendered) = constant;
     }
 }
 

@@ -16,7 +16,6 @@ use crate::{
     report,
     runtime::{FlowHandle, Report, TaskManager},
     task::Resources,
-    telemetry::stderr,
 };
 
 /// The flow could not run: a task could not be built, panicked, or a source failed for good.
@@ -50,7 +49,6 @@ pub(crate) fn execute(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Exit
     let code = control.block_on(run(plan, resources, tasks.handle()));
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
-    stderr::drain();
     ExitCode::from(code)
 }
 

@@ -18,12 +18,41 @@ pub enum EventId {
         /// The record's line, from 1, for people; saturates.
         line: u32,
     },
+    /// `<uuid>:<offset>`: a record of an input that is not there a second time, such as a pipe.
+    Stream {
+        /// Which input it is.
+        input: Arc<Input>,
+        /// Bytes before the record.
+        offset: u64,
+        /// The record's line, from 1, for people; saturates.
+        line: u32,
+    },
     /// A source's own message id.
     Text(Arc<str>),
     /// A random but time-ordered id (UUIDv7), where a source has none of its own.
     Unique(Uuid),
     /// `<parent>-<index>`: one of several outputs of one event.
     Child(Arc<(EventId, usize)>),
+}
+
+/// An input of one run, which no other run sees again.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub struct Input {
+    name: Arc<str>,
+    /// UUIDv7: what sets it apart from those of the same name.
+    id: Uuid,
+}
+
+impl Input {
+    /// Makes an input that people know by `name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.into(), id: Uuid::now_v7() }
+    }
+
+    /// Returns what people know it by.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl EventId {
@@ -41,6 +70,7 @@ impl EventId {
     pub fn position(&self) -> Option<(&str, u32)> {
         match self {
             Self::Position { path, line, .. } => Some((path, *line)),
+            Self::Stream { input, line, .. } => Some((&input.name, *line)),
             Self::Child(child) => child.0.position(),
             _ => None,
         }
@@ -52,6 +82,7 @@ impl fmt::Display for EventId {
         match self {
             Self::Sequence(n) => write!(f, "{n}"),
             Self::Position { path, offset, .. } => write!(f, "{path}:{offset}"),
+            Self::Stream { input, offset, .. } => write!(f, "{}:{offset}", input.id),
             Self::Text(text) => f.write_str(text),
             Self::Unique(uuid) => write!(f, "{uuid}"),
             Self::Child(child) => write!(f, "{}-{}", child.0, child.1),

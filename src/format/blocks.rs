@@ -8,6 +8,7 @@ use std::{
     io::{self, ErrorKind, Read},
     sync::mpsc as blocking,
     thread,
+    time::Duration,
 };
 
 use tokio::sync::mpsc;
@@ -17,6 +18,9 @@ const BLOCK_BYTES: usize = 256 * 1024;
 
 /// How many blocks wait to be taken. Another is being read and another one worked on.
 const WAITING: usize = 1;
+
+/// How long to wait before another look at an input that is empty and does not block.
+const EMPTY_PAUSE: Duration = Duration::from_millis(5);
 
 /// A block of bytes.
 #[derive(Debug)]
@@ -84,11 +88,45 @@ fn fill(
         let length = loop {
             match input.read(&mut buffer) {
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // Standard input may be shared with a process that wants it so.
+                Err(error) if error.kind() == ErrorKind::WouldBlock && !sender.is_closed() => {
+                    thread::sleep(EMPTY_PAUSE);
+                }
                 result => break result?,
             }
         };
         if length == 0 || sender.blocking_send(Ok(Block { buffer, length })).is_err() {
             return Ok(());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Has nothing to give every other time.
+    struct Hesitant(Vec<&'static [u8]>, bool);
+
+    impl Read for Hesitant {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.1 = !self.1;
+            if self.1 {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let bytes = self.0.pop().unwrap_or_default();
+            buffer[..bytes.len()].copy_from_slice(bytes);
+            Ok(bytes.len())
+        }
+    }
+
+    #[tokio::test]
+    async fn an_input_that_does_not_block_is_waited_for() {
+        let mut blocks = Blocks::read(|| Ok(Hesitant(vec![b"two", b"one"], false))).unwrap();
+        let mut read = Vec::new();
+        while let Some(block) = blocks.next().await {
+            read.extend_from_slice(block.unwrap().bytes());
+        }
+        assert_eq!(read, b"onetwo");
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Blocks, Decoder, RawRecord, io_error};
 use crate::{
-    event::EventId,
+    event::{EventId, Input},
     shutdown::Stop,
     task::{Emitter, TaskError},
 };
@@ -12,12 +12,39 @@ use crate::{
 /// How many records go by between two looks at whether to stop.
 const LOOK_EVERY: u32 = 64;
 
-/// Emits every record of an input, each with its position in `path`, until its end or until `stop`.
+/// Where records come from, which gives them their ids.
+#[derive(Clone, Debug)]
+pub enum Origin {
+    /// A file, as its flow names it: its records have the same ids in each run.
+    File(Arc<str>),
+    /// An input that only this run sees.
+    Stream(Arc<Input>),
+}
+
+impl Origin {
+    #[inline]
+    fn id(&self, record: &RawRecord<'_>) -> EventId {
+        let line = u32::try_from(record.line).unwrap_or(u32::MAX);
+        match self {
+            Self::File(path) => EventId::Position { path: Arc::clone(path), offset: record.offset, line },
+            Self::Stream(input) => EventId::Stream { input: Arc::clone(input), offset: record.offset, line },
+        }
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::File(path) => path,
+            Self::Stream(input) => input.name(),
+        }
+    }
+}
+
+/// Emits every record of an input, each with its position, until its end or until `stop`.
 ///
 /// # Errors
 /// The input cannot be read, or `Closed`.
 pub async fn feed(
-    path: &Arc<str>,
+    origin: &Origin,
     mut blocks: Blocks,
     mut decoder: Decoder,
     emitter: &mut Emitter,
@@ -37,10 +64,10 @@ pub async fn feed(
             }
         };
         let Some(block) = block else { break };
-        let block = block.map_err(|error| io_error(format!("cannot read `{path}`"), error))?;
+        let block = block.map_err(|error| io_error(format!("cannot read `{}`", origin.name()), error))?;
         let mut position = 0;
         while let Some(record) = decoder.next(block.bytes(), &mut position) {
-            stage(path, &record, emitter).await?;
+            stage(origin, &record, emitter).await?;
             records = records.wrapping_add(1);
             if records.is_multiple_of(LOOK_EVERY) && stop.is_stopped() {
                 return Ok(());
@@ -52,13 +79,11 @@ pub async fn feed(
         tokio::task::consume_budget().await;
     }
     if let Some(record) = decoder.finish() {
-        stage(path, &record, emitter).await?;
+        stage(origin, &record, emitter).await?;
     }
     Ok(emitter.flush().await?)
 }
 
-async fn stage(path: &Arc<str>, record: &RawRecord<'_>, emitter: &mut Emitter) -> Result<(), TaskError> {
-    let line = u32::try_from(record.line).unwrap_or(u32::MAX);
-    let id = EventId::Position { path: Arc::clone(path), offset: record.offset, line };
-    Ok(emitter.stage(id, || record.decode()).await?)
+async fn stage(origin: &Origin, record: &RawRecord<'_>, emitter: &mut Emitter) -> Result<(), TaskError> {
+    Ok(emitter.stage(origin.id(record), || record.decode()).await?)
 }

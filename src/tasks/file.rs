@@ -13,10 +13,11 @@
 //!
 //! A record that cannot be read is an event that failed at its position, and reading goes on behind it:
 //! in `json` behind the next comma of the array. The files of a pattern are read one after the other, in
-//! the order of their names. A file is not locked; what is appended while it is read is read too.
+//! the order of their names. A file is not locked; what is appended while it is read is read too. A named
+//! pipe is opened once, when its turn comes, and read until its writers have gone.
 
 use std::{
-    fs::File as Handle,
+    fs::{self, File as Handle},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -26,10 +27,11 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    format::{self, Blocks, ByteSize, Decoder, InputFormat},
+    format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
     task::{BuildContext, BuildError, Emitter, Extent, Kind, Role, Source, Task, TaskError},
+    telemetry::spawn_blocking,
 };
 
 /// The `file` kind.
@@ -60,7 +62,8 @@ struct Input {
     /// As the flow names it.
     name: Arc<str>,
     path: PathBuf,
-    bytes: u64,
+    /// `None` for what has no length: a pipe, a device.
+    bytes: Option<u64>,
 }
 
 impl Kind for File {
@@ -74,16 +77,15 @@ impl Kind for File {
         if config.path.is_empty() {
             problems.report("path", "the path is empty");
         }
-        if let Err(error) = glob::Pattern::new(&config.path) {
-            problems
-                .report("path", format!("`{}` is not a pattern: {}", config.path, error.msg))
-                .hint("put a character that is meant as it is into brackets, as in `[*]`");
-        }
+        // Whether it is a usable pattern is for `find`: there may be a file of that very name.
         config.max_line_bytes.check_limit("max_line_bytes", problems);
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
-        let inputs = find(&config.path, context)?;
+        let (path, context) = (config.path.clone(), context.clone());
+        let inputs = spawn_blocking(move || find(&path, &context))
+            .await
+            .map_err(|error| BuildError::new("looking for files was cut short").with_source(error))??;
         Ok(Task::Source(Box::new(Reader {
             inputs,
             format: config.format,
@@ -102,23 +104,25 @@ impl Source for Reader {
             let blocks = Blocks::read(move || Handle::open(path))
                 .map_err(|error| format::io_error("cannot start a thread", error))?;
             let decoder = Decoder::new(self.format, self.limit);
-            format::feed(&name, blocks, decoder, emitter, &stop).await?;
+            format::feed(&Origin::File(name), blocks, decoder, emitter, &stop).await?;
         }
         Ok(())
     }
 
     fn extent(&self) -> Option<Extent> {
-        Some(Extent::Bytes(self.inputs.iter().map(|input| input.bytes).sum()))
+        self.inputs.iter().map(|input| input.bytes).sum::<Option<u64>>().map(Extent::Bytes)
     }
 }
 
-/// Finds the files of a path or pattern, and makes sure that they can be read.
+/// Finds the files of a path or pattern, and makes sure that they can be read. Blocks as disks do.
 fn find(path: &str, context: &BuildContext) -> Result<Vec<Input>, BuildError> {
     let plain = context.resolve(path);
     let is_pattern = path.contains(['*', '?', '[']) && !plain.exists();
     if !is_pattern {
         return Ok(vec![input(path.into(), plain)?]);
     }
+    glob::Pattern::new(path)
+        .map_err(|error| BuildError::new(format!("`{path}` is neither a file nor a pattern")).with_source(error))?;
     let cannot = || format!("cannot look for `{path}`");
     let base = glob::Pattern::escape(&context.base_dir.to_string_lossy());
     let pattern = Path::new(&base).join(path);
@@ -139,14 +143,19 @@ fn find(path: &str, context: &BuildContext) -> Result<Vec<Input>, BuildError> {
     Ok(inputs)
 }
 
+/// Looks at one file. Only a regular one is opened here: opening a pipe waits for its writer, and closing
+/// it again would take the reader from under that one.
 fn input(name: Arc<str>, path: PathBuf) -> Result<Input, BuildError> {
-    let metadata = Handle::open(&path)
-        .and_then(|file| file.metadata())
-        .map_err(|error| BuildError::new(format!("cannot open `{name}`")).with_source(error))?;
+    let cannot = |error| BuildError::new(format!("cannot open `{name}`")).with_source(error);
+    let metadata = fs::metadata(&path).map_err(cannot)?;
     if metadata.is_dir() {
         return Err(BuildError::new(format!("`{name}` is a directory")));
     }
-    Ok(Input { name, path, bytes: metadata.len() })
+    if !metadata.is_file() {
+        return Ok(Input { name, path, bytes: None });
+    }
+    Handle::open(&path).map_err(cannot)?;
+    Ok(Input { name, path, bytes: Some(metadata.len()) })
 }
 
 #[cfg(test)]

@@ -15,7 +15,11 @@
 //!
 //! Directories are made as needed. The lines of one batch are written at once: all of them or, after a
 //! failure, none, so that another attempt leaves neither a torn line nor one twice. A torn last line, as
-//! a crash leaves it, is cut off when the file is opened. An event is done once the kernel has it.
+//! a crash leaves it, is cut off when the file is opened. An event is done once the kernel has it. A file
+//! that was renamed or deleted is made anew within about a second.
+//!
+//! What event data puts into a path stays below the directory that the template names before it: it can
+//! neither go up by `..` nor start at the root.
 //!
 //! Two tasks may append to one file: their batches do not mix. But the lines of a failed write stay when
 //! the other has written behind them.
@@ -32,14 +36,18 @@ use std::{
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::task::{JoinHandle, spawn_blocking};
+use tokio::{
+    task::JoinHandle,
+    time::Instant,
+};
 
 use self::files::{Files, Write};
 use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
+    task::{BuildContext, BuildError, ErrorClass, Kind, Output, Processor, Role, Task, TaskError},
+    telemetry::spawn_blocking,
     template::{self, Template},
 };
 
@@ -78,24 +86,11 @@ impl Kind for FileWrite {
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
-        let template = Template::compile(&config.path)
-            .map_err(|error| BuildError::new("cannot compile `path`").with_source(error))?;
-        let mut files = Files::default();
-        let mut collected = Collected::new(config.format);
-        if let Some(path) = template.as_constant() {
-            let resolved: Arc<Path> = context.resolve(path).into();
-            files
-                .open(&resolved)
-                .map_err(|error| BuildError::new(format!("cannot open `{path}`")).with_source(error))?;
-            collected.add(path.into(), resolved);
-        }
-        Ok(Task::Processor(Box::new(Appender {
-            template,
-            context: context.clone(),
-            collected: Mutex::new(collected),
-            writing: tokio::sync::Mutex::new(None),
-            files: Arc::new(Mutex::new(files)),
-        })))
+        let (path, format, context) = (config.path.clone(), config.format, context.clone());
+        let appender = spawn_blocking(move || Appender::new(&path, format, context))
+            .await
+            .map_err(|error| BuildError::new("opening files was cut short").with_source(error))??;
+        Ok(Task::Processor(Box::new(appender)))
     }
 }
 
@@ -129,26 +124,42 @@ struct Lines {
 }
 
 impl Appender {
+    /// Opens the file, if it is the same for all events. Blocks as disks do.
+    fn new(path: &str, format: OutputFormat, context: BuildContext) -> Result<Self, BuildError> {
+        let template = Template::compile(path)
+            .map_err(|error| BuildError::new("cannot compile `path`").with_source(error))?;
+        let mut files = Files::default();
+        let mut collected = Collected::new(format);
+        if let Some(path) = template.as_constant() {
+            let resolved: Arc<Path> = context.resolve(path).into();
+            files
+                .open(&resolved, Instant::now())
+                .map_err(|error| BuildError::new(format!("cannot open `{path}`")).with_source(error))?;
+            collected.add(path.into(), resolved);
+        }
+        Ok(Self {
+            template,
+            context,
+            collected: Mutex::new(collected),
+            writing: tokio::sync::Mutex::new(None),
+            files: Arc::new(Mutex::new(files)),
+        })
+    }
+
     fn collected(&self) -> MutexGuard<'_, Collected> {
         self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Opens the file of a path that was not seen lately, so that its failure is that of one event.
     async fn open(&self, path: &str) -> Result<Arc<Path>, TaskError> {
-        let is_free = self.template.source().starts_with('/');
-        let is_usable = |part| match part {
-            Component::Normal(_) | Component::CurDir => true,
-            Component::RootDir => is_free,
-            Component::ParentDir | Component::Prefix(_) => false,
-        };
-        if path.is_empty() || path.contains('\0') || !Path::new(path).components().all(is_usable) {
+        if !is_within(self.template.prefix(), path) {
             let message = format!("`{path}` is no path that event data may make");
             return Err(TaskError::permanent(PATH, message));
         }
         let resolved: Arc<Path> = self.context.resolve(path).into();
         let files = Arc::clone(&self.files);
-        let opened = Arc::clone(&resolved);
-        spawn_blocking(move || lock(&files).open(&opened).map(drop))
+        let (opened, now) = (Arc::clone(&resolved), Instant::now());
+        spawn_blocking(move || lock(&files).open(&opened, now))
             .await
             .map_err(|error| TaskError::transient(format::IO, "opening the file was cut short").with_source(error))?
             .map_err(|error| format::io_error(format!("cannot open `{path}`"), error))?;
@@ -167,7 +178,11 @@ impl Appender {
         let mut collected = self.collected();
         let is_given_up = std::mem::take(&mut collected.is_given_up);
         collected.put_back(writes, result.is_ok() || is_given_up);
-        result
+        match result {
+            // Its events have failed already: what comes now is of others.
+            Err(error) if is_given_up && error.class() != ErrorClass::Closed => Ok(()),
+            result => result,
+        }
     }
 }
 
@@ -251,9 +266,9 @@ impl Processor for Appender {
         if writes.is_empty() {
             return Ok(());
         }
-        let files = Arc::clone(&self.files);
+        let (files, now) = (Arc::clone(&self.files), Instant::now());
         *writing = Some(spawn_blocking(move || {
-            let result = lock(&files).append(&writes);
+            let result = lock(&files).append(&writes, now);
             (writes, result)
         }));
         self.settle(&mut writing).await
@@ -265,6 +280,19 @@ impl Processor for Appender {
         collected.files.iter_mut().for_each(|lines| lines.bytes.clear());
         collected.is_given_up = is_under_way;
     }
+}
+
+/// Returns whether a path stays below the directory that its template names before the first part that
+/// comes from an event.
+fn is_within(prefix: &str, path: &str) -> bool {
+    let directory = prefix.rfind('/').map_or("", |end| &prefix[..=end]);
+    let Some(made) = path.strip_prefix(directory) else { return false };
+    // Behind a directory, a slash more says nothing.
+    let made = if directory.is_empty() { made } else { made.trim_start_matches('/') };
+    let mut parts = Path::new(made).components();
+    !path.is_empty()
+        && !path.contains('\0')
+        && parts.all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 fn lock(files: &Mutex<Files>) -> MutexGuard<'_, Files> {

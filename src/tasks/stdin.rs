@@ -11,6 +11,8 @@
 //!         name: nowhere
 //! ```
 //!
+//! An event's id is unlike that of any other run; a failure names its line, as `stdin:7`.
+//!
 //! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
 //! it. Only one task of a worker can have the standard input; what another one would get is undefined.
 
@@ -21,7 +23,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
-    format::{self, Blocks, ByteSize, Decoder, InputFormat},
+    event::Input,
+    format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
     task::{BuildContext, BuildError, Emitter, Kind, Role, Source, Task, TaskError},
@@ -67,6 +70,7 @@ impl Source for Reader {
         let blocks = Blocks::read(|| Ok(io::stdin()))
             .map_err(|error| format::io_error("cannot start a thread", error))?;
         let decoder = Decoder::new(self.0.format, self.0.max_line_bytes.0);
-        format::feed(&Arc::from("stdin"), blocks, decoder, emitter, &stop).await
+        let origin = Origin::Stream(Arc::new(Input::new(Stdin::NAME)));
+        format::feed(&origin, blocks, decoder, emitter, &stop).await
     }
 }

@@ -23,11 +23,11 @@ use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use self::writer::{Writer, Writing};
+use self::writer::{Writer, Writing, Written};
 use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
-    task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
+    task::{BuildContext, BuildError, ErrorClass, Kind, Output, Processor, Role, Task, TaskError},
 };
 
 /// The `stdout` kind.
@@ -100,25 +100,30 @@ impl Printer {
         *writing = None;
         let mut collected = self.collected();
         let is_given_up = std::mem::take(&mut collected.is_given_up);
-        match written.result {
-            Ok(()) => {
+        let cannot = "cannot write to the standard output";
+        let error = match written {
+            Ok(Written { result: Ok(()), rest, .. }) => {
                 collected.kept = 0;
                 if collected.lines.capacity() == 0 {
-                    collected.lines = written.rest;
+                    collected.lines = rest;
                 }
-                Ok(())
+                return Ok(());
             }
-            Err(error) => {
-                collected.kept = collected.kept.saturating_sub(written.count).max(written.torn);
-                let newer = std::mem::replace(&mut collected.lines, written.rest);
+            Ok(Written { result: Err(error), rest, count, torn }) => {
+                collected.kept = collected.kept.saturating_sub(count).max(torn);
+                let newer = std::mem::replace(&mut collected.lines, rest);
                 if is_given_up {
                     let kept = collected.kept;
                     collected.lines.truncate(kept);
                 }
                 collected.lines.extend_from_slice(&newer);
-                Err(format::io_error("cannot write to the standard output", error))
+                format::io_error(cannot, error)
             }
-        }
+            // The lines are gone with the thread, so there is nothing to try again.
+            Err(error) => TaskError::permanent(format::IO, cannot).with_source(error),
+        };
+        // The events of what was given up on have failed already: what comes now is of others.
+        if is_given_up && error.class() != ErrorClass::Closed { Ok(()) } else { Err(error) }
     }
 }
 

@@ -110,10 +110,12 @@ impl Queue {
     }
 }
 
-/// Calls `write` while the live line is out of the way.
+/// Takes the live line away while `write` writes to the terminal it is on.
+///
+/// The lock is not held meanwhile: a terminal that was stopped must not hold up whoever has no line on it.
 pub fn around<R>(write: impl FnOnce() -> R) -> R {
-    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner);
-    match live.as_ref() {
+    let live = LIVE.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    match live {
         Some(bar) => bar.suspend(write),
         None => write(),
     }

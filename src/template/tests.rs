@@ -156,3 +156,17 @@ fn every_wrong_text_of_a_value_is_reported_at_its_place() {
     let template = ValueTemplate::compile(&json!(["{{ event.data.gone }}"])).unwrap();
     assert_eq!(template.render(&event()).unwrap_err().to_string(), "the event has no `event.data.gone`");
 }
+
+#[test]
+fn the_prefix_is_what_no_event_has_a_say_in() {
+    for (source, prefix) in [
+        ("plain", "plain"),
+        ("../out/{{ event.id }}/../x", "../out/"),
+        ("{{ \"/da\\x74a\" }}/a{{ '!' }}b/{{ event.data }}", "/data/a!b/"),
+        ("{{ \"a\" ~ event.data ~ \"b\" }}/x", ""),
+        ("a{% if event.data %}b{% endif %}{{ 'c' }}", "a"),
+        ("a{# c #}{{ event.id }}", "a"),
+    ] {
+        assert_eq!(Template::compile(source).unwrap().prefix(), prefix, "{source}");
+    }
+}

@@ -1,10 +1,13 @@
 //! Readers of stdout that are slow, stop, or go away; memory meanwhile.
 
-use std::io::{BufRead, BufReader};
+use std::{
+    io::{BufRead, BufReader},
+    process::Stdio,
+};
 
-use rustix::process::Signal;
+use rustix::process::{Pid, Signal};
 
-use crate::support::worker::Worker;
+use crate::support::{flowgen, worker::Worker};
 
 #[test]
 fn a_reader_that_goes_away_ends_the_flow_quietly() {
@@ -70,4 +73,36 @@ flow:
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.drained()["completed"], 1_000_000);
     assert!(late < early + 4 * 1024, "{early} KiB after a tenth, {late} KiB near the end");
+}
+
+/// Scenario: nobody reads stderr, and a flow logs all the time. Guarantee: another flow goes on, a signal
+/// ends the worker, and every event is handled.
+#[test]
+fn a_reader_of_logs_that_stops_reading_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "
+flows:
+  - {name: noisy, tasks: [{generate: {name: numbers}}, {log: {name: log}}]}
+  - {name: quiet, tasks: [{generate: {name: numbers}}, {stdout: {name: out}}]}
+";
+    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+    let mut child = flowgen(folder.path())
+        .args(["run", "flow.yaml"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let stderr = child.stderr.take().unwrap();
+    rustix::pipe::fcntl_setpipe_size(&stderr, 4096).unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    while rustix::io::ioctl_fionread(&stderr).unwrap() < 3 * 1024 {
+        lines.next().unwrap().unwrap();
+    }
+    for _ in 0..1000 {
+        lines.next().unwrap().unwrap();
+    }
+    rustix::process::kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
+    lines.for_each(|line| drop(line.unwrap()));
+    assert_eq!(child.wait().unwrap().code(), Some(0));
+    drop(stderr);
 }

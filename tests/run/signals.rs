@@ -5,7 +5,10 @@ use std::{
     process::{ChildStdin, ChildStdout},
 };
 
-use rustix::process::Signal;
+use rustix::{
+    fs::{CWD, FileType, Mode},
+    process::Signal,
+};
 
 use crate::support::worker::Worker;
 
@@ -113,4 +116,24 @@ flow:
     let ended = worker.end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.drained()["failed"], 1);
+}
+
+/// Scenario: a source waits for the writer of a named pipe. Guarantee: a signal ends it as any other.
+#[test]
+fn a_pipe_without_a_writer_holds_up_neither_the_start_nor_the_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let yaml = format!(
+        "flow: {{tasks: [{{file: {{name: in, path: {}}}}}, {{generate: {{name: numbers}}}}, {{stdout: {{name: out}}}}]}}",
+        pipe.display()
+    );
+    let mut worker = Worker::start(&yaml, &[]);
+    let mut lines = BufReader::new(worker.stdout()).lines();
+    lines.next().unwrap().unwrap();
+    worker.signal(Signal::TERM);
+    lines.for_each(drop);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    ended.drained();
 }

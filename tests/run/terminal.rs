@@ -17,10 +17,10 @@ flow:
     - file_write: {name: out, path: out.jsonl}
 ";
 
-#[test]
-fn a_finite_flow_shows_its_progress_on_a_terminal_and_logs_text() {
+/// Runs a flow with its stderr on a terminal, its stdout too if `is_shared`, and returns what was shown.
+fn show(yaml: &str, is_shared: bool) -> String {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("flow.yaml"), FINITE).unwrap();
+    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
     let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
@@ -28,11 +28,12 @@ fn a_finite_flow_shows_its_progress_on_a_terminal_and_logs_text() {
     tcsetwinsize(&controller, size).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
     let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    let stdout = if is_shared { Stdio::from(terminal.try_clone().unwrap()) } else { Stdio::null() };
     let mut child = flowgen(folder.path())
         .args(["run", "flow.yaml"])
         .env("TERM", "xterm")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::from(terminal))
         .spawn()
         .unwrap();
@@ -44,11 +45,31 @@ fn a_finite_flow_shows_its_progress_on_a_terminal_and_logs_text() {
         shown.extend_from_slice(&chunk[..read]);
     }
     assert!(child.wait().unwrap().success());
-    let shown = String::from_utf8_lossy(&shown);
+    String::from_utf8_lossy(&shown).into_owned()
+}
+
+#[test]
+fn a_finite_flow_shows_its_progress_on_a_terminal_and_logs_text() {
+    let shown = show(FINITE, false);
     for part in ["/20,000 rows", "events/s", "in flight", "failed", "left", "flow drained"] {
         assert!(shown.contains(part), "`{part}` is not in {shown:?}");
     }
     assert!(!shown.contains(r#""message""#), "text was expected on a terminal: {shown:?}");
+}
+
+/// Scenario: rows and the progress line go to one terminal. Guarantee: each row has a line of its own.
+#[test]
+fn rows_and_the_progress_line_on_one_terminal_do_not_tear_each_other() {
+    let shown = show(
+        "flow: {tasks: [{generate: {name: n, count: 500, rate: 1000, payload: {a: b}}}, {stdout: {name: o}}]}",
+        true,
+    );
+    assert!(shown.contains("/500 rows"), "{shown:?}");
+    // A line starts behind a line end, or where one was cleared.
+    let lines: Vec<_> = shown.replace("\x1b[2K", "\r").split(['\r', '\n']).map(str::to_owned).collect();
+    let rows = lines.iter().filter(|line| *line == r#"{"a":"b"}"#).count();
+    assert_eq!(rows, 500, "{shown:?}");
+    assert!(lines.iter().all(|line| !line.contains("{\"a\"") || line == r#"{"a":"b"}"#), "{shown:?}");
 }
 
 #[test]

@@ -1,5 +1,11 @@
-use std::fs;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write,
+    sync::mpsc,
+    time::Duration,
+};
 
+use rustix::fs::{CWD, FileType, Mode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -85,6 +91,34 @@ async fn a_file_whose_name_looks_like_a_pattern_is_a_file() {
     let files = [("a[1].txt", "yes"), ("a1.txt", "no")];
     let (events, _) = read(json!({"path": "a[1].txt", "format": "text"}), &files).await;
     assert_eq!(events, ["a[1].txt:0 a[1].txt:1 \"yes\""]);
+    let unbalanced = json!({"path": "a[.txt", "format": "text"});
+    assert_eq!(check(unbalanced.clone()), Vec::<String>::new());
+    let (events, _) = read(unbalanced, &[("a[.txt", "yes")]).await;
+    assert_eq!(events, ["a[.txt:0 a[.txt:1 \"yes\""]);
+}
+
+/// Scenario: a named pipe that nobody writes to yet. Guarantee: the build does not wait for a writer, and
+/// the reader that the writer meets is the one that reads.
+#[test]
+fn a_pipe_is_opened_by_its_reader_and_only_once() {
+    let (folder, context) = folder(&[]);
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let (built, is_built) = mpsc::channel();
+    let reader = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let source = build(json!({"path": "pipe"}), &context).await.unwrap();
+            built.send(source.extent()).unwrap();
+            Collector::until(usize::MAX).run(source).await
+        })
+    });
+    let extent = is_built.recv_timeout(Duration::from_secs(60)).expect("the build waits for a writer");
+    assert_eq!(extent, None);
+    OpenOptions::new().write(true).open(&pipe).unwrap().write_all(b"1\n2\n").unwrap();
+    let (result, admitted, _) = reader.join().unwrap();
+    result.unwrap();
+    assert_eq!(admitted.iter().map(shown).collect::<Vec<_>>(), ["pipe:0 pipe:1 1", "pipe:2 pipe:2 2"]);
 }
 
 #[tokio::test]
@@ -94,6 +128,7 @@ async fn what_is_not_there_is_an_error_that_names_it() {
         ("gone.jsonl", "cannot open `gone.jsonl`"),
         ("*.jsonl", "no file matches `*.jsonl`"),
         ("d", "`d` is a directory"),
+        ("d/x[", "`d/x[` is neither a file nor a pattern"),
     ] {
         let error = build(json!({"path": path}), &context).await.err().unwrap();
         assert_eq!(error.to_string(), why);
@@ -135,11 +170,13 @@ async fn a_file_that_cannot_be_read_ends_the_source() {
     assert!(admitted.is_empty());
 }
 
-#[test]
-fn reports_what_cannot_be() {
-    let config = json!({"path": "a[", "max_line_bytes": 0});
+fn check(config: Value) -> Vec<String> {
     let mut problems = Problems::default();
     File::check(&serde_json::from_value(config).unwrap(), &mut problems);
-    let paths: Vec<String> = problems.into_vec().iter().map(|problem| problem.path.to_string()).collect();
-    assert_eq!(paths, ["path", "max_line_bytes"]);
+    problems.into_vec().iter().map(|problem| problem.path.to_string()).collect()
+}
+
+#[test]
+fn reports_what_cannot_be() {
+    assert_eq!(check(json!({"path": "", "max_line_bytes": 0})), ["path", "max_line_bytes"]);
 }

@@ -39,9 +39,17 @@ pub(super) struct Appended {
     after: u64,
 }
 
+/// Why an append failed, and what became of the part of it that was written.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: io::Error,
+    /// As of [`undo`].
+    pub(super) undone: io::Result<bool>,
+}
+
 /// Appends `bytes` to a file of length `before`. A failure leaves none of them, unless someone else has
-/// written behind them.
-pub(super) fn append(disk: &mut impl Disk, before: u64, bytes: &[u8]) -> io::Result<Appended> {
+/// written behind them or they cannot be cut off.
+pub(super) fn append(disk: &mut impl Disk, before: u64, bytes: &[u8]) -> Result<Appended, Failed> {
     let mut count = 0;
     while count < bytes.len() {
         let error = match disk.write(&bytes[count..]) {
@@ -53,10 +61,9 @@ pub(super) fn append(disk: &mut impl Disk, before: u64, bytes: &[u8]) -> io::Res
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
             Err(error) => error,
         };
-        if count > 0 {
-            undo(disk, Appended { before, after: before + count as u64 })?;
-        }
-        return Err(error);
+        let done = Appended { before, after: before + count as u64 };
+        let undone = if count > 0 { undo(disk, done) } else { Ok(true) };
+        return Err(Failed { error, undone });
     }
     Ok(Appended { before, after: before + count as u64 })
 }

@@ -1,4 +1,8 @@
-use std::fs;
+use std::{
+    fs,
+    task::{Context, Waker},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -82,6 +86,26 @@ async fn data_cannot_lead_out_of_the_directory() {
 }
 
 #[tokio::test]
+async fn a_template_may_lead_anywhere_but_data_only_below_what_it_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let flows = folder.path().join("flows");
+    fs::create_dir(&flows).unwrap();
+    let task = build(&flows, json!({"path": "../out/.{{ event.data }}/x"})).await.unwrap();
+    handle(&*task, json!("good")).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "out/.good/x"), "\"good\"\n");
+    for data in [".", "./..", "a/../..", "/../..", "a\0"] {
+        let error = handle(&*task, json!(data)).await.unwrap_err();
+        assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, PATH), "{data}");
+    }
+    let root = format!("{}/{{{{ event.data }}}}", folder.path().display());
+    let task = build(&flows, json!({"path": root})).await.unwrap();
+    handle(&*task, json!("/absolute")).await.unwrap();
+    assert_eq!(text(&folder, "absolute"), "");
+    assert_eq!(handle(&*task, json!("../x")).await.unwrap_err().error_type(), PATH);
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_opened_fails_one_event_only() {
     let (folder, task) = task(json!({"path": "{{ event.data }}"})).await;
     fs::create_dir(folder.path().join("folder")).unwrap();
@@ -144,6 +168,50 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
     }
     task.forget();
     task.flush().await.unwrap();
+}
+
+/// Scenario: a write that was given up on fails after all. Guarantee: the next batch does not pay for it.
+#[tokio::test]
+async fn the_late_failure_of_a_write_that_was_given_up_on_is_not_that_of_the_next() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("b"), "x,y\n").unwrap();
+    let context =
+        BuildContext { flow: "f".into(), task: "t".into(), base_dir: folder.path().into(), resources: None };
+    let task = Appender::new("{{ event.data.k }}", OutputFormat::Csv, context).unwrap();
+    handle(&task, json!({"k": "b"})).await.unwrap();
+    {
+        let _held = lock(&task.files);
+        let mut flush = task.flush();
+        assert!(flush.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        drop(flush);
+        task.forget();
+    }
+    handle(&task, json!({"k": "a"})).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!((text(&folder, "a").as_str(), text(&folder, "b").as_str()), ("k\na\n", "x,y\n"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_was_moved_away_or_deleted_is_made_anew() {
+    let (folder, task) = task(json!({"path": "out.csv", "format": "csv"})).await;
+    let write = async |n: u32| {
+        handle(&*task, json!({"n": n})).await.unwrap();
+        task.flush().await.unwrap();
+    };
+    write(1).await;
+    fs::rename(folder.path().join("out.csv"), folder.path().join("old.csv")).unwrap();
+    tokio::time::advance(files::LOOK_PERIOD).await;
+    write(2).await;
+    write(3).await;
+    assert_eq!(text(&folder, "old.csv"), "n\n1\n");
+    assert_eq!(text(&folder, "out.csv"), "n\n2\n3\n");
+    fs::remove_file(folder.path().join("out.csv")).unwrap();
+    tokio::time::advance(files::LOOK_PERIOD - Duration::from_millis(1)).await;
+    write(4).await;
+    assert!(!folder.path().join("out.csv").exists(), "it looked too often");
+    tokio::time::advance(Duration::from_millis(1)).await;
+    write(5).await;
+    assert_eq!(text(&folder, "out.csv"), "n\n5\n");
 }
 
 #[test]

@@ -20,6 +20,10 @@ const SHORTEST_INTERVAL: Duration = Duration::from_millis(10);
 /// The longest sleep towards a time of the wall clock, which may be set meanwhile.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(30);
 
+/// The most missed times of a schedule that are counted one by one. Behind more of them the clock was set,
+/// or the machine slept: the schedule goes on from now.
+const COUNTED: u32 = 1000;
+
 /// How fast to go.
 pub(super) enum Pace {
     FlatOut,
@@ -73,7 +77,7 @@ impl Pacer {
         self.made += events;
     }
 
-    /// Returns how many scheduled events were skipped.
+    /// Returns how many scheduled events were skipped; after a jump of the clock, at least.
     pub(super) fn skipped(&self) -> u64 {
         self.skipped
     }
@@ -93,7 +97,7 @@ impl Pacer {
         loop {
             let elapsed = self.start.elapsed().as_secs_f64();
             // The first event is due at the start.
-            let due = saturating(elapsed * rate) + 1;
+            let due = saturating(elapsed * rate).saturating_add(1);
             let slot = self.made + self.skipped;
             let waiting = due.saturating_sub(slot);
             let most = saturating(CATCH_UP.as_secs_f64() * rate).max(1);
@@ -111,9 +115,13 @@ impl Pacer {
         let Pace::Cron(schedule) = &self.pace else { return Ok(()) };
         let mut now = (self.now)();
         let mut next = schedule.after(self.last.unwrap_or(now))?;
-        while next < now {
+        for counted in 1.. {
+            if next >= now {
+                break;
+            }
             self.skipped += 1;
-            next = schedule.after(next)?;
+            next = schedule.after(if counted < COUNTED { next } else { now })?;
+            tokio::task::consume_budget().await;
         }
         while now < next {
             let wait = Duration::try_from(next.duration_since(now)).unwrap_or_default();

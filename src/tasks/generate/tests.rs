@@ -66,9 +66,12 @@ async fn without_a_count_a_stop_ends_it_within_a_chunk() {
 async fn a_script_makes_the_data_and_its_errors_are_those_of_events() {
     let (admitted, _) = run(json!({"count": 2, "code": "#{ a: 1 + 1 }"}), usize::MAX).await;
     assert_eq!(admitted[1].result.as_ref().unwrap().data.json(), Some(&json!({"a": 2})));
-    let (admitted, _) = run(json!({"count": 2, "code": "throw \"no\""}), usize::MAX).await;
-    assert_eq!(admitted.len(), 2);
-    assert!(Generate::ERROR_TYPES.contains(&admitted[0].result.as_ref().unwrap_err().error_type()));
+    for (code, error_type) in [("throw \"no\"", "script"), ("loop {}", "limit")] {
+        let (admitted, _) = run(json!({"count": 2, "code": code}), usize::MAX).await;
+        assert_eq!(admitted.len(), 2);
+        assert_eq!(admitted[0].result.as_ref().unwrap_err().error_type(), error_type);
+        assert!(Generate::ERROR_TYPES.contains(&error_type), "{error_type}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,6 +148,36 @@ async fn times_of_a_schedule_that_are_over_are_skipped() {
     pacer.due().await.unwrap();
     assert_eq!(pacer.skipped(), 3);
     assert_eq!(wall().to_string(), "2024-03-30T12:00:05Z");
+}
+
+/// Scenario: the clock is set ahead by thirty years. Guarantee: the schedule goes on at once, and only a
+/// bounded number of missed times is counted.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_jumps_ahead_is_not_walked_through() {
+    let mut pacer = Pacer::new(Pace::Cron(Box::new(Schedule::new("* * * * * *", None).unwrap())), wall);
+    wall();
+    pacer.due().await.unwrap();
+    pacer.made(1);
+    tokio::time::advance(Duration::from_secs(30 * 365 * 86_400)).await;
+    let before = wall();
+    pacer.due().await.unwrap();
+    assert!(wall().duration_since(before) <= jiff::SignedDuration::from_secs(1));
+    assert!((1000..=1001).contains(&pacer.skipped()), "{}", pacer.skipped());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_rate_beyond_counting_does_not_overflow() {
+    let mut pacer = Pacer::new(Pace::Rate(1e300), wall);
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert_eq!(pacer.due().await.unwrap(), u64::MAX);
+}
+
+#[test]
+fn a_rate_has_its_bounds() {
+    assert_eq!(check(json!({"rate": 1e9})), []);
+    for rate in [0.0, 1.1e9] {
+        assert_eq!(check(json!({"rate": rate})).len(), 1, "{rate}");
+    }
 }
 
 #[test]

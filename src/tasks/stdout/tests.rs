@@ -1,6 +1,10 @@
 use std::{
     io::{self, ErrorKind, Write},
-    sync::{Arc, mpsc},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
 };
 
 use proptest::prelude::*;
@@ -105,13 +109,20 @@ async fn a_reader_that_went_away_closes_the_flow() {
     assert_eq!(printer.flush().await.unwrap_err().class(), ErrorClass::Closed);
 }
 
-/// Writes nothing until it is let.
-struct Gate(mpsc::Receiver<()>, Arc<Mutex<Vec<u8>>>);
+/// Writes nothing until it is let; the next write fails if it was told so.
+struct Gate {
+    is_open: mpsc::Receiver<()>,
+    fails_once: Arc<AtomicBool>,
+    written: Arc<Mutex<Vec<u8>>>,
+}
 
 impl Write for Gate {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.recv().map_err(|_| io::Error::from(ErrorKind::StorageFull))?;
-        self.1.lock().unwrap().extend_from_slice(bytes);
+        self.is_open.recv().map_err(|_| io::Error::from(ErrorKind::UnexpectedEof))?;
+        if self.fails_once.swap(false, Ordering::Relaxed) {
+            return Err(ErrorKind::StorageFull.into());
+        }
+        self.written.lock().unwrap().extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -122,9 +133,11 @@ impl Write for Gate {
 
 #[tokio::test(start_paused = true)]
 async fn a_blocked_output_blocks_no_worker_and_a_late_write_is_waited_for_not_repeated() {
-    let (open, gate) = mpsc::channel();
+    let (open, is_open) = mpsc::channel();
     let written = Arc::new(Mutex::new(Vec::new()));
-    let writer = Writer::start(Gate(gate, Arc::clone(&written))).unwrap();
+    let fails_once = Arc::new(AtomicBool::new(false));
+    let gate = Gate { is_open, fails_once: Arc::clone(&fails_once), written: Arc::clone(&written) };
+    let writer = Writer::start(gate).unwrap();
     let printer = Printer::new(OutputFormat::Jsonl, writer);
     print(&printer, json!(1)).await;
     let first = tokio::time::timeout(std::time::Duration::from_secs(1), printer.flush()).await;
@@ -137,9 +150,35 @@ async fn a_blocked_output_blocks_no_worker_and_a_late_write_is_waited_for_not_re
     let second = tokio::time::timeout(std::time::Duration::from_secs(1), printer.flush()).await;
     assert!(second.is_err());
     printer.forget();
-    drop(open);
-    printer.flush().await.unwrap_err();
-    assert_eq!(printer.collected().lines, b"");
+    print(&printer, json!(3)).await;
+    fails_once.store(true, Ordering::Relaxed);
+    open.send(()).unwrap();
+    open.send(()).unwrap();
+    printer.flush().await.unwrap();
+    assert_eq!(text(&written), "1\n3\n", "the late failure is not that of the new line");
+}
+
+#[tokio::test]
+async fn a_writer_that_died_is_a_failure_and_no_reader_that_went_away() {
+    struct Dying;
+
+    impl Write for Dying {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            panic!("as a test wants it");
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let printer = Printer::new(OutputFormat::Jsonl, Writer::start(Dying).unwrap());
+    for _ in 0..2 {
+        print(&printer, json!(1)).await;
+        let error = printer.flush().await.unwrap_err();
+        assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, "io"));
+        printer.forget();
+    }
 }
 
 proptest! {

@@ -5,7 +5,7 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind, Write},
+    io::{self, ErrorKind, IsTerminal, Write},
     os::fd::AsFd,
     sync::OnceLock,
     thread,
@@ -14,6 +14,8 @@ use std::{
 
 use memchr::memchr;
 use tokio::sync::{mpsc, oneshot};
+
+use crate::telemetry::stderr;
 
 /// How long to wait before another attempt at an output that is full and does not block.
 const FULL_PAUSE: Duration = Duration::from_millis(1);
@@ -52,7 +54,8 @@ impl Writer {
             return Ok(writer.clone());
         }
         // Two first calls at once may make two; one of them is used, and the other ends unused.
-        let writer = Self::start(File::from(io::stdout().as_fd().try_clone_to_owned()?))?;
+        let output = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let writer = if output.is_terminal() { Self::start(Terminal(output))? } else { Self::start(output)? };
         Ok(WRITER.get_or_init(|| writer).clone())
     }
 
@@ -96,13 +99,24 @@ impl Turn<'_> {
 
 impl Writing {
     /// Waits for the end of it. Safe to drop and call again.
-    pub(super) async fn finished(&mut self) -> Written {
-        (&mut self.0).await.unwrap_or_else(|_| Written {
-            result: Err(io::Error::new(ErrorKind::BrokenPipe, "the thread that writes has ended")),
-            rest: Vec::new(),
-            count: 0,
-            torn: 0,
-        })
+    ///
+    /// # Errors
+    /// The thread that writes has ended, and the lines with it.
+    pub(super) async fn finished(&mut self) -> io::Result<Written> {
+        (&mut self.0).await.map_err(|_| io::Error::other("the thread that writes has ended"))
+    }
+}
+
+/// A terminal, on which the live line of stderr may stand where the next row belongs.
+struct Terminal(File);
+
+impl Write for Terminal {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        stderr::around(|| self.0.write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
     }
 }
 

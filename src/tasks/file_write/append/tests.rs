@@ -40,8 +40,9 @@ proptest! {
                 prop_assert_eq!(disk.bytes.len(), before + length);
                 prop_assert!(undo(&mut disk, done).unwrap());
             }
-            Err(error) => {
+            Err(Failed { error, undone }) => {
                 prop_assert_eq!(error.kind(), ErrorKind::StorageFull);
+                prop_assert!(undone.unwrap());
                 prop_assert!(before + length > room);
             }
         }
@@ -56,6 +57,44 @@ fn what_others_wrote_behind_it_is_not_cut_off() {
     disk.bytes.extend_from_slice(b"yours\n");
     assert!(!undo(&mut disk, done).unwrap());
     assert_eq!(disk.bytes, b"mine\nyours\n");
+}
+
+/// A disk that is full after two bytes, while another task writes to it or it cannot be cut.
+struct Contested {
+    bytes: Vec<u8>,
+    theirs: &'static [u8],
+    cut: Result<(), ErrorKind>,
+}
+
+impl Disk for Contested {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.bytes.is_empty() {
+            self.bytes.extend_from_slice(&bytes[..2]);
+            return Ok(2);
+        }
+        self.bytes.extend_from_slice(self.theirs);
+        Err(ErrorKind::StorageFull.into())
+    }
+
+    fn length(&self) -> io::Result<Option<u64>> {
+        Ok(Some(self.bytes.len() as u64))
+    }
+
+    fn cut(&mut self, _: u64) -> io::Result<()> {
+        Ok(self.cut?)
+    }
+}
+
+#[test]
+fn a_failure_names_its_own_cause_and_says_whether_its_torn_line_stays() {
+    let append = |theirs, cut| {
+        let failed = append(&mut Contested { bytes: Vec::new(), theirs, cut }, 0, b"mine\n").unwrap_err();
+        assert_eq!(failed.error.kind(), ErrorKind::StorageFull);
+        failed.undone.map_err(|error| error.kind())
+    };
+    assert_eq!(append(b"", Ok(())), Ok(true));
+    assert_eq!(append(b"yours\n", Ok(())), Ok(false));
+    assert_eq!(append(b"", Err(ErrorKind::TimedOut)), Err(ErrorKind::TimedOut));
 }
 
 #[test]
