@@ -131,7 +131,8 @@ impl File {
                 file.problems.push(problem);
             }
             Ok(other) => {
-                let message = format!("expected a mapping, found {}", typed::describe(&other));
+                let message =
+                    format!("expected a mapping, found {}", file.describe(&other, &KeyPath::default()));
                 file.problems.push(Problem::new(KeyPath::default(), message));
                 if let Some(problem) = file.problems.last_mut() {
                     problem.hint("a file holds `flow:`, or `flows:` with a list");
@@ -143,6 +144,11 @@ impl File {
         file.substitutions = interpolate::resolve(&mut file.tree, &base, environment, &mut file.problems);
         file.unresolved = file.problems.iter().map(|problem| problem.path.clone()).collect();
         file
+    }
+
+    /// Shows the value at `path` in a message.
+    fn describe(&self, value: &Value, path: &KeyPath) -> String {
+        typed::describe(value, path, &self.substitutions)
     }
 
     /// Takes the flows of the file, each with its path.
@@ -159,8 +165,9 @@ impl File {
                 flows.extend(several.into_iter().enumerate().map(|(n, flow)| (flow, top("flows").index(n))));
             }
             Some(other) => {
-                let message = format!("expected a list of flows, found {}", typed::describe(&other));
-                self.problems.push(Problem::new(top("flows"), message));
+                let found = typed::describe(&other, &top("flows"), &self.substitutions);
+                self.problems
+                    .push(Problem::new(top("flows"), format!("expected a list of flows, found {found}")));
             }
         }
         if self.source.is_worker_config && !flows.is_empty() {

@@ -10,7 +10,7 @@ use super::{
     keys::{FLOW_KEYS, elsewhere},
     planned::{self, Place, Verdict},
     task::TaskBuilder,
-    typed::{self, Unknown},
+    typed::Unknown,
 };
 use crate::{
     plan::{Flow, Node},
@@ -37,7 +37,7 @@ pub(super) fn build(
 ) -> Option<Built> {
     let before = file.problems.len();
     let Value::Object(mut keys) = value else {
-        let message = format!("expected a flow, found {}", typed::describe(&value));
+        let message = format!("expected a flow, found {}", file.describe(&value, path));
         file.problems.push(Problem::new(path.clone(), message));
         return None;
     };
@@ -82,7 +82,7 @@ fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
             let name = stem();
             let message = match &other {
                 Value::String(_) => "the name of the flow is empty".to_owned(),
-                other => format!("expected text, found {}", typed::describe(other)),
+                other => format!("expected text, found {}", file.describe(other, &path.key("name"))),
             };
             file.problems.push(Problem::new(path.key("name"), message));
             name
@@ -101,7 +101,8 @@ fn tasks(file: &mut File, value: Option<Value>, path: &KeyPath) -> Vec<Value> {
             Problem::new(path.key("tasks"), "the flow has no tasks")
         }
         Some(other) => {
-            let message = format!("expected a list of tasks, found {}", typed::describe(&other));
+            let message =
+                format!("expected a list of tasks, found {}", file.describe(&other, &path.key("tasks")));
             Problem::new(path.key("tasks"), message)
         }
     };

@@ -82,9 +82,10 @@ impl TaskBuilder<'_> {
                     Value::Object(body) => return Some((tag, body)),
                     Value::Null => return Some((tag, Map::new())),
                     other => {
-                        let message =
-                            format!("expected the keys of the task, found {}", typed::describe(&other));
-                        let mut problem = Problem::new(path.key(&*tag), message);
+                        let path = path.key(&*tag);
+                        let found = self.file.describe(&other, &path);
+                        let message = format!("expected the keys of the task, found {found}");
+                        let mut problem = Problem::new(path, message);
                         problem.hint(format!("write `{tag}: {{name: ...}}`"));
                         self.file.problems.push(problem);
                         return None;
@@ -100,10 +101,12 @@ impl TaskBuilder<'_> {
                 ("a task has one key, its kind".to_owned(), hint)
             }
             Value::String(kind) => {
-                (format!("expected a task, found `{kind}`"), format!("write `{kind}: {{}}`"))
+                let found = self.file.describe(&Value::String(kind), path);
+                let hint = format!("write `{}: {{}}`", found.trim_matches('`'));
+                (format!("expected a task, found {found}"), hint)
             }
             other => {
-                let message = format!("expected a task, found {}", typed::describe(&other));
+                let message = format!("expected a task, found {}", self.file.describe(&other, path));
                 (message, "a task is `- <kind>: {...}`".to_owned())
             }
         };
@@ -164,7 +167,7 @@ impl TaskBuilder<'_> {
         for unknown in typed::clean(&mut value, &shape, path, &self.file.substitutions) {
             self.file.problems.push(unknown.problem(elsewhere));
         }
-        let keys: TaskKeys = match typed::deserialize(value, &shape, path) {
+        let keys: TaskKeys = match typed::deserialize(value, &shape, path, &self.file.substitutions) {
             Ok(keys) => keys,
             Err(problem) => {
                 self.file.problems.push(*problem);
@@ -249,7 +252,7 @@ impl TaskBuilder<'_> {
                 Some(prepared)
             }
             Err(error) => {
-                let problem = typed::mistake(&error, &own, shape, path);
+                let problem = typed::mistake(&error, &own, shape, path, &self.file.substitutions);
                 if !typed::explains(unknown, &problem) {
                     self.file.problems.push(problem);
                 }

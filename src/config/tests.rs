@@ -252,12 +252,49 @@ flow:
     - call: {endpoint: '${SECRET}', on_error: '${SECRET}'}
     - call: {name: '${SECRET}', endpoint: 'http://x', depends_on: '${SECRET}-'}
 ";
-    let problems = load_files(&[("a.yaml", text)], &[("SECRET", "Hunter2\"\u{7f}")]).unwrap_err();
-    let report =
-        crate::report::render(&problems, crate::report::Severity::Error, crate::report::Colours::Off);
-    assert!(!report.contains("unter2"), "{report}");
-    assert!(report.contains("${SECRET}"), "{report}");
-    assert!(problems.len() >= 5, "{report}");
+    for secret in [
+        "Hunter2\"\u{7f}".to_owned(),
+        "Hunter2-".repeat(12),
+        "Hunter2 first\nHunter2 second\n".to_owned(),
+        "'Hunter2' \"Hunter2\" `Hunter2` \\Hunter2\t".to_owned(),
+        "  Hunter2\n".to_owned(),
+    ] {
+        let problems = load_files(&[("a.yaml", text)], &[("SECRET", &secret)]).unwrap_err();
+        let report = reported(&problems);
+        assert!(!report.contains("unter2"), "{report}");
+        assert!(report.contains("${SECRET}"), "{report}");
+        assert!(problems.len() >= 5, "{report}");
+    }
+}
+
+fn reported(problems: &[Problem]) -> String {
+    crate::report::render(problems, crate::report::Severity::Error, crate::report::Colours::Off)
+}
+
+#[test]
+fn no_report_shows_what_a_variable_sets() {
+    let flow = "flow: {tasks: [{tick: }]}";
+    for (name, value) in [
+        ("OTLP_ENDPOINT", "http://user:Hunter2@host:99999"),
+        ("OTLP_ENDPOINT", "Hunter2.example:4317"),
+        ("TIMEOUT", "Hunter2\nHunter2"),
+        ("TEMPORALITY", "Hunter2"),
+        ("HEADERS", "{Hunter2: x}"),
+        ("HEADERS", "{x: [Hunter2]}"),
+        ("HEADERS__KEY", "Hunter2\n"),
+        ("TRACE_ATTRIBUTES", "{x: '{{ Hunter2'}"),
+        ("TRACE_ATTRIBUTES", "{Hunter2: '{{ a b'}"),
+        ("TLS", "{Hunter2: x}"),
+        ("TLS", "{ca_file: [Hunter2]}"),
+        ("HISTOGRAM", "{type: Hunter2}"),
+        ("PROTOCOL", &"Hunter2".repeat(14)),
+    ] {
+        let variable = format!("FLOWGEN_TELEMETRY__{name}");
+        let problems = load_files(&[("a.yaml", flow)], &[(&variable, value)]).unwrap_err();
+        let report = reported(&problems);
+        assert!(!report.contains("unter2"), "{value}: {report}");
+        assert!(report.contains(&variable), "{report}");
+    }
 }
 
 #[test]
@@ -331,7 +368,7 @@ fn a_wrong_variable_is_named() {
         |name: &str, value: &str| refused(flow, &[(name, value), ("FLOWGEN_TELEMETRY__ENABLED", "false")]);
     assert_eq!(
         one("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "2"),
-        ["FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE telemetry.trace_sample_rate: `2` is not between 0.0 and 1.0"]
+        ["FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE telemetry.trace_sample_rate: must be between 0.0 and 1.0"]
     );
     assert_eq!(
         one("FLOWGEN_TELEMETRY__FOO", "2"),
@@ -343,7 +380,8 @@ fn a_wrong_variable_is_named() {
     );
     assert_eq!(
         one("FLOWGEN_TELEMETRY__TIMEOUT", "soon"),
-        ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, found `soon`"]
+        ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, \
+          found `${FLOWGEN_TELEMETRY__TIMEOUT}`"]
     );
     assert_eq!(
         one("FLOWGEN_STATE__PATH", "/var"),
@@ -394,6 +432,24 @@ fn the_schema_of_a_file_knows_every_kind_and_no_planned_key() {
 }
 
 proptest! {
+    #[test]
+    fn no_report_shows_any_part_of_a_secret(secret in "(unter2|\"|'|`|\n|\\\\|\t|\u{7f}| |é|\\$\\{){1,40}") {
+        let text = "\
+telemetry: {enabled: false, timeout: '${S}', otlp_endpoint: '${S}', histogram: {type: '${S}'}}
+flow:
+  name: ['${S}']
+  tasks:
+    - tick: {count: '${S}', format: 'a${S}', interval: 'x ${S}', is_quiet: '${S}${S}'}
+    - call: {endpoint: '${S}', on_error: '${S}'}
+    - call: {name: '${S}', endpoint: 'http://x', depends_on: ['${S}-']}
+    - ${S}
+";
+        if let Err(problems) = load_files(&[("a.yaml", text)], &[("S", &secret)]) {
+            let report = reported(&problems);
+            prop_assert!(!report.contains("unter2"), "{report}");
+        }
+    }
+
     #[test]
     fn any_text_is_loaded_or_refused_with_places(text in "([a-z]{1,5}|flow:|tasks:|tick|- |: |\n|\n  |\n    |\\{|\\}|\\[|\\]|'|\"|\\||\t|&a |\\*a |\\$\\{|é){0,40}") {
         if let Err(problems) = load_files(&[("a.yaml", &text)], &[]) {

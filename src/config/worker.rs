@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
-    File,
+    File, interpolate,
     keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
     overrides::{self, Override},
     planned::{self, Place},
@@ -141,12 +141,14 @@ impl Blocks<'_> {
     ) -> Option<T> {
         let shape = Shape::of::<T>();
         let path = top(key);
-        let substitutions = owner.map(|owner| self.files[owner].substitutions.as_slice()).unwrap_or_default();
-        let unknown = typed::clean(&mut value, &shape, &path, substitutions);
+        // What a variable puts in comes first: it is what stands there in the end.
+        let mut substitutions: Vec<_> = self.overrides.iter().flat_map(Override::substitutions).collect();
+        substitutions.extend(owner.iter().flat_map(|owner| self.files[*owner].substitutions.iter().cloned()));
+        let unknown = typed::clean(&mut value, &shape, &path, &substitutions);
         for unknown in &unknown {
             self.tell(owner, unknown.problem(elsewhere));
         }
-        match typed::deserialize(value, &shape, &path) {
+        match typed::deserialize(value, &shape, &path, &substitutions) {
             Ok(typed) => Some(typed),
             Err(problem) => {
                 if !typed::explains(&unknown, &problem) {
@@ -260,6 +262,12 @@ impl Blocks<'_> {
         match (cause, owner) {
             (None, Some(owner)) => self.files[owner].problems.push(problem),
             (Some(cause), _) => {
+                let substitutions = cause.substitutions();
+                for text in [&mut problem.message].into_iter().chain(&mut problem.hint) {
+                    *text = interpolate::mask(text, &cause.path, &substitutions);
+                }
+                // The rest of the path is of the variable's text.
+                problem.path.0.truncate(cause.path.0.len());
                 problem.origin = Some(Origin::Variable(cause.variable.clone()));
                 self.problems.push(problem);
             }
