@@ -44,6 +44,8 @@ pub struct KindEntry {
     pub summary: &'static str,
     /// Every `error.type` that its tasks can report.
     pub error_types: &'static [&'static str],
+    /// The keys that name downstream tasks; see [`Kind::TARGET_KEYS`].
+    pub target_keys: &'static [&'static str],
     /// The source text of its file, whose module doc holds a minimal flow.
     module: &'static str,
     schema: fn(&mut schemars::SchemaGenerator) -> Schema,
@@ -58,6 +60,7 @@ impl KindEntry {
             role: K::ROLE,
             summary: K::SUMMARY,
             error_types: K::ERROR_TYPES,
+            target_keys: K::TARGET_KEYS,
             module,
             schema: |generator| generator.subschema_for::<K::Config>(),
             prepare: |value| {

@@ -34,22 +34,28 @@ impl TaskBuilder<'_> {
         let before = self.file.problems.len();
         let mut draft = Draft {
             name: None,
+            is_name_certain: false,
             kind: String::new(),
             role: None,
             depends_on: None,
-            targets: None,
+            target_keys: &[],
+            targets: vec![],
+            is_typed: false,
             path: path.clone(),
         };
         let Some((tag, body)) = self.split_tag(value, path) else { return (draft, None) };
         let path = path.key(&*tag);
         draft.kind = tag;
         draft.path = path.clone();
-        let Some(kind) = self.kind(&draft.kind, &path) else {
-            // Its name still stands for it in the graph.
-            draft.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
-            return (draft, None);
-        };
+        // Whatever is wrong with a task, its name still stands for it in the graph.
+        draft.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let name_path = path.key("name");
+        let is_resolved = !self.file.unresolved.contains(&name_path);
+        draft.is_name_certain = is_resolved && draft.name.as_deref().is_some_and(is_name);
+        let Some(kind) = self.kind(&draft.kind, &path) else { return (draft, None) };
+        draft.is_name_certain |= body.get("name").is_none_or(Value::is_null);
         draft.role = Some(kind.role);
+        draft.target_keys = kind.target_keys;
         let own_shape = Shape::of_kind(kind);
         let own_keys = own_shape.view().keys().unwrap_or_default();
         let mut common = Map::new();
@@ -66,8 +72,15 @@ impl TaskBuilder<'_> {
         let unknown = typed::clean(&mut own, &own_shape, &path, &self.file.substitutions);
         unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
         let is_clean = self.file.problems.len() == before;
+        let raw_targets = Draft::targets_in(kind.target_keys, &own);
         let prepared = self.prepare(kind, own, &own_shape, &path, &unknown);
-        draft.targets = prepared.as_ref().map(|prepared| prepared.targets());
+        draft.targets = match &prepared {
+            Some(prepared) => prepared.targets(),
+            None => raw_targets,
+        };
+        draft.is_typed = prepared.is_some() && policy.is_some() && unknown.is_empty();
+        let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
+        draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
         let part =
             prepared.zip(policy).filter(|_| is_clean).map(|(prepared, policy)| (kind, prepared, policy));
         (draft, part)
@@ -152,8 +165,7 @@ impl TaskBuilder<'_> {
             self.file.problems.push(problem);
             keys.remove("on_error");
         }
-        // Even if another key cannot be typed, the name and the edges hold.
-        draft.name = keys.get("name").and_then(Value::as_str).map(str::to_owned);
+        // Even if another key cannot be typed, the edges hold.
         draft.depends_on = match keys.get("depends_on") {
             Some(Value::String(name)) => Some(Names::One(name.clone())),
             Some(Value::Array(names)) => {
@@ -195,8 +207,7 @@ impl TaskBuilder<'_> {
     }
 
     fn check_name(&mut self, name: &str, path: &KeyPath) {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(is_allowed) {
+        if !is_name(name) {
             let message = format!("`{name}` is no name of a task");
             let mut problem = Problem::new(path.key("name"), message);
             problem.hint("lowercase letters, digits, `_` and `-`");
@@ -260,4 +271,9 @@ impl TaskBuilder<'_> {
             }
         }
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    !name.is_empty() && name.chars().all(is_allowed)
 }

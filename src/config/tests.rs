@@ -17,13 +17,14 @@ use crate::{
 
 /// Declares a kind that is never built.
 macro_rules! kind {
-    ($kind:ident, $config:ident, $name:literal, $role:ident, |$of:ident| $targets:expr) => {
+    ($kind:ident, $config:ident, $name:literal, $role:ident, $has_targets:expr, |$of:ident| $targets:expr) => {
         struct $kind;
         impl Kind for $kind {
             const NAME: &'static str = $name;
             const ROLE: Role = Role::$role;
             const SUMMARY: &'static str = "for tests";
             const ERROR_TYPES: &'static [&'static str] = &[];
+            const TARGET_KEYS: &'static [&'static str] = if $has_targets { &["cases.*.to"] } else { &[] };
             type Config = $config;
 
             fn check($of: &$config, problems: &mut Problems) {
@@ -123,15 +124,15 @@ impl PutConfig {
     fn told(&self, _: &mut Problems) {}
 }
 
-kind!(Tick, TickConfig, "tick", Source, |_config| vec![]);
-kind!(Route, RouteConfig, "route", Transform, |config| config
+kind!(Tick, TickConfig, "tick", Source, false, |_config| vec![]);
+kind!(Route, RouteConfig, "route", Transform, true, |config| config
     .cases
     .iter()
     .enumerate()
     .map(|(n, case)| Target { task: case.to.clone(), path: format!("cases.{n}.to") })
     .collect());
-kind!(Call, CallConfig, "call", Processor, |_config| vec![]);
-kind!(Put, PutConfig, "put", Processor, |_config| vec![]);
+kind!(Call, CallConfig, "call", Processor, false, |_config| vec![]);
+kind!(Put, PutConfig, "put", Processor, false, |_config| vec![]);
 
 const REGISTRY: Registry = Registry(&[
     KindEntry::of::<Tick>(""),

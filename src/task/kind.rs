@@ -105,6 +105,9 @@ pub trait Kind: Send + Sync + 'static {
     const SUMMARY: &'static str;
     /// Every `error.type` that its tasks can report.
     const ERROR_TYPES: &'static [&'static str];
+    /// The keys that [`Self::targets`] reads, dotted, `*` for each item of a list. A kind that has any
+    /// sends to the tasks it names and to no others.
+    const TARGET_KEYS: &'static [&'static str] = &[];
     /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
     type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
 
