@@ -65,23 +65,51 @@ pub(super) fn mask(text: &str, path: &KeyPath, substitutions: &[Substitution]) -
             }
         }
     }
-    // The longest first: one may hold another.
-    needles.sort_by_key(|needle| (std::cmp::Reverse(needle.shown.len()), !needle.is_near));
-    let mut masked = String::new();
-    let mut rest = text;
-    let mut is_quoted = false;
-    while let Some(next) = rest.chars().next() {
-        let found = needles.iter().find(|one| (is_quoted || !one.is_short) && rest.starts_with(&*one.shown));
-        if let Some(Needle { shown, form, .. }) = found {
-            masked.push_str(form);
-            rest = &rest[shown.len()..];
-        } else {
-            is_quoted ^= next == '`';
-            masked.push(next);
-            rest = &rest[next.len_utf8()..];
+    // The longest first: one may hold another. What overlaps is replaced as one, so that nothing is left.
+    needles.sort_by_key(|needle| (needle.is_short, std::cmp::Reverse(needle.shown.len()), !needle.is_near));
+    let mut covers = Covers { text, forms: vec![None; text.len()] };
+    for Needle { shown, form, is_short, .. } in needles {
+        covers.cover(&shown, form, is_short);
+    }
+    covers.replaced()
+}
+
+/// The bytes of a text that are to be replaced, each with what replaces it.
+struct Covers<'a> {
+    text: &'a str,
+    /// For each byte the form, and where what it stands for begins.
+    forms: Vec<Option<(&'a str, usize)>>,
+}
+
+impl<'a> Covers<'a> {
+    fn cover(&mut self, shown: &str, form: &'a str, only_quoted: bool) {
+        let mut is_quoted = false;
+        for (n, next) in self.text.char_indices() {
+            is_quoted ^= next == '`' && self.forms[n].is_none();
+            if !self.text[n..].starts_with(shown) || (only_quoted && !is_quoted) {
+                continue;
+            }
+            let range = n..n + shown.len();
+            let before = self.forms[range.clone()].iter().flatten().next().copied();
+            for byte in &mut self.forms[range] {
+                *byte = byte.or(before).or(Some((form, n)));
+            }
         }
     }
-    masked
+
+    fn replaced(&self) -> String {
+        let mut replaced = String::new();
+        let mut last = None;
+        for (n, next) in self.text.char_indices() {
+            match self.forms[n] {
+                None => replaced.push(next),
+                cover if cover == last => {}
+                Some((form, _)) => replaced.push_str(form),
+            }
+            last = self.forms[n];
+        }
+        replaced
+    }
 }
 
 /// A text that must not be shown, and what stands for it.
