@@ -75,7 +75,7 @@ pub fn load(
     for (n, file) in files.iter_mut().enumerate() {
         defined |= ["flow", "flows"].iter().any(|key| file.tree.get(key).is_some());
         for (value, path) in file.take_flows() {
-            if let Some(flow) = flow::build(file, value, &path, registry, settings.retry) {
+            if let Some(flow) = flow::build(file, value, &path, registry, &settings) {
                 flows.push(Named { flow, file: n, path });
             }
         }
@@ -87,6 +87,7 @@ pub fn load(
         problems.push(problem);
     }
     refuse_same_names(&flows, &mut files);
+    refuse_second_stdin(&flows, &mut files);
     for file in &mut files {
         problems.append(&mut file.located());
     }
@@ -217,6 +218,19 @@ fn refuse_same_names(flows: &[Named], files: &mut [File]) {
         let mut problem = Problem::new(second.path.key("name"), message);
         problem.hint(format!("names are unique in a worker; the first is at {place}"));
         files[second.file].problems.push(problem);
+    }
+}
+
+/// Only one task of a worker can read the standard input.
+fn refuse_second_stdin(flows: &[Named], files: &mut [File]) {
+    let mut readers =
+        flows.iter().flat_map(|named| named.flow.stdin.iter().map(move |path| (named.file, path)));
+    let Some((file, first)) = readers.next() else { return };
+    let place = files[file].source.position(first, Focus::Key);
+    for (file, path) in readers {
+        let mut problem = Problem::new(path.clone(), "a second task reads the standard input");
+        problem.focus(Focus::Key).hint(format!("one task of a worker can; the first is at {place}"));
+        files[file].problems.push(problem);
     }
 }
 

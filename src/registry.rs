@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Role, Target, Task},
+    task::{BuildContext, BuildError, Kind, Needs, Role, Target, Task},
 };
 
 /// A kind whose configuration was typed and checked.
@@ -16,6 +16,11 @@ use crate::{
 pub trait Prepared: Send + Sync {
     /// Returns the downstream tasks that the configuration names.
     fn targets(&self) -> Vec<Target>;
+
+    /// Returns what the task needs of its worker.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
 
     /// Builds a task.
     ///
@@ -125,6 +130,10 @@ impl<K: Kind> Checkable for Typed<K> {
 impl<K: Kind> Prepared for Typed<K> {
     fn targets(&self) -> Vec<Target> {
         K::targets(&self.0)
+    }
+
+    fn needs(&self) -> Needs {
+        K::needs(&self.0)
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Task, BuildError> {

@@ -162,6 +162,6 @@ fn the_schema_is_json_and_knows_what_list_knows() {
     let schema: Value = serde_json::from_str(&run(&["schema"]).stdout).unwrap();
     let tasks = schema["$defs"]["Flow"]["properties"]["tasks"]["items"]["oneOf"].as_array().unwrap();
     assert_eq!(tasks.len(), run(&["list"]).stdout.lines().count());
-    assert_eq!(schema["properties"]["telemetry"]["$ref"], "#/$defs/TelemetryConfig");
-    assert!(schema["properties"].get("health").is_none());
+    assert_eq!(schema["properties"]["telemetry"]["anyOf"][0]["$ref"], "#/$defs/TelemetryConfig");
+    assert_eq!(schema["properties"]["health"]["required"], serde_json::json!(["enabled"]));
 }

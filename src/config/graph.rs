@@ -29,6 +29,8 @@ pub(super) struct Draft {
     pub(super) targets: Vec<Target>,
     /// Whether nothing in it is unknown or of the wrong type.
     pub(super) is_typed: bool,
+    /// Whether it reads the standard input.
+    pub(super) needs_stdin: bool,
     /// The path of its kind's key.
     pub(super) path: KeyPath,
 }
@@ -332,6 +334,7 @@ mod tests {
             target_keys: &[],
             targets: vec![],
             is_typed: true,
+            needs_stdin: false,
             path: KeyPath::default(),
         }
     }

@@ -8,7 +8,6 @@ use super::{
     environment::Environment,
     interpolate::{Secret, Substitution},
     keys::WORKER_KEYS,
-    planned,
     schema::{Shape, View},
     typed, yaml,
 };
@@ -169,9 +168,4 @@ fn refuse(path: KeyPath, message: String, hint: Option<String>) -> Box<Problem> 
     let mut problem = Problem::new(path, message);
     problem.hint_opt(hint);
     Box::new(problem)
-}
-
-/// Returns whether a block that only variables set is planned and means something.
-pub(super) fn is_planned(block: &str, value: &Value) -> bool {
-    planned::key(planned::Place::Worker, block, value) == Some(planned::Verdict::NotYet)
 }

@@ -9,12 +9,12 @@ use super::{
     planned::{self, Place, Verdict},
     schema::Shape,
     typed::{self, Unknown},
+    worker::Settings,
 };
 use crate::{
     plan::Policy,
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     registry::{KindEntry, Prepared, Registry},
-    retry::RetryPolicy,
     task::Role,
 };
 
@@ -25,7 +25,7 @@ pub(super) type Part = (&'static KindEntry, Box<dyn Prepared>, Policy);
 pub(super) struct TaskBuilder<'a> {
     pub(super) file: &'a mut File,
     pub(super) registry: Registry,
-    pub(super) retry: RetryPolicy,
+    pub(super) settings: &'a Settings,
 }
 
 impl TaskBuilder<'_> {
@@ -41,6 +41,7 @@ impl TaskBuilder<'_> {
             target_keys: &[],
             targets: vec![],
             is_typed: false,
+            needs_stdin: false,
             path: path.clone(),
         };
         let Some((tag, body)) = self.split_tag(value, path) else { return (draft, None) };
@@ -78,6 +79,15 @@ impl TaskBuilder<'_> {
             Some(prepared) => prepared.targets(),
             None => raw_targets,
         };
+        let needs = prepared.as_ref().map(|prepared| prepared.needs()).unwrap_or_default();
+        draft.needs_stdin = needs.stdin;
+        if let Some(key) = needs.resources.filter(|_| !self.settings.has_resources) {
+            let mut problems = Problems::below(path.clone());
+            problems
+                .report(key, "`resources.path` is not set")
+                .hint("add `resources: {path: ...}` at the top of the file: the directory of such files");
+            self.file.problems.append(&mut problems.into_vec());
+        }
         draft.is_typed = prepared.is_some() && policy.is_some() && unknown.is_empty();
         let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
         draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
@@ -157,7 +167,7 @@ impl TaskBuilder<'_> {
     ) -> Option<Policy> {
         let mut keys = keys;
         if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
-            let mut problem = planned::refusal(path.key("on_error"), "on_error", value);
+            let mut problem = planned::refusal(self.file, path.key("on_error"), "on_error", value);
             problem.focus(Focus::Value);
             if value.is_object() {
                 problem.message = planned::message("`on_error: {route: ...}`");
@@ -198,11 +208,11 @@ impl TaskBuilder<'_> {
         } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));
         }
-        let retry = keys.retry.over(self.retry);
-        if keys.retry.max_attempts == Some(0) {
-            let path = path.key("retry").key("max_attempts");
-            self.file.problems.push(Problem::new(path, "must be at least 1"));
-        }
+        let given = keys.retry.unwrap_or_default();
+        let retry = given.over(self.settings.retry);
+        let mut problems = Problems::below(path.key("retry"));
+        given.check(self.settings.retry, &mut problems);
+        self.file.problems.append(&mut problems.into_vec());
         Some(Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() })
     }
 
@@ -218,16 +228,15 @@ impl TaskBuilder<'_> {
     /// Refuses a key that neither the kind nor all tasks have, unless it is planned and means nothing.
     fn unknown(&mut self, kind: &KindEntry, unknown: &Unknown) {
         if unknown.is_top {
-            let verdict = planned::key(Place::Task, &unknown.key, &unknown.value)
-                .or_else(|| planned::key(Place::Kind(kind.name), &unknown.key, &unknown.value));
+            let mut value = unknown.value.clone();
+            typed::settle(&mut value, &unknown.path, &self.file.substitutions);
+            let verdict = planned::key(Place::Task, &unknown.key, &value)
+                .or_else(|| planned::key(Place::Kind(kind.name), &unknown.key, &value));
             match verdict {
                 Some(Verdict::Neutral) => return,
                 Some(Verdict::NotYet) => {
-                    self.file.problems.push(planned::refusal(
-                        unknown.path.clone(),
-                        &unknown.key,
-                        &unknown.value,
-                    ));
+                    let problem = planned::refusal(self.file, unknown.path.clone(), &unknown.key, &value);
+                    self.file.problems.push(problem);
                     return;
                 }
                 None => {}

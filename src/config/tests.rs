@@ -209,16 +209,16 @@ flow:
 #[test]
 fn values_that_mean_nothing_are_accepted() {
     let text = "\
-health: {enabled: false}
-cache: {type: memory}
-state:
+health: {enabled: '${H:-false}', address: '127.0.0.1:1'}
+cache: {type: '${C:-memory}', size: 5}
+state: ${S:-}
 flow:
-  durable: false
+  durable: '${X:-false}'
   deadline: null
   parallel_instances: 1
   require_leader_election: false
   on_task_panic: stop
-  tasks: [{tick: {concurrency: 1, ordered: true, when: null}}]
+  tasks: [{tick: {concurrency: '${N:-1}', ordered: '${O:-true}', when: null, retry: }}]
 ";
     assert_eq!(plan(text).flows.len(), 1);
 }
@@ -412,15 +412,20 @@ fn anchors_and_merge_keys_are_resolved() {
 }
 
 #[test]
-fn the_schema_of_a_file_knows_every_kind_and_no_planned_key() {
+fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     let schema = document(REGISTRY);
     let flow = &schema["$defs"]["Flow"]["properties"];
-    assert!(flow.get("durable").is_none());
+    assert_eq!(flow["durable"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
+    assert_eq!(flow["deadline"]["const"], Value::Null);
+    let health = &schema["properties"]["health"];
+    assert_eq!(health["properties"]["enabled"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
+    let format = schema["$defs"]["Format"]["oneOf"].as_array().unwrap();
+    assert!(format.iter().any(|one| one["pattern"] == r"\$\{.+\}"), "{format:?}");
     let tasks = flow["tasks"]["items"]["oneOf"].as_array().unwrap();
     let of = |name: &str| tasks.iter().find_map(|task| task["properties"].get(name)).unwrap();
     assert_eq!(tasks.len(), 4);
     assert_eq!(of("tick")["additionalProperties"], false);
-    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count"] {
+    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count", "ordered", "concurrency"] {
         assert!(of("tick")["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(of("call")["required"], serde_json::json!(["endpoint"]));

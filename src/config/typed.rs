@@ -130,6 +130,26 @@ impl Cleaner<'_> {
     }
 }
 
+/// Makes a number, a boolean or nothing of every text at or below `path` that a reference gave and that
+/// reads as one: for keys whose type is not known.
+pub(super) fn settle(value: &mut Value, path: &KeyPath, substitutions: &[Substitution]) {
+    match value {
+        Value::Object(object) => {
+            object.iter_mut().for_each(|(key, value)| settle(value, &path.key(&**key), substitutions));
+        }
+        Value::Array(items) => {
+            items.iter_mut().enumerate().for_each(|(n, item)| settle(item, &path.index(n), substitutions));
+        }
+        Value::String(text) if interpolate::written(path, substitutions).is_some() => {
+            let parsed = yaml::parse_value(text.trim());
+            if let Some(parsed) = parsed.filter(|value| !value.is_object() && !value.is_array()) {
+                *value = parsed;
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Parses a text as the number, boolean or null that a place wants.
 pub(super) fn scalar(text: &str, view: &View<'_>) -> Option<Value> {
     let parsed = yaml::parse_value(text.trim())?;

@@ -27,6 +27,8 @@ use crate::{
 pub(super) struct Settings {
     pub(super) worker: Worker,
     pub(super) retry: RetryPolicy,
+    /// Whether there is a block `resources`, usable or not.
+    pub(super) has_resources: bool,
 }
 
 /// Types the worker's blocks of all files.
@@ -45,6 +47,8 @@ pub(super) fn settings(
     settings.worker.telemetry = blocks.telemetry();
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
+    settings.has_resources =
+        blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
         settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
     }
@@ -228,16 +232,20 @@ impl Blocks<'_> {
 
     fn retry(&mut self) -> RetryPolicy {
         let Some((keys, owner)) = self.take::<RetryKeys>("retry") else { return RetryPolicy::default() };
-        let policy = keys.over(RetryPolicy::default());
-        if policy.max_attempts == 0 {
-            self.blame(Some(owner), top("retry").key("max_attempts"), "must be at least 1");
+        let mut problems = Problems::below(top("retry"));
+        keys.check(RetryPolicy::default(), &mut problems);
+        for problem in problems.into_vec() {
+            self.tell(Some(owner), problem);
         }
-        policy
+        keys.over(RetryPolicy::default())
     }
 
     fn planned(&mut self, key: &str) {
-        let Some((value, owner)) = self.find(key) else { return };
-        if overrides::is_planned(key, &value) {
+        let Some((mut value, owner)) = self.find(key) else { return };
+        if let Some(owner) = owner {
+            typed::settle(&mut value, &top(key), &self.files[owner].substitutions);
+        }
+        if planned::key(Place::Worker, key, &value) == Some(planned::Verdict::NotYet) {
             let mut problem = Problem::new(top(key), planned::message(format_args!("`{key}`")));
             problem.focus(Focus::Key);
             self.tell(owner, problem);

@@ -12,7 +12,7 @@
 //! ```
 //!
 //! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
-//! it. Only one task of a worker can have the standard input; what another one would get is undefined.
+//! it. Only one task of a worker can have the standard input.
 
 use std::{io, sync::Arc};
 
@@ -24,7 +24,7 @@ use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat},
     problem::Problems,
     shutdown::Stop,
-    task::{BuildContext, BuildError, Emitter, Kind, Role, Source, Task, TaskError},
+    task::{BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError},
 };
 
 /// The `stdin` kind.
@@ -51,6 +51,10 @@ impl Kind for Stdin {
 
     fn check(config: &Config, problems: &mut Problems) {
         config.max_line_bytes.check_limit("max_line_bytes", problems);
+    }
+
+    fn needs(_: &Config) -> Needs {
+        Needs { stdin: true, ..Needs::default() }
     }
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
