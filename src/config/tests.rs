@@ -359,7 +359,7 @@ fn variables_win_over_yaml() {
     assert_eq!(worker.telemetry.service_name, "variable");
     assert_eq!(worker.telemetry.trace_sample_rate, 0.5);
     assert_eq!(worker.telemetry.keep_traces.limit, 7);
-    assert_eq!(worker.telemetry.headers["x-api-key"], "abc");
+    assert_eq!(worker.telemetry.headers["x-api-key"].expose(), "abc");
 }
 
 #[test]

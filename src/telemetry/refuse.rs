@@ -105,7 +105,7 @@ impl TelemetryConfig {
                     format!("the header `{name}` belongs to gRPC"),
                     "names that start with `grpc-` are reserved",
                 );
-            } else if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            } else if !value.expose().bytes().all(|b| (0x20..0x7f).contains(&b)) {
                 path(
                     problems,
                     format!("the value of the header `{name}` is not printable ASCII"),
@@ -268,6 +268,13 @@ mod tests {
     }
 
     #[test]
+    fn debug_shows_no_value_of_a_header() {
+        let headers = [("x-api-key".to_owned(), "topsecret".to_owned().into())].into();
+        let shown = format!("{:?}", TelemetryConfig { headers, ..TelemetryConfig::default() });
+        assert!(shown.contains("x-api-key") && !shown.contains("topsecret"), "{shown}");
+    }
+
+    #[test]
     fn refuses_what_cannot_be_right() {
         assert_eq!(told(|c| c.trace_sample_rate = 1.5), ["trace_sample_rate: must be between 0.0 and 1.0"]);
         assert_eq!(told(|c| c.trace_sample_rate = f64::NAN).len(), 1);
@@ -289,8 +296,9 @@ mod tests {
             told(|c| c.tls.cert_file = Some("c.pem".into())),
             ["tls.cert_file: a certificate without its key", "tls.cert_file: cannot read the file"]
         );
-        let header =
-            |name: &str, value: &str| told(|c| c.headers = [(name.to_owned(), value.to_owned())].into());
+        let header = |name: &str, value: &str| {
+            told(|c| c.headers = [(name.to_owned(), value.to_owned().into())].into())
+        };
         assert_eq!(header("X Key", "v"), ["headers.X Key: `X Key` is no name of a header"]);
         assert_eq!(header("grpc-x", "v").len() + header("x", "a\nb").len(), 2);
         assert_eq!(header("x-api-key", "v").len(), 0);
