@@ -109,7 +109,7 @@ const ON_ERROR: &[&str] = &["continue", "dead_letter"];
 
 /// The commands.
 const COMMANDS: &[&str] =
-    &["doctor", "dlq", "rules", "dashboard", "health", "completions", "test", "graph", "new", "top", "tap"];
+    &["doctor", "dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
