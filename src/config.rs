@@ -11,6 +11,7 @@ mod graph;
 mod interpolate;
 mod keys;
 mod locate;
+mod mask;
 mod overrides;
 mod planned;
 mod schema;
@@ -193,9 +194,9 @@ impl File {
             if problem.origin.is_none() {
                 problem.origin = Some(Origin::Place(self.source.place(&problem.path, problem.focus)));
             }
-            problem.message = interpolate::mask(&problem.message, &problem.path, &self.substitutions);
+            problem.message = mask::mask(&problem.message, &problem.path, &self.substitutions);
             problem.hint =
-                problem.hint.take().map(|hint| interpolate::mask(&hint, &problem.path, &self.substitutions));
+                problem.hint.take().map(|hint| mask::mask(&hint, &problem.path, &self.substitutions));
         }
         problems
     }

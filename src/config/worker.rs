@@ -7,8 +7,9 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use super::{
-    File, interpolate,
+    File,
     keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
+    mask,
     overrides::{self, Override},
     planned::{self, Place},
     schema::Shape,
@@ -272,7 +273,7 @@ impl Blocks<'_> {
             (Some(cause), _) => {
                 let substitutions = cause.substitutions();
                 for text in [&mut problem.message].into_iter().chain(&mut problem.hint) {
-                    *text = interpolate::mask(text, &cause.path, &substitutions);
+                    *text = mask::mask(text, &cause.path, &substitutions);
                 }
                 // The rest of the path is of the variable's text.
                 problem.path.0.truncate(cause.path.0.len());

@@ -75,17 +75,6 @@ fn leaves_code_alone_but_not_data_of_that_name() {
     assert_eq!(tree["flow"]["tasks"][0]["generate"]["payload"]["code"], "alpha");
 }
 
-#[test]
-fn a_value_from_outside_is_masked_in_messages() {
-    let environment = Fixed::of(&[("PORT", "hunter2"), ("N", "7")]);
-    let mut tree = json!({"a": "x${PORT}", "b": "${N}"});
-    let done = resolve(&mut tree, Path::new("."), &environment, &mut Vec::new());
-    let a = KeyPath::default().key("a");
-    assert_eq!(mask("found `xhunter2`, hunter2", &a, &done), "found `x${PORT}`, ${PORT}");
-    assert_eq!(mask("found `7`", &KeyPath::default().key("b"), &done), "found `${N}`");
-    assert_eq!(mask("7 keys", &a, &done), "7 keys");
-}
-
 proptest! {
     #[test]
     fn never_panics_and_reports_or_resolves(text in "(\\$|\\{|\\}|%|:|-|A|env|\\.|\"|'|\\[|\\]|\\\\|é| |\n){0,24}") {
