@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{CommandFactory, Parser, Subcommand, ValueHint};
+use clap_complete::Shell;
 
 use crate::{
     commands::{self, NOT_STARTED, Output},
@@ -68,6 +69,11 @@ enum Command {
     },
     /// Prints the JSON Schema of a file, for editors.
     Schema,
+    /// Prints a script that completes command lines in a shell.
+    Completions {
+        /// The shell.
+        shell: Shell,
+    },
     #[command(external_subcommand)]
     Other(Vec<OsString>),
 }
@@ -98,6 +104,7 @@ fn command() -> ExitCode {
         }
         Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),
         Command::Schema => commands::schema::execute(),
+        Command::Completions { shell } => commands::completions::execute(shell, &mut Cli::command()),
         Command::Other(words) => other(words.first().map_or(OsStr::new(""), OsString::as_os_str)),
     }
 }

@@ -1,5 +1,6 @@
 //! The subcommands, one file each, and what they share: loading.
 
+pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod schema;
@@ -14,7 +15,7 @@ use std::{
 use clap::ValueEnum;
 
 use crate::{
-    config::{self, ProcessEnvironment},
+    config::{self, Environment, ProcessEnvironment},
     report::{self, Colours},
     services::resources::ResourceDirectory,
     task::Resources,
@@ -48,7 +49,8 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     report::warnings(&loaded.warnings);
     let worker = &loaded.plan.worker;
     let use_color = Colours::of_stderr() == Colours::On;
-    telemetry::init(&worker.logging, &worker.telemetry.service_name, use_color);
+    let directives = ProcessEnvironment.variable("RUST_LOG");
+    telemetry::init(&worker.logging, directives.as_deref(), &worker.telemetry.service_name, use_color);
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
     run::execute(loaded.plan, resources)

@@ -11,6 +11,7 @@ mod graph;
 mod interpolate;
 mod keys;
 mod locate;
+mod mask;
 mod overrides;
 mod planned;
 mod schema;
@@ -75,7 +76,7 @@ pub fn load(
     for (n, file) in files.iter_mut().enumerate() {
         defined |= ["flow", "flows"].iter().any(|key| file.tree.get(key).is_some());
         for (value, path) in file.take_flows() {
-            if let Some(flow) = flow::build(file, value, &path, registry, settings.retry) {
+            if let Some(flow) = flow::build(file, value, &path, registry, &settings) {
                 flows.push(Named { flow, file: n, path });
             }
         }
@@ -87,6 +88,7 @@ pub fn load(
         problems.push(problem);
     }
     refuse_same_names(&flows, &mut files);
+    refuse_second_stdin(&flows, &mut files);
     for file in &mut files {
         problems.append(&mut file.located());
     }
@@ -131,7 +133,8 @@ impl File {
                 file.problems.push(problem);
             }
             Ok(other) => {
-                let message = format!("expected a mapping, found {}", typed::describe(&other));
+                let message =
+                    format!("expected a mapping, found {}", file.describe(&other, &KeyPath::default()));
                 file.problems.push(Problem::new(KeyPath::default(), message));
                 if let Some(problem) = file.problems.last_mut() {
                     problem.hint("a file holds `flow:`, or `flows:` with a list");
@@ -143,6 +146,11 @@ impl File {
         file.substitutions = interpolate::resolve(&mut file.tree, &base, environment, &mut file.problems);
         file.unresolved = file.problems.iter().map(|problem| problem.path.clone()).collect();
         file
+    }
+
+    /// Shows the value at `path` in a message.
+    fn describe(&self, value: &Value, path: &KeyPath) -> String {
+        typed::describe(value, path, &self.substitutions)
     }
 
     /// Takes the flows of the file, each with its path.
@@ -159,8 +167,9 @@ impl File {
                 flows.extend(several.into_iter().enumerate().map(|(n, flow)| (flow, top("flows").index(n))));
             }
             Some(other) => {
-                let message = format!("expected a list of flows, found {}", typed::describe(&other));
-                self.problems.push(Problem::new(top("flows"), message));
+                let found = typed::describe(&other, &top("flows"), &self.substitutions);
+                self.problems
+                    .push(Problem::new(top("flows"), format!("expected a list of flows, found {found}")));
             }
         }
         if self.source.is_worker_config && !flows.is_empty() {
@@ -185,9 +194,9 @@ impl File {
             if problem.origin.is_none() {
                 problem.origin = Some(Origin::Place(self.source.place(&problem.path, problem.focus)));
             }
-            problem.message = interpolate::mask(&problem.message, &problem.path, &self.substitutions);
+            problem.message = mask::mask(&problem.message, &problem.path, &self.substitutions);
             problem.hint =
-                problem.hint.take().map(|hint| interpolate::mask(&hint, &problem.path, &self.substitutions));
+                problem.hint.take().map(|hint| mask::mask(&hint, &problem.path, &self.substitutions));
         }
         problems
     }
@@ -210,6 +219,19 @@ fn refuse_same_names(flows: &[Named], files: &mut [File]) {
         let mut problem = Problem::new(second.path.key("name"), message);
         problem.hint(format!("names are unique in a worker; the first is at {place}"));
         files[second.file].problems.push(problem);
+    }
+}
+
+/// Only one task of a worker can read the standard input.
+fn refuse_second_stdin(flows: &[Named], files: &mut [File]) {
+    let mut readers =
+        flows.iter().flat_map(|named| named.flow.stdin.iter().map(move |path| (named.file, path)));
+    let Some((file, first)) = readers.next() else { return };
+    let place = files[file].source.position(first, Focus::Key);
+    for (file, path) in readers {
+        let mut problem = Problem::new(path.clone(), "a second task reads the standard input");
+        problem.focus(Focus::Key).hint(format!("one task of a worker can; the first is at {place}"));
+        files[file].problems.push(problem);
     }
 }
 

@@ -54,7 +54,7 @@ impl Default for Worker {
 pub struct Flow {
     /// Unique in the worker.
     pub name: Arc<str>,
-    /// Shown by `list`, never a metric label.
+    /// Shown by `validate --output json`, never a metric label.
     pub labels: Value,
     /// The file it stands in.
     pub file: PathBuf,

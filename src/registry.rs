@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Role, Target, Task},
+    task::{BuildContext, BuildError, Kind, Needs, Role, Target, Task},
 };
 
 /// A kind whose configuration was typed and checked.
@@ -16,6 +16,11 @@ use crate::{
 pub trait Prepared: Send + Sync {
     /// Returns the downstream tasks that the configuration names.
     fn targets(&self) -> Vec<Target>;
+
+    /// Returns what the task needs of its worker.
+    fn needs(&self) -> Needs {
+        Needs::default()
+    }
 
     /// Builds a task.
     ///
@@ -44,6 +49,8 @@ pub struct KindEntry {
     pub summary: &'static str,
     /// Every `error.type` that its tasks can report.
     pub error_types: &'static [&'static str],
+    /// The keys that name downstream tasks; see [`Kind::TARGET_KEYS`].
+    pub target_keys: &'static [&'static str],
     /// The source text of its file, whose module doc holds a minimal flow.
     module: &'static str,
     schema: fn(&mut schemars::SchemaGenerator) -> Schema,
@@ -58,6 +65,7 @@ impl KindEntry {
             role: K::ROLE,
             summary: K::SUMMARY,
             error_types: K::ERROR_TYPES,
+            target_keys: K::TARGET_KEYS,
             module,
             schema: |generator| generator.subschema_for::<K::Config>(),
             prepare: |value| {
@@ -122,6 +130,10 @@ impl<K: Kind> Checkable for Typed<K> {
 impl<K: Kind> Prepared for Typed<K> {
     fn targets(&self) -> Vec<Target> {
         K::targets(&self.0)
+    }
+
+    fn needs(&self) -> Needs {
+        K::needs(&self.0)
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Task, BuildError> {

@@ -16,7 +16,7 @@ use async_trait::async_trait;
 
 pub use emitter::{Closed, Decode, Emitter, Port, Record};
 pub use error::{ErrorClass, TaskError};
-pub use kind::{BuildContext, BuildError, Kind, Resources, Role, Target};
+pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
 pub use output::{Edge, Emission, Output, Route};
 
 use crate::{event::Event, shutdown::Stop};

@@ -5,6 +5,7 @@ mod failures;
 mod hop;
 mod logs;
 mod refuse;
+mod secret;
 pub mod stderr;
 
 pub use config::{
@@ -14,3 +15,4 @@ pub use config::{
 pub use failures::{FailureLog, error_chain};
 pub use hop::{Identity, Scoped, spawn_blocking};
 pub use logs::init;
+pub use secret::Secret;

@@ -50,10 +50,14 @@ fn run(arguments: &[&str]) -> Ran {
 
 #[test]
 fn help_and_version_go_to_stdout() {
-    for argument in ["--help", "--version", "help"] {
+    for (argument, said) in [
+        ("--help", "Usage: flowgen <COMMAND>"),
+        ("help", "Usage: flowgen <COMMAND>"),
+        ("--version", concat!("flowgen ", env!("CARGO_PKG_VERSION"))),
+    ] {
         let ran = run(&[argument]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{argument}");
-        assert!(ran.stdout.contains("flowgen") || ran.stdout.contains("Usage"), "{argument}");
+        assert!(ran.stdout.contains(said), "{argument}: {}", ran.stdout);
     }
     assert!(run(&["--help"]).stdout.contains("Exit codes:"));
 }
@@ -75,6 +79,32 @@ fn bad_usage_ends_with_2_and_says_why() {
         assert!(ran.stderr.contains(said), "{arguments:?}: {}", ran.stderr);
         assert_eq!(ran.stdout, "", "{arguments:?}");
     }
+}
+
+#[test]
+fn completions_are_a_script_of_the_shell_that_knows_every_command() {
+    for (shell, begin) in [("bash", "_flowgen()"), ("zsh", "#compdef flowgen"), ("fish", "# Print an opt")] {
+        let ran = run(&["completions", shell]);
+        assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{shell}");
+        assert!(ran.stdout.starts_with(begin), "{shell}: {}", ran.stdout);
+        for command in ["run", "validate", "list", "schema", "completions"] {
+            assert!(ran.stdout.contains(command), "{shell} does not know {command}");
+        }
+    }
+    assert_eq!(run(&["completions", "cmd"]).code, Some(2));
+}
+
+#[test]
+fn the_log_follows_rust_log_where_it_says_something() {
+    let dir = folder(&[("a.yaml", GOOD)]);
+    let log = |directives: &str| {
+        let mut command = flowgen(dir.path());
+        Ran::from(command.env("RUST_LOG", directives).args(["run", "a.yaml"]).output().unwrap()).stderr
+    };
+    assert!(!log("error").contains("flow drained"));
+    assert!(log("").contains("flow drained") && !log("").contains("RUST_LOG"));
+    let unusable = log("flowgen=loud");
+    assert!(unusable.contains("flow drained") && unusable.contains("`RUST_LOG` is not usable"), "{unusable}");
 }
 
 #[test]
@@ -162,6 +192,6 @@ fn the_schema_is_json_and_knows_what_list_knows() {
     let schema: Value = serde_json::from_str(&run(&["schema"]).stdout).unwrap();
     let tasks = schema["$defs"]["Flow"]["properties"]["tasks"]["items"]["oneOf"].as_array().unwrap();
     assert_eq!(tasks.len(), run(&["list"]).stdout.lines().count());
-    assert_eq!(schema["properties"]["telemetry"]["$ref"], "#/$defs/TelemetryConfig");
-    assert!(schema["properties"].get("health").is_none());
+    assert_eq!(schema["properties"]["telemetry"]["anyOf"][0]["$ref"], "#/$defs/TelemetryConfig");
+    assert_eq!(schema["properties"]["health"]["required"], serde_json::json!(["enabled"]));
 }

@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     keys::{Period, ResourcesKeys, RetryKeys, TaskKeys},
+    planned::{self, Place},
     schema::{Shape, generator},
 };
 use crate::{
@@ -13,6 +14,9 @@ use crate::{
     registry::{KindEntry, Registry},
     telemetry::{LoggingConfig, TelemetryConfig},
 };
+
+/// The pattern of texts that hold a reference.
+const REFERENCE: &str = r"\$\{.+\}";
 
 /// A key of a kind.
 #[derive(Clone, Debug)]
@@ -39,12 +43,12 @@ pub fn keys(kind: &KindEntry) -> Vec<Key> {
 pub fn document(registry: Registry) -> Value {
     let mut generator = generator();
     let tasks: Vec<_> = registry.kinds().iter().map(|kind| task(kind, &mut generator)).collect();
-    let flow = json!({
+    let mut flow = json!({
         "type": "object",
         "description": "A directed acyclic graph of tasks.",
         "properties": {
             "name": {"type": "string", "description": "Unique in the worker; by default the file's stem."},
-            "labels": {"description": "Anything, shown by `list`; never a metric label."},
+            "labels": {"description": "Anything, shown by `validate --output json`; never a metric label."},
             "tasks": {
                 "type": "array",
                 "description": "The tasks, each following the one before it unless it says otherwise.",
@@ -55,11 +59,11 @@ pub fn document(registry: Registry) -> Value {
         "required": ["tasks"],
         "additionalProperties": false,
     });
-    let worker = json!({
-        "telemetry": block::<TelemetryConfig>(&mut generator),
-        "logging": block::<LoggingConfig>(&mut generator),
-        "retry": block::<RetryKeys>(&mut generator),
-        "resources": block::<ResourcesKeys>(&mut generator),
+    let mut worker = json!({
+        "telemetry": or_empty(block::<TelemetryConfig>(&mut generator)),
+        "logging": or_empty(block::<LoggingConfig>(&mut generator)),
+        "retry": or_empty(block::<RetryKeys>(&mut generator)),
+        "resources": or_empty(block::<ResourcesKeys>(&mut generator)),
         "shutdown_timeout": described::<Period>(&mut generator, "How long a graceful shutdown may take in all; by default `25s`."),
         "channel_capacity": {
             "type": "integer", "minimum": 1, "default": 1024,
@@ -68,6 +72,8 @@ pub fn document(registry: Registry) -> Value {
         "flow": {"$ref": "#/$defs/Flow"},
         "flows": {"type": "array", "items": {"$ref": "#/$defs/Flow"}, "description": "Several flows."},
     });
+    extend(&mut flow["properties"], planned::schemas(Place::Flow));
+    extend(&mut worker, planned::schemas(Place::Worker));
     let mut definitions = generator.take_definitions(true);
     definitions.insert("Flow".into(), flow);
     let mut document = json!({
@@ -95,6 +101,8 @@ fn task(kind: &KindEntry, generator: &mut SchemaGenerator) -> Value {
         properties.extend(part.get("properties").and_then(Value::as_object).cloned().unwrap_or_default());
         required.extend(part.get("required").and_then(Value::as_array).into_iter().flatten().cloned());
     }
+    properties.extend(planned::schemas(Place::Task));
+    properties.extend(planned::schemas(Place::Kind(kind.name)));
     let body_type = if required.is_empty() { json!(["object", "null"]) } else { json!("object") };
     let mut body = json!({"type": body_type, "properties": properties, "additionalProperties": false});
     if !required.is_empty() {
@@ -107,6 +115,15 @@ fn task(kind: &KindEntry, generator: &mut SchemaGenerator) -> Value {
         "required": [kind.name],
         "additionalProperties": false,
     })
+}
+
+fn extend(properties: &mut Value, planned: Map<String, Value>) {
+    properties.as_object_mut().into_iter().for_each(|properties| properties.extend(planned.clone()));
+}
+
+/// Returns the schema of a block that may be left empty.
+fn or_empty(block: Value) -> Value {
+    json!({"anyOf": [block, {"type": "null"}]})
 }
 
 /// Returns what a reference leads to; what that refers to stays shared.
@@ -128,10 +145,22 @@ fn prune(document: &mut Value) {
     }
 }
 
-/// Lets a reference such as `${COUNT}` stand wherever a number or a boolean may.
+/// Lets a reference such as `${COUNT}` stand wherever a number, a boolean or one of a few texts may.
 fn allow_references(schema: &mut Value) {
+    let reference = || json!({"type": "string", "pattern": REFERENCE});
     match schema {
         Value::Object(object) => {
+            let is_constant = |node: &Value| node.get("const").or_else(|| node.get("enum")).is_some();
+            if let Some(several) = object.get_mut("oneOf").and_then(Value::as_array_mut)
+                && several.iter().all(is_constant)
+            {
+                return several.push(reference());
+            }
+            if let Some(constants) = object.shift_remove("enum") {
+                object.shift_remove("type");
+                object.insert("anyOf".into(), json!([{"enum": constants}, reference()]));
+                return;
+            }
             let is_scalar =
                 |name: &Value| ["integer", "number", "boolean"].iter().any(|scalar| name == scalar);
             let types = match object.get("type") {
@@ -141,7 +170,7 @@ fn allow_references(schema: &mut Value) {
             };
             if types.iter().any(is_scalar) && !types.iter().any(|name| name == "string") {
                 object.insert("type".into(), types.into_iter().chain([json!("string")]).collect());
-                object.insert("pattern".into(), r"\$\{.+\}".into());
+                object.insert("pattern".into(), REFERENCE.into());
             }
             object.iter_mut().for_each(|(_, below)| allow_references(below));
         }

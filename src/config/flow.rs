@@ -11,18 +11,20 @@ use super::{
     planned::{self, Place, Verdict},
     task::TaskBuilder,
     typed::{self, Unknown},
+    worker::Settings,
 };
 use crate::{
     plan::{Flow, Node},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
-    retry::RetryPolicy,
 };
 
 /// A flow, as far as it could be built.
 #[derive(Debug)]
 pub(super) struct Built {
     pub(super) name: String,
+    /// The tasks that read the standard input.
+    pub(super) stdin: Vec<KeyPath>,
     /// The flow, if nothing is wrong with it.
     pub(super) complete: Option<Flow>,
 }
@@ -33,11 +35,11 @@ pub(super) fn build(
     value: Value,
     path: &KeyPath,
     registry: Registry,
-    retry: RetryPolicy,
+    settings: &Settings,
 ) -> Option<Built> {
     let before = file.problems.len();
     let Value::Object(mut keys) = value else {
-        let message = format!("expected a flow, found {}", typed::describe(&value));
+        let message = format!("expected a flow, found {}", file.describe(&value, path));
         file.problems.push(Problem::new(path.clone(), message));
         return None;
     };
@@ -47,9 +49,13 @@ pub(super) fn build(
     refuse_others(file, keys, path);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
+    let mut stdin = Vec::new();
     for (n, task) in tasks.into_iter().enumerate() {
         let at = path.key("tasks").index(n);
-        let (draft, part) = TaskBuilder { file: &mut *file, registry, retry }.build(task, &at);
+        let (draft, part) = TaskBuilder { file: &mut *file, registry, settings }.build(task, &at);
+        if draft.needs_stdin {
+            stdin.push(draft.path.clone());
+        }
         drafts.push(draft);
         parts.push(part);
     }
@@ -70,7 +76,7 @@ pub(super) fn build(
         base_dir: file.source.base_dir(),
         tasks,
     });
-    Some(Built { name, complete })
+    Some(Built { name, stdin, complete })
 }
 
 fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
@@ -82,7 +88,7 @@ fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
             let name = stem();
             let message = match &other {
                 Value::String(_) => "the name of the flow is empty".to_owned(),
-                other => format!("expected text, found {}", typed::describe(other)),
+                other => format!("expected text, found {}", file.describe(other, &path.key("name"))),
             };
             file.problems.push(Problem::new(path.key("name"), message));
             name
@@ -101,7 +107,8 @@ fn tasks(file: &mut File, value: Option<Value>, path: &KeyPath) -> Vec<Value> {
             Problem::new(path.key("tasks"), "the flow has no tasks")
         }
         Some(other) => {
-            let message = format!("expected a list of tasks, found {}", typed::describe(&other));
+            let message =
+                format!("expected a list of tasks, found {}", file.describe(&other, &path.key("tasks")));
             Problem::new(path.key("tasks"), message)
         }
     };
@@ -112,10 +119,14 @@ fn tasks(file: &mut File, value: Option<Value>, path: &KeyPath) -> Vec<Value> {
 
 /// Refuses the keys of a flow that are planned or unknown.
 fn refuse_others(file: &mut File, keys: Map<String, Value>, path: &KeyPath) {
-    for (key, value) in keys {
+    for (key, mut value) in keys {
+        typed::settle(&mut value, &path.key(&*key), &file.substitutions);
         match planned::key(Place::Flow, &key, &value) {
             Some(Verdict::Neutral) => {}
-            Some(Verdict::NotYet) => file.problems.push(planned::refusal(path.key(&*key), &key, &value)),
+            Some(Verdict::NotYet) => {
+                let problem = planned::refusal(file, path.key(&*key), &key, &value);
+                file.problems.push(problem);
+            }
             None => {
                 let known = FLOW_KEYS.map(str::to_owned).to_vec();
                 let planned = planned::keys(Place::Flow).collect();

@@ -2,27 +2,73 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use super::keys::Names;
 use crate::{
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     task::{Role, Target},
 };
 
-/// A task as far as the graph is concerned. What a task that could not be typed would say is `None`.
+/// A task as far as the graph is concerned.
 #[derive(Debug)]
 pub(super) struct Draft {
     /// Its name, if it has one.
     pub(super) name: Option<String>,
+    /// Whether that name is what it was meant to be called.
+    pub(super) is_name_certain: bool,
     /// Its kind as written.
     pub(super) kind: String,
     /// Its role, if its kind is known.
     pub(super) role: Option<Role>,
     /// The names in `depends_on`.
     pub(super) depends_on: Option<Names>,
-    /// The tasks that its configuration names, if it could be typed.
-    pub(super) targets: Option<Vec<Target>>,
+    /// The keys that name its targets, if its kind has such.
+    pub(super) target_keys: &'static [&'static str],
+    /// The tasks that its configuration names, as far as they are known.
+    pub(super) targets: Vec<Target>,
+    /// Whether nothing in it is unknown or of the wrong type.
+    pub(super) is_typed: bool,
+    /// Whether it reads the standard input.
+    pub(super) needs_stdin: bool,
     /// The path of its kind's key.
     pub(super) path: KeyPath,
+}
+
+impl Draft {
+    /// Returns whether its targets are all there are.
+    fn has_all_targets(&self) -> bool {
+        self.is_typed || (self.role.is_some() && self.target_keys.is_empty())
+    }
+
+    fn sends_to_targets_only(&self) -> bool {
+        !self.target_keys.is_empty()
+    }
+
+    /// Reads the targets of a configuration that could not be typed.
+    pub(super) fn targets_in(keys: &[&str], config: &Value) -> Vec<Target> {
+        let mut targets = Vec::new();
+        for key in keys {
+            let mut found = vec![(String::new(), config)];
+            for part in key.split('.') {
+                found = found.into_iter().flat_map(|(path, value)| below(&path, value, part)).collect();
+            }
+            let texts = found.into_iter().filter_map(|(path, value)| Some((path, value.as_str()?)));
+            targets.extend(texts.map(|(path, task)| Target { task: task.to_owned(), path }));
+        }
+        targets
+    }
+}
+
+/// Returns what `part` means below a value, each with its dotted path.
+fn below<'a>(path: &str, value: &'a Value, part: &str) -> Vec<(String, &'a Value)> {
+    let join = |step: &str| if path.is_empty() { step.to_owned() } else { format!("{path}.{step}") };
+    match (part, value) {
+        ("*", Value::Array(items)) => {
+            items.iter().enumerate().map(|(n, item)| (join(&n.to_string()), item)).collect()
+        }
+        _ => value.get(part).map(|value| (join(part), value)).into_iter().collect(),
+    }
 }
 
 /// The edges of one task.
@@ -45,6 +91,8 @@ struct Graph<'a> {
     /// For each task, the tasks it gets events from.
     upstream: Vec<Vec<usize>>,
     links: Vec<Links>,
+    /// The tasks that may have further targets.
+    is_open: Vec<bool>,
     problems: &'a mut Problems,
 }
 
@@ -53,34 +101,51 @@ impl<'a> Graph<'a> {
         let names = drafts.iter().enumerate().rev();
         let names = names.filter_map(|(n, draft)| Some((draft.name.as_deref()?, n))).collect();
         let count = drafts.len();
-        Self { drafts, names, upstream: vec![vec![]; count], links: vec![Links::default(); count], problems }
+        Self {
+            drafts,
+            names,
+            upstream: vec![vec![]; count],
+            links: vec![Links::default(); count],
+            is_open: drafts.iter().map(|draft| !draft.has_all_targets()).collect(),
+            problems,
+        }
     }
 
     fn link(mut self) -> Vec<Links> {
-        // A task that could not be typed may name targets that are not known here.
-        let is_complete = self.drafts.iter().all(|draft| draft.targets.is_some() && draft.name.is_some());
         self.targets();
         self.explicit();
-        if is_complete {
+        // A target that is not known seems to follow the task before it: no cycle may come of that.
+        if self.is_any_open() {
+            self.cycles();
             self.implicit();
-            self.starts();
+        } else {
+            self.implicit();
+            self.cycles();
         }
-        self.cycles();
+        self.starts();
         self.links
+    }
+
+    fn is_any_open(&self) -> bool {
+        self.is_open.contains(&true)
     }
 
     fn targets(&mut self) {
         for (n, draft) in self.drafts.iter().enumerate() {
-            for target in draft.targets.iter().flatten() {
+            for target in &draft.targets {
                 let path = target.path.split('.').filter(|part| !part.is_empty());
                 let path = path.fold(draft.path.clone(), |path, part| match part.parse() {
                     Ok(index) => path.index(index),
                     Err(_) => path.key(part),
                 });
-                let Some(to) = self.resolve(n, &target.task, &path) else { continue };
+                let Some(to) = self.resolve(n, &target.task, &path) else {
+                    self.is_open[n] = true;
+                    continue;
+                };
                 if self.drafts[to].role == Some(Role::Source) {
                     let message = format!("`{}` is a source: nothing can be sent to it", target.task);
                     self.problems.push(Problem::new(path, message));
+                    self.is_open[n] = true;
                     continue;
                 }
                 self.links[n].targets.push(to);
@@ -106,10 +171,27 @@ impl<'a> Graph<'a> {
                     self.problems.push(Problem::new(path, format!("`{name}` is named twice")));
                     continue;
                 }
-                self.links[from].downstream.push(n);
+                if !self.drafts[from].sends_to_targets_only() {
+                    self.links[from].downstream.push(n);
+                } else if !self.is_open[from] && !self.links[from].targets.contains(&n) {
+                    self.refuse_follower(from, n, path, Focus::Value);
+                }
                 self.connect(from, n);
             }
         }
+    }
+
+    /// Reports a task that waits for events from one that sends it none.
+    fn refuse_follower(&mut self, from: usize, to: usize, path: KeyPath, focus: Focus) {
+        let from = &self.drafts[from];
+        let keys: Vec<_> = from
+            .target_keys
+            .iter()
+            .map(|key| format!("`{}`", key.split('.').next().unwrap_or(key)))
+            .collect();
+        let message = format!("`{}` sends only to the tasks it names", from.kind);
+        let hint = format!("name `{}` in {}", self.name(to), keys.join(" or "));
+        self.problems.push(Problem::new(path, message)).focus(focus).hint(hint);
     }
 
     /// Lets the tasks that neither name nor are named follow the task before them.
@@ -121,7 +203,11 @@ impl<'a> Graph<'a> {
             if draft.role == Some(Role::Source) || draft.depends_on.is_some() || is_target[n] {
                 continue;
             }
-            self.links[n - 1].downstream.push(n);
+            if !self.drafts[n - 1].sends_to_targets_only() {
+                self.links[n - 1].downstream.push(n);
+            } else if draft.is_typed && !self.is_any_open() {
+                self.refuse_follower(n - 1, n, draft.path.clone(), Focus::Key);
+            }
             self.connect(n - 1, n);
         }
         for links in &mut self.links {
@@ -133,11 +219,12 @@ impl<'a> Graph<'a> {
     fn starts(&mut self) {
         for (n, draft) in self.drafts.iter().enumerate() {
             let is_told = draft.depends_on.as_ref().is_some_and(|names| !names.as_slice().is_empty());
-            if draft.role == Some(Role::Source) || is_told || !self.upstream[n].is_empty() {
+            let Some(role) = draft.role.filter(|role| *role != Role::Source) else { continue };
+            if is_told || !self.upstream[n].is_empty() || (n > 0 && self.is_any_open()) {
                 continue;
             }
-            let name = draft.name.as_deref().unwrap_or(&draft.kind);
-            let role = draft.role.map_or_else(|| "task".to_owned(), |role| role.to_string());
+            let name = self.name(n);
+            let role = role.to_string();
             let (message, hint) = if n == 0 {
                 let article = if role.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
                 (
@@ -198,6 +285,8 @@ impl<'a> Graph<'a> {
                 None
             }
             Some(n) => Some(*n),
+            // One of the tasks may be meant to be called that.
+            None if self.drafts.iter().any(|draft| !draft.is_name_certain) => None,
             None => {
                 let hint = did_you_mean(name, self.names.keys().copied()).or_else(|| {
                     let mut names: Vec<_> = self.drafts.iter().filter_map(|d| d.name.as_deref()).collect();
@@ -228,91 +317,4 @@ enum Visit {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn source(name: &str) -> Draft {
-        Draft { role: Some(Role::Source), ..task(name) }
-    }
-
-    fn task(name: &str) -> Draft {
-        Draft {
-            name: Some(name.into()),
-            kind: "any".into(),
-            role: Some(Role::Transform),
-            depends_on: None,
-            targets: Some(vec![]),
-            path: KeyPath::default(),
-        }
-    }
-
-    fn after(name: &str, on: &[&str]) -> Draft {
-        Draft { depends_on: Some(Names::Several(on.iter().map(|on| (*on).into()).collect())), ..task(name) }
-    }
-
-    fn switch(name: &str, to: &[&str]) -> Draft {
-        let target = |task: &&str| Target { task: (*task).into(), path: "default".into() };
-        Draft { targets: Some(to.iter().map(target).collect()), ..task(name) }
-    }
-
-    fn told(drafts: &[Draft]) -> Vec<String> {
-        let mut problems = Problems::default();
-        link(drafts, &mut problems);
-        problems.into_vec().into_iter().map(|problem| problem.message).collect()
-    }
-
-    fn linked(drafts: &[Draft]) -> Vec<(Vec<usize>, Vec<usize>)> {
-        let mut problems = Problems::default();
-        let links = link(drafts, &mut problems);
-        assert_eq!(problems.into_vec(), []);
-        links.into_iter().map(|links| (links.downstream, links.targets)).collect()
-    }
-
-    #[test]
-    fn a_second_source_starts_a_second_chain() {
-        let links = linked(&[source("a"), task("b"), source("c"), task("d"), after("e", &["b", "d"])]);
-        assert_eq!(
-            links.into_iter().map(|(down, _)| down).collect::<Vec<_>>(),
-            [vec![1], vec![4], vec![3], vec![4], vec![]]
-        );
-    }
-
-    #[test]
-    fn a_target_has_its_edge_from_the_switch_and_none_from_its_predecessor() {
-        let links = linked(&[source("a"), switch("s", &["y", "x"]), task("x"), task("y"), task("z")]);
-        assert_eq!(
-            links,
-            [(vec![1], vec![]), (vec![], vec![3, 2]), (vec![], vec![]), (vec![4], vec![]), (vec![], vec![])]
-        );
-    }
-
-    #[test]
-    fn an_explicit_dependency_of_a_target_stays() {
-        let links = linked(&[source("a"), switch("s", &["x"]), after("x", &["a"])]);
-        assert_eq!(links[0].0, [1, 2]);
-        assert_eq!(links[1], (vec![], vec![2]));
-    }
-
-    #[test]
-    fn rejects_a_cycle_through_fan_out_and_names_it_in_full() {
-        let drafts = [source("in"), after("a", &["in", "c"]), task("b"), after("c", &["b"])];
-        assert_eq!(told(&drafts), ["the tasks form a cycle: a → b → c → a"]);
-    }
-
-    #[test]
-    fn rejects_what_makes_no_graph() {
-        assert_eq!(told(&[task("a")]), ["the first task must be a source; `any` is a transform"]);
-        assert_eq!(told(&[source("a"), after("b", &["b"])])[0], "the task `b` names itself");
-        assert_eq!(told(&[source("a"), after("b", &[])]), ["nothing feeds the task `b`"]);
-        assert_eq!(told(&[source("a"), after("b", &["a", "a"])]), ["`a` is named twice"]);
-        assert_eq!(told(&[source("a"), switch("s", &["a"])]), ["`a` is a source: nothing can be sent to it"]);
-        let fed = Draft { role: Some(Role::Source), ..after("b", &["a"]) };
-        assert_eq!(told(&[source("a"), fed]), ["`any` is a source: it depends on no task"]);
-    }
-
-    #[test]
-    fn a_task_that_could_not_be_typed_causes_no_further_problems() {
-        let untyped = Draft { targets: None, ..task("s") };
-        assert_eq!(told(&[source("a"), untyped, after("x", &["s"]), after("y", &[])]), Vec::<String>::new());
-    }
-}
+mod tests;

@@ -5,7 +5,11 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
-use crate::{plan::OnError, problem::KeyPath, retry::RetryPolicy};
+use crate::{
+    plan::OnError,
+    problem::{KeyPath, Problems},
+    retry::RetryPolicy,
+};
 
 /// A duration such as `5s` or `1m 30s`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -37,6 +41,21 @@ pub(super) struct RetryKeys {
 }
 
 impl RetryKeys {
+    /// Reports what cannot be right, with `fallback` for what is not given.
+    pub(super) fn check(&self, fallback: RetryPolicy, problems: &mut Problems) {
+        if self.max_attempts == Some(0) {
+            problems.report("max_attempts", "must be at least 1");
+        }
+        let ceiling = self.over(fallback).max_backoff;
+        if self.initial_backoff.is_some_and(|initial| initial > ceiling) {
+            let problem =
+                problems.report("initial_backoff", "`initial_backoff` is longer than `max_backoff`");
+            if self.max_backoff.is_none() {
+                problem.hint("give `max_backoff` too; it is the ceiling of any delay");
+            }
+        }
+    }
+
     /// Returns the policy, with `fallback` for what is not given.
     pub(super) fn over(&self, fallback: RetryPolicy) -> RetryPolicy {
         RetryPolicy {
@@ -118,7 +137,7 @@ pub(super) struct TaskKeys {
     /// The tasks that its events come from. By default the task before it.
     pub(super) depends_on: Option<Names>,
     /// How often a transient failure is tried again. What is not given falls back to the worker's.
-    pub(super) retry: RetryKeys,
+    pub(super) retry: Option<RetryKeys>,
     /// How long one attempt may take, such as `10s`. Processors only.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]

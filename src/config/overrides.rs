@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 
 use super::{
     environment::Environment,
+    interpolate::{Secret, Substitution},
     keys::WORKER_KEYS,
-    planned,
     schema::{Shape, View},
     typed, yaml,
 };
@@ -27,6 +27,43 @@ pub(super) struct Override {
     /// The key, from the top of a file.
     pub(super) path: KeyPath,
     value: Value,
+    text: String,
+}
+
+impl Override {
+    /// Returns what it puts in as substitutions, one for each value: no message is to show any of it.
+    pub(super) fn substitutions(&self) -> Vec<Substitution> {
+        let form = format!("${{{}}}", self.variable);
+        let mut texts = Vec::new();
+        let mut places = Vec::new();
+        texts_of(&self.value, &self.path, &mut texts, &mut places);
+        let secret = |text: &String| Secret { form: form.clone(), text: text.clone() };
+        let secrets = |own: &String| texts.iter().chain([own]).map(secret).collect();
+        let one = |(path, text)| Substitution { path, written: form.clone(), secrets: secrets(&text), text };
+        places.into_iter().chain([(self.path.clone(), self.text.clone())]).map(one).collect()
+    }
+}
+
+/// Collects the keys and values of a tree as texts, and the values with their paths.
+fn texts_of(value: &Value, path: &KeyPath, texts: &mut Vec<String>, places: &mut Vec<(KeyPath, String)>) {
+    match value {
+        Value::Object(object) => {
+            for (key, value) in object {
+                texts.push(key.clone());
+                texts_of(value, &path.key(&**key), texts, places);
+            }
+        }
+        Value::Array(items) => {
+            for (n, item) in items.iter().enumerate() {
+                texts_of(item, &path.index(n), texts, places);
+            }
+        }
+        scalar => {
+            let text = scalar.as_str().map_or_else(|| scalar.to_string(), str::to_owned);
+            texts.push(text.clone());
+            places.push((path.clone(), text));
+        }
+    }
 }
 
 /// Reads all overrides of the environment, sorted by variable.
@@ -92,7 +129,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
     let Some(shape) = shape else {
         path = keys.fold(path, |path, key| path.key(key));
         let value = yaml::parse_value(text).unwrap_or_else(|| text.into());
-        return Ok(Some(Override { variable: variable.to_owned(), path, value }));
+        return Ok(Some(Override { variable: variable.to_owned(), path, value, text: text.to_owned() }));
     };
     let mut view = shape.view();
     for key in keys {
@@ -110,7 +147,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
     }
     let value = value(text, &view)
         .ok_or_else(|| refuse(path.clone(), format!("expected {}", view.expected()), None))?;
-    Ok(Some(Override { variable: variable.to_owned(), path, value }))
+    Ok(Some(Override { variable: variable.to_owned(), path, value, text: text.to_owned() }))
 }
 
 /// Parses the text as what the key wants. No message shows it: it may be a secret.
@@ -131,9 +168,4 @@ fn refuse(path: KeyPath, message: String, hint: Option<String>) -> Box<Problem> 
     let mut problem = Problem::new(path, message);
     problem.hint_opt(hint);
     Box::new(problem)
-}
-
-/// Returns whether a block that only variables set is planned and means something.
-pub(super) fn is_planned(block: &str, value: &Value) -> bool {
-    planned::key(planned::Place::Worker, block, value) == Some(planned::Verdict::NotYet)
 }

@@ -3,8 +3,9 @@
 //!
 //! A planned key, value, kind or command is refused as "not supported yet", unless its value means nothing.
 
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 
+use super::{File, typed};
 use crate::problem::{Focus, KeyPath, Problem};
 
 /// Where a planned key stands.
@@ -20,26 +21,71 @@ pub(super) enum Place<'a> {
     Kind(&'a str),
 }
 
-/// The keys, each with the JSON texts of the values that mean nothing; `null` always does.
-const KEYS: &[(Place<'static>, &str, &[&str])] = &[
-    (Place::Worker, "http_server", &[]),
-    (Place::Worker, "health", &[r#"{"enabled":false}"#]),
-    (Place::Worker, "state", &[]),
-    (Place::Worker, "cache", &[r#"{"type":"memory"}"#, "{}"]),
-    (Place::Flow, "on_task_panic", &[r#""stop""#]),
-    (Place::Flow, "deadline", &[]),
-    (Place::Flow, "durable", &["false"]),
-    (Place::Flow, "slo", &[]),
-    (Place::Flow, "require_leader_election", &["false"]),
-    (Place::Flow, "parallel_instances", &["1"]),
-    (Place::Task, "concurrency", &["1"]),
-    (Place::Task, "ordered", &["true"]),
-    (Place::Task, "when", &[]),
+/// Which value of a planned key means nothing. `null` always does.
+#[derive(Clone, Copy, Debug)]
+enum Neutral {
+    /// No other.
+    Null,
+    Bool(bool),
+    Number(u64),
+    Text(&'static str),
+    /// A mapping that has this key with this value, whatever else it has.
+    With(&'static str, &'static Neutral),
+    /// The same, or a mapping without that key.
+    Unless(&'static str, &'static Neutral),
+}
+
+impl Neutral {
+    fn is(self, value: &Value) -> bool {
+        value.is_null()
+            || match self {
+                Self::Null => false,
+                Self::Bool(neutral) => *value == neutral,
+                Self::Number(neutral) => *value == neutral,
+                Self::Text(neutral) => *value == neutral,
+                Self::With(key, neutral) => value.get(key).is_some_and(|value| neutral.is(value)),
+                Self::Unless(key, neutral) => {
+                    value.is_object() && value.get(key).is_none_or(|value| neutral.is(value))
+                }
+            }
+    }
+
+    fn schema(self) -> Value {
+        match self {
+            Self::Null => json!({"const": null}),
+            Self::Bool(neutral) => json!({"enum": [neutral, null]}),
+            Self::Number(neutral) => json!({"enum": [neutral, null]}),
+            Self::Text(neutral) => json!({"enum": [neutral, null]}),
+            Self::With(key, neutral) => {
+                json!({"type": ["object", "null"], "properties": {key: neutral.schema()}, "required": [key]})
+            }
+            Self::Unless(key, neutral) => {
+                json!({"type": ["object", "null"], "properties": {key: neutral.schema()}})
+            }
+        }
+    }
+}
+
+/// The keys, each with its value that means nothing.
+const KEYS: &[(Place<'static>, &str, Neutral)] = &[
+    (Place::Worker, "http_server", Neutral::Null),
+    (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
+    (Place::Worker, "state", Neutral::Null),
+    (Place::Worker, "cache", Neutral::Unless("type", &Neutral::Text("memory"))),
+    (Place::Flow, "on_task_panic", Neutral::Text("stop")),
+    (Place::Flow, "deadline", Neutral::Null),
+    (Place::Flow, "durable", Neutral::Bool(false)),
+    (Place::Flow, "slo", Neutral::Null),
+    (Place::Flow, "require_leader_election", Neutral::Bool(false)),
+    (Place::Flow, "parallel_instances", Neutral::Number(1)),
+    (Place::Task, "concurrency", Neutral::Number(1)),
+    (Place::Task, "ordered", Neutral::Bool(true)),
+    (Place::Task, "when", Neutral::Null),
     // Without state every run counts anew.
-    (Place::Kind("generate"), "allow_rerun", &["true"]),
-    (Place::Kind("file"), "follow", &["false"]),
-    (Place::Kind("file"), "start_at", &[r#""beginning""#]),
-    (Place::Kind("file_write"), "rotate", &[]),
+    (Place::Kind("generate"), "allow_rerun", Neutral::Bool(true)),
+    (Place::Kind("file"), "follow", Neutral::Bool(false)),
+    (Place::Kind("file"), "start_at", Neutral::Text("beginning")),
+    (Place::Kind("file_write"), "rotate", Neutral::Null),
 ];
 
 /// The kinds.
@@ -63,7 +109,7 @@ const ON_ERROR: &[&str] = &["continue", "dead_letter"];
 
 /// The commands.
 const COMMANDS: &[&str] =
-    &["doctor", "dlq", "rules", "dashboard", "health", "completions", "test", "graph", "new", "top", "tap"];
+    &["doctor", "dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,11 +120,21 @@ pub(super) enum Verdict {
     NotYet,
 }
 
-/// Returns what becomes of `key`, if it is planned.
+/// Returns what becomes of `key`, if it is planned. Texts that a reference gave are parsed in `value`.
 pub(super) fn key(place: Place<'_>, key: &str, value: &Value) -> Option<Verdict> {
     let (.., neutral) = KEYS.iter().find(|(at, name, _)| *at == place && *name == key)?;
-    let is_neutral = value.is_null() || neutral.contains(&&*value.to_string());
-    Some(if is_neutral { Verdict::Neutral } else { Verdict::NotYet })
+    Some(if neutral.is(value) { Verdict::Neutral } else { Verdict::NotYet })
+}
+
+/// Returns the schemas of the planned keys of a place: their values that mean nothing.
+pub(super) fn schemas(place: Place<'_>) -> Map<String, Value> {
+    let of = |(_, name, neutral): &(Place<'_>, &str, Neutral)| {
+        let mut schema = neutral.schema();
+        schema["description"] =
+            format!("{} but for what means nothing.", message(format_args!("`{name}`"))).into();
+        ((*name).to_owned(), schema)
+    };
+    KEYS.iter().filter(|(at, ..)| *at == place).map(of).collect()
 }
 
 /// Returns the planned keys of a place.
@@ -115,11 +171,12 @@ pub(super) fn message(what: impl std::fmt::Display) -> String {
     format!("{what} is not supported yet")
 }
 
-/// Refuses a planned key.
-pub(super) fn refusal(path: KeyPath, key: &str, value: &Value) -> Problem {
+/// Refuses a planned key of a file.
+pub(super) fn refusal(file: &File, path: KeyPath, key: &str, value: &Value) -> Problem {
     let message = match value {
         Value::Bool(_) | Value::String(_) | Value::Number(_) => {
-            message(format_args!("`{key}: {}`", value.as_str().map_or(value.to_string(), str::to_owned)))
+            let shown = typed::describe(value, &path, &file.substitutions);
+            message(format_args!("`{key}: {}`", shown.trim_matches('`')))
         }
         _ => message(format_args!("`{key}`")),
     };
@@ -144,5 +201,13 @@ mod tests {
         assert_eq!(flow("on_task_panic", json!("restart")), Some(Verdict::NotYet));
         assert_eq!(key(Place::Task, "ordered", &json!(true)), Some(Verdict::Neutral));
         assert_eq!(flow("name", json!("x")), None);
+        let worker = |name, value| key(Place::Worker, name, &value);
+        let off = json!({"enabled": false, "address": "127.0.0.1:8081"});
+        assert_eq!(worker("health", off), Some(Verdict::Neutral));
+        for health in [json!({}), json!({"enabled": true}), json!({"address": "x"}), json!(false)] {
+            assert_eq!(worker("health", health), Some(Verdict::NotYet));
+        }
+        assert_eq!(worker("cache", json!({})), Some(Verdict::Neutral));
+        assert_eq!(worker("cache", json!({"type": "nats"})), Some(Verdict::NotYet));
     }
 }

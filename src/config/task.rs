@@ -9,12 +9,12 @@ use super::{
     planned::{self, Place, Verdict},
     schema::Shape,
     typed::{self, Unknown},
+    worker::Settings,
 };
 use crate::{
     plan::Policy,
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     registry::{KindEntry, Prepared, Registry},
-    retry::RetryPolicy,
     task::Role,
 };
 
@@ -25,7 +25,7 @@ pub(super) type Part = (&'static KindEntry, Box<dyn Prepared>, Policy);
 pub(super) struct TaskBuilder<'a> {
     pub(super) file: &'a mut File,
     pub(super) registry: Registry,
-    pub(super) retry: RetryPolicy,
+    pub(super) settings: &'a Settings,
 }
 
 impl TaskBuilder<'_> {
@@ -34,22 +34,29 @@ impl TaskBuilder<'_> {
         let before = self.file.problems.len();
         let mut draft = Draft {
             name: None,
+            is_name_certain: false,
             kind: String::new(),
             role: None,
             depends_on: None,
-            targets: None,
+            target_keys: &[],
+            targets: vec![],
+            is_typed: false,
+            needs_stdin: false,
             path: path.clone(),
         };
         let Some((tag, body)) = self.split_tag(value, path) else { return (draft, None) };
         let path = path.key(&*tag);
         draft.kind = tag;
         draft.path = path.clone();
-        let Some(kind) = self.kind(&draft.kind, &path) else {
-            // Its name still stands for it in the graph.
-            draft.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
-            return (draft, None);
-        };
+        // Whatever is wrong with a task, its name still stands for it in the graph.
+        draft.name = body.get("name").and_then(Value::as_str).map(str::to_owned);
+        let name_path = path.key("name");
+        let is_resolved = !self.file.unresolved.contains(&name_path);
+        draft.is_name_certain = is_resolved && draft.name.as_deref().is_some_and(is_name);
+        let Some(kind) = self.kind(&draft.kind, &path) else { return (draft, None) };
+        draft.is_name_certain |= body.get("name").is_none_or(Value::is_null);
         draft.role = Some(kind.role);
+        draft.target_keys = kind.target_keys;
         let own_shape = Shape::of_kind(kind);
         let own_keys = own_shape.view().keys().unwrap_or_default();
         let mut common = Map::new();
@@ -66,8 +73,24 @@ impl TaskBuilder<'_> {
         let unknown = typed::clean(&mut own, &own_shape, &path, &self.file.substitutions);
         unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
         let is_clean = self.file.problems.len() == before;
+        let raw_targets = Draft::targets_in(kind.target_keys, &own);
         let prepared = self.prepare(kind, own, &own_shape, &path, &unknown);
-        draft.targets = prepared.as_ref().map(|prepared| prepared.targets());
+        draft.targets = match &prepared {
+            Some(prepared) => prepared.targets(),
+            None => raw_targets,
+        };
+        let needs = prepared.as_ref().map(|prepared| prepared.needs()).unwrap_or_default();
+        draft.needs_stdin = needs.stdin;
+        if let Some(key) = needs.resources.filter(|_| !self.settings.has_resources) {
+            let mut problems = Problems::below(path.clone());
+            problems
+                .report(key, "`resources.path` is not set")
+                .hint("add `resources: {path: ...}` at the top of the file: the directory of such files");
+            self.file.problems.append(&mut problems.into_vec());
+        }
+        draft.is_typed = prepared.is_some() && policy.is_some() && unknown.is_empty();
+        let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
+        draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
         let part =
             prepared.zip(policy).filter(|_| is_clean).map(|(prepared, policy)| (kind, prepared, policy));
         (draft, part)
@@ -82,9 +105,10 @@ impl TaskBuilder<'_> {
                     Value::Object(body) => return Some((tag, body)),
                     Value::Null => return Some((tag, Map::new())),
                     other => {
-                        let message =
-                            format!("expected the keys of the task, found {}", typed::describe(&other));
-                        let mut problem = Problem::new(path.key(&*tag), message);
+                        let path = path.key(&*tag);
+                        let found = self.file.describe(&other, &path);
+                        let message = format!("expected the keys of the task, found {found}");
+                        let mut problem = Problem::new(path, message);
                         problem.hint(format!("write `{tag}: {{name: ...}}`"));
                         self.file.problems.push(problem);
                         return None;
@@ -100,10 +124,12 @@ impl TaskBuilder<'_> {
                 ("a task has one key, its kind".to_owned(), hint)
             }
             Value::String(kind) => {
-                (format!("expected a task, found `{kind}`"), format!("write `{kind}: {{}}`"))
+                let found = self.file.describe(&Value::String(kind), path);
+                let hint = format!("write `{}: {{}}`", found.trim_matches('`'));
+                (format!("expected a task, found {found}"), hint)
             }
             other => {
-                let message = format!("expected a task, found {}", typed::describe(&other));
+                let message = format!("expected a task, found {}", self.file.describe(&other, path));
                 (message, "a task is `- <kind>: {...}`".to_owned())
             }
         };
@@ -141,7 +167,7 @@ impl TaskBuilder<'_> {
     ) -> Option<Policy> {
         let mut keys = keys;
         if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
-            let mut problem = planned::refusal(path.key("on_error"), "on_error", value);
+            let mut problem = planned::refusal(self.file, path.key("on_error"), "on_error", value);
             problem.focus(Focus::Value);
             if value.is_object() {
                 problem.message = planned::message("`on_error: {route: ...}`");
@@ -149,8 +175,7 @@ impl TaskBuilder<'_> {
             self.file.problems.push(problem);
             keys.remove("on_error");
         }
-        // Even if another key cannot be typed, the name and the edges hold.
-        draft.name = keys.get("name").and_then(Value::as_str).map(str::to_owned);
+        // Even if another key cannot be typed, the edges hold.
         draft.depends_on = match keys.get("depends_on") {
             Some(Value::String(name)) => Some(Names::One(name.clone())),
             Some(Value::Array(names)) => {
@@ -164,7 +189,7 @@ impl TaskBuilder<'_> {
         for unknown in typed::clean(&mut value, &shape, path, &self.file.substitutions) {
             self.file.problems.push(unknown.problem(elsewhere));
         }
-        let keys: TaskKeys = match typed::deserialize(value, &shape, path) {
+        let keys: TaskKeys = match typed::deserialize(value, &shape, path, &self.file.substitutions) {
             Ok(keys) => keys,
             Err(problem) => {
                 self.file.problems.push(*problem);
@@ -183,17 +208,16 @@ impl TaskBuilder<'_> {
         } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));
         }
-        let retry = keys.retry.over(self.retry);
-        if keys.retry.max_attempts == Some(0) {
-            let path = path.key("retry").key("max_attempts");
-            self.file.problems.push(Problem::new(path, "must be at least 1"));
-        }
+        let given = keys.retry.unwrap_or_default();
+        let retry = given.over(self.settings.retry);
+        let mut problems = Problems::below(path.key("retry"));
+        given.check(self.settings.retry, &mut problems);
+        self.file.problems.append(&mut problems.into_vec());
         Some(Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() })
     }
 
     fn check_name(&mut self, name: &str, path: &KeyPath) {
-        let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
-        if name.is_empty() || !name.chars().all(is_allowed) {
+        if !is_name(name) {
             let message = format!("`{name}` is no name of a task");
             let mut problem = Problem::new(path.key("name"), message);
             problem.hint("lowercase letters, digits, `_` and `-`");
@@ -204,16 +228,15 @@ impl TaskBuilder<'_> {
     /// Refuses a key that neither the kind nor all tasks have, unless it is planned and means nothing.
     fn unknown(&mut self, kind: &KindEntry, unknown: &Unknown) {
         if unknown.is_top {
-            let verdict = planned::key(Place::Task, &unknown.key, &unknown.value)
-                .or_else(|| planned::key(Place::Kind(kind.name), &unknown.key, &unknown.value));
+            let mut value = unknown.value.clone();
+            typed::settle(&mut value, &unknown.path, &self.file.substitutions);
+            let verdict = planned::key(Place::Task, &unknown.key, &value)
+                .or_else(|| planned::key(Place::Kind(kind.name), &unknown.key, &value));
             match verdict {
                 Some(Verdict::Neutral) => return,
                 Some(Verdict::NotYet) => {
-                    self.file.problems.push(planned::refusal(
-                        unknown.path.clone(),
-                        &unknown.key,
-                        &unknown.value,
-                    ));
+                    let problem = planned::refusal(self.file, unknown.path.clone(), &unknown.key, &value);
+                    self.file.problems.push(problem);
                     return;
                 }
                 None => {}
@@ -249,7 +272,7 @@ impl TaskBuilder<'_> {
                 Some(prepared)
             }
             Err(error) => {
-                let problem = typed::mistake(&error, &own, shape, path);
+                let problem = typed::mistake(&error, &own, shape, path, &self.file.substitutions);
                 if !typed::explains(unknown, &problem) {
                     self.file.problems.push(problem);
                 }
@@ -257,4 +280,9 @@ impl TaskBuilder<'_> {
             }
         }
     }
+}
+
+fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_' || c == '-';
+    !name.is_empty() && name.chars().all(is_allowed)
 }

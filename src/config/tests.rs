@@ -17,13 +17,14 @@ use crate::{
 
 /// Declares a kind that is never built.
 macro_rules! kind {
-    ($kind:ident, $config:ident, $name:literal, $role:ident, |$of:ident| $targets:expr) => {
+    ($kind:ident, $config:ident, $name:literal, $role:ident, $has_targets:expr, |$of:ident| $targets:expr) => {
         struct $kind;
         impl Kind for $kind {
             const NAME: &'static str = $name;
             const ROLE: Role = Role::$role;
             const SUMMARY: &'static str = "for tests";
             const ERROR_TYPES: &'static [&'static str] = &[];
+            const TARGET_KEYS: &'static [&'static str] = if $has_targets { &["cases.*.to"] } else { &[] };
             type Config = $config;
 
             fn check($of: &$config, problems: &mut Problems) {
@@ -123,15 +124,15 @@ impl PutConfig {
     fn told(&self, _: &mut Problems) {}
 }
 
-kind!(Tick, TickConfig, "tick", Source, |_config| vec![]);
-kind!(Route, RouteConfig, "route", Transform, |config| config
+kind!(Tick, TickConfig, "tick", Source, false, |_config| vec![]);
+kind!(Route, RouteConfig, "route", Transform, true, |config| config
     .cases
     .iter()
     .enumerate()
     .map(|(n, case)| Target { task: case.to.clone(), path: format!("cases.{n}.to") })
     .collect());
-kind!(Call, CallConfig, "call", Processor, |_config| vec![]);
-kind!(Put, PutConfig, "put", Processor, |_config| vec![]);
+kind!(Call, CallConfig, "call", Processor, false, |_config| vec![]);
+kind!(Put, PutConfig, "put", Processor, false, |_config| vec![]);
 
 const REGISTRY: Registry = Registry(&[
     KindEntry::of::<Tick>(""),
@@ -208,16 +209,16 @@ flow:
 #[test]
 fn values_that_mean_nothing_are_accepted() {
     let text = "\
-health: {enabled: false}
-cache: {type: memory}
-state:
+health: {enabled: '${H:-false}', address: '127.0.0.1:1'}
+cache: {type: '${C:-memory}', size: 5}
+state: ${S:-}
 flow:
-  durable: false
+  durable: '${X:-false}'
   deadline: null
   parallel_instances: 1
   require_leader_election: false
   on_task_panic: stop
-  tasks: [{tick: {concurrency: 1, ordered: true, when: null}}]
+  tasks: [{tick: {concurrency: '${N:-1}', ordered: '${O:-true}', when: null, retry: }}]
 ";
     assert_eq!(plan(text).flows.len(), 1);
 }
@@ -252,12 +253,49 @@ flow:
     - call: {endpoint: '${SECRET}', on_error: '${SECRET}'}
     - call: {name: '${SECRET}', endpoint: 'http://x', depends_on: '${SECRET}-'}
 ";
-    let problems = load_files(&[("a.yaml", text)], &[("SECRET", "Hunter2\"\u{7f}")]).unwrap_err();
-    let report =
-        crate::report::render(&problems, crate::report::Severity::Error, crate::report::Colours::Off);
-    assert!(!report.contains("unter2"), "{report}");
-    assert!(report.contains("${SECRET}"), "{report}");
-    assert!(problems.len() >= 5, "{report}");
+    for secret in [
+        "Hunter2\"\u{7f}".to_owned(),
+        "Hunter2-".repeat(12),
+        "Hunter2 first\nHunter2 second\n".to_owned(),
+        "'Hunter2' \"Hunter2\" `Hunter2` \\Hunter2\t".to_owned(),
+        "  Hunter2\n".to_owned(),
+    ] {
+        let problems = load_files(&[("a.yaml", text)], &[("SECRET", &secret)]).unwrap_err();
+        let report = reported(&problems);
+        assert!(!report.contains("unter2"), "{report}");
+        assert!(report.contains("${SECRET}"), "{report}");
+        assert!(problems.len() >= 5, "{report}");
+    }
+}
+
+fn reported(problems: &[Problem]) -> String {
+    crate::report::render(problems, crate::report::Severity::Error, crate::report::Colours::Off)
+}
+
+#[test]
+fn no_report_shows_what_a_variable_sets() {
+    let flow = "flow: {tasks: [{tick: }]}";
+    for (name, value) in [
+        ("OTLP_ENDPOINT", "http://user:Hunter2@host:99999"),
+        ("OTLP_ENDPOINT", "Hunter2.example:4317"),
+        ("TIMEOUT", "Hunter2\nHunter2"),
+        ("TEMPORALITY", "Hunter2"),
+        ("HEADERS", "{Hunter2: x}"),
+        ("HEADERS", "{x: [Hunter2]}"),
+        ("HEADERS__KEY", "Hunter2\n"),
+        ("TRACE_ATTRIBUTES", "{x: '{{ Hunter2'}"),
+        ("TRACE_ATTRIBUTES", "{Hunter2: '{{ a b'}"),
+        ("TLS", "{Hunter2: x}"),
+        ("TLS", "{ca_file: [Hunter2]}"),
+        ("HISTOGRAM", "{type: Hunter2}"),
+        ("PROTOCOL", &"Hunter2".repeat(14)),
+    ] {
+        let variable = format!("FLOWGEN_TELEMETRY__{name}");
+        let problems = load_files(&[("a.yaml", flow)], &[(&variable, value)]).unwrap_err();
+        let report = reported(&problems);
+        assert!(!report.contains("unter2"), "{value}: {report}");
+        assert!(report.contains(&variable), "{report}");
+    }
 }
 
 #[test]
@@ -321,7 +359,7 @@ fn variables_win_over_yaml() {
     assert_eq!(worker.telemetry.service_name, "variable");
     assert_eq!(worker.telemetry.trace_sample_rate, 0.5);
     assert_eq!(worker.telemetry.keep_traces.limit, 7);
-    assert_eq!(worker.telemetry.headers["x-api-key"], "abc");
+    assert_eq!(worker.telemetry.headers["x-api-key"].expose(), "abc");
 }
 
 #[test]
@@ -331,7 +369,7 @@ fn a_wrong_variable_is_named() {
         |name: &str, value: &str| refused(flow, &[(name, value), ("FLOWGEN_TELEMETRY__ENABLED", "false")]);
     assert_eq!(
         one("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "2"),
-        ["FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE telemetry.trace_sample_rate: `2` is not between 0.0 and 1.0"]
+        ["FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE telemetry.trace_sample_rate: must be between 0.0 and 1.0"]
     );
     assert_eq!(
         one("FLOWGEN_TELEMETRY__FOO", "2"),
@@ -343,7 +381,8 @@ fn a_wrong_variable_is_named() {
     );
     assert_eq!(
         one("FLOWGEN_TELEMETRY__TIMEOUT", "soon"),
-        ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, found `soon`"]
+        ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, \
+          found `${FLOWGEN_TELEMETRY__TIMEOUT}`"]
     );
     assert_eq!(
         one("FLOWGEN_STATE__PATH", "/var"),
@@ -373,15 +412,20 @@ fn anchors_and_merge_keys_are_resolved() {
 }
 
 #[test]
-fn the_schema_of_a_file_knows_every_kind_and_no_planned_key() {
+fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     let schema = document(REGISTRY);
     let flow = &schema["$defs"]["Flow"]["properties"];
-    assert!(flow.get("durable").is_none());
+    assert_eq!(flow["durable"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
+    assert_eq!(flow["deadline"]["const"], Value::Null);
+    let health = &schema["properties"]["health"];
+    assert_eq!(health["properties"]["enabled"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
+    let format = schema["$defs"]["Format"]["oneOf"].as_array().unwrap();
+    assert!(format.iter().any(|one| one["pattern"] == r"\$\{.+\}"), "{format:?}");
     let tasks = flow["tasks"]["items"]["oneOf"].as_array().unwrap();
     let of = |name: &str| tasks.iter().find_map(|task| task["properties"].get(name)).unwrap();
     assert_eq!(tasks.len(), 4);
     assert_eq!(of("tick")["additionalProperties"], false);
-    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count"] {
+    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count", "ordered", "concurrency"] {
         assert!(of("tick")["properties"].get(key).is_some(), "{key}");
     }
     assert_eq!(of("call")["required"], serde_json::json!(["endpoint"]));
@@ -394,6 +438,24 @@ fn the_schema_of_a_file_knows_every_kind_and_no_planned_key() {
 }
 
 proptest! {
+    #[test]
+    fn no_report_shows_any_part_of_a_secret(secret in "(unter2|\"|'|`|\n|\\\\|\t|\u{7f}| |é|\\$\\{){1,40}") {
+        let text = "\
+telemetry: {enabled: false, timeout: '${S}', otlp_endpoint: '${S}', histogram: {type: '${S}'}}
+flow:
+  name: ['${S}']
+  tasks:
+    - tick: {count: '${S}', format: 'a${S}', interval: 'x ${S}', is_quiet: '${S}${S}'}
+    - call: {endpoint: '${S}', on_error: '${S}'}
+    - call: {name: '${S}', endpoint: 'http://x', depends_on: ['${S}-']}
+    - ${S}
+";
+        if let Err(problems) = load_files(&[("a.yaml", text)], &[("S", &secret)]) {
+            let report = reported(&problems);
+            prop_assert!(!report.contains("unter2"), "{report}");
+        }
+    }
+
     #[test]
     fn any_text_is_loaded_or_refused_with_places(text in "([a-z]{1,5}|flow:|tasks:|tick|- |: |\n|\n  |\n    |\\{|\\}|\\[|\\]|'|\"|\\||\t|&a |\\*a |\\$\\{|é){0,40}") {
         if let Err(problems) = load_files(&[("a.yaml", &text)], &[]) {

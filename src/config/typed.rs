@@ -6,7 +6,7 @@ use serde_json::Value;
 use serde_path_to_error::Segment as Step;
 
 use super::{
-    interpolate::Substitution,
+    interpolate::{self, Substitution},
     schema::{Shape, View},
     yaml,
 };
@@ -130,6 +130,26 @@ impl Cleaner<'_> {
     }
 }
 
+/// Makes a number, a boolean or nothing of every text at or below `path` that a reference gave and that
+/// reads as one: for keys whose type is not known.
+pub(super) fn settle(value: &mut Value, path: &KeyPath, substitutions: &[Substitution]) {
+    match value {
+        Value::Object(object) => {
+            object.iter_mut().for_each(|(key, value)| settle(value, &path.key(&**key), substitutions));
+        }
+        Value::Array(items) => {
+            items.iter_mut().enumerate().for_each(|(n, item)| settle(item, &path.index(n), substitutions));
+        }
+        Value::String(text) if interpolate::written(path, substitutions).is_some() => {
+            let parsed = yaml::parse_value(text.trim());
+            if let Some(parsed) = parsed.filter(|value| !value.is_object() && !value.is_array()) {
+                *value = parsed;
+            }
+        }
+        _ => {}
+    }
+}
+
 /// Parses a text as the number, boolean or null that a place wants.
 pub(super) fn scalar(text: &str, view: &View<'_>) -> Option<Value> {
     let parsed = yaml::parse_value(text.trim())?;
@@ -147,9 +167,10 @@ pub(super) fn deserialize<T: DeserializeOwned + JsonSchema>(
     value: Value,
     shape: &Shape,
     path: &KeyPath,
+    substitutions: &[Substitution],
 ) -> Result<T, Box<Problem>> {
     serde_path_to_error::deserialize(value.clone())
-        .map_err(|error| Box::new(mistake(&error, &value, shape, path)))
+        .map_err(|error| Box::new(mistake(&error, &value, shape, path, substitutions)))
 }
 
 /// Tells a type error.
@@ -158,6 +179,7 @@ pub(super) fn mistake(
     value: &Value,
     shape: &Shape,
     base: &KeyPath,
+    substitutions: &[Substitution],
 ) -> Problem {
     let mut path = base.clone();
     let mut found = Some(value);
@@ -185,7 +207,8 @@ pub(super) fn mistake(
         path.0.push(segment);
     }
     let text = error.inner().to_string();
-    let shown = found.map_or_else(|| "nothing".into(), describe);
+    let is_written_otherwise = interpolate::written(&path, substitutions).is_some();
+    let shown = found.map_or_else(|| "nothing".into(), |value| describe(value, &path, substitutions));
     if let Some(rest) = text.strip_prefix("missing field `") {
         let field = rest.trim_end_matches('`');
         let mut problem = Problem::new(path, format!("the field `{field}` is missing"));
@@ -213,10 +236,14 @@ pub(super) fn mistake(
     let is_serde = text.starts_with("invalid type") || text.starts_with("invalid value");
     match text.rsplit_once(", expected ") {
         Some((_, expected)) if is_serde => {
-            let (expected, hint) = wanted(expected, &view, found);
+            let (expected, hint) = wanted(expected, &view, found.filter(|_| !is_written_otherwise));
             let mut problem = Problem::new(path, format!("expected {expected}, found {shown}"));
             problem.hint_opt(hint);
             problem
+        }
+        // What a deserializer says in its own words may hold any part of the value.
+        _ if is_written_otherwise => {
+            Problem::new(path, format!("{shown} does not become a value of this key"))
         }
         _ => Problem::new(path, text),
     }
@@ -253,16 +280,25 @@ fn is_plain(value: &Value) -> bool {
     value.is_number() || value.is_boolean()
 }
 
-/// Shows a value in a message.
-pub(super) fn describe(value: &Value) -> String {
+/// Shows the value at `path` in a message; of a value with something from outside, what the file has.
+pub(super) fn describe(value: &Value, path: &KeyPath, substitutions: &[Substitution]) -> String {
     match value {
-        Value::Null => "nothing".into(),
-        Value::Array(_) => "a list".into(),
-        Value::Object(_) => "a mapping".into(),
-        Value::String(text) if text.chars().count() > 60 => {
-            format!("`{}…`", text.chars().take(60).collect::<String>().escape_debug())
-        }
-        Value::String(text) => format!("`{}`", text.replace('\n', "\\n")),
-        other => format!("`{other}`"),
+        Value::Array(_) => return "a list".into(),
+        Value::Object(_) => return "a mapping".into(),
+        _ => {}
+    }
+    match (interpolate::written(path, substitutions), value) {
+        (Some(written), _) => quoted(written),
+        (None, Value::Null) => "nothing".into(),
+        (None, Value::String(text)) => quoted(text),
+        (None, other) => format!("`{other}`"),
+    }
+}
+
+fn quoted(text: &str) -> String {
+    if text.chars().count() > 60 {
+        format!("`{}…`", text.chars().take(60).collect::<String>().escape_debug())
+    } else {
+        format!("`{}`", text.replace('\n', "\\n"))
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::{
     File,
     keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
+    mask,
     overrides::{self, Override},
     planned::{self, Place},
     schema::Shape,
@@ -27,6 +28,8 @@ use crate::{
 pub(super) struct Settings {
     pub(super) worker: Worker,
     pub(super) retry: RetryPolicy,
+    /// Whether there is a block `resources`, usable or not.
+    pub(super) has_resources: bool,
 }
 
 /// Types the worker's blocks of all files.
@@ -45,6 +48,8 @@ pub(super) fn settings(
     settings.worker.telemetry = blocks.telemetry();
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
+    settings.has_resources =
+        blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
         settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
     }
@@ -141,12 +146,14 @@ impl Blocks<'_> {
     ) -> Option<T> {
         let shape = Shape::of::<T>();
         let path = top(key);
-        let substitutions = owner.map(|owner| self.files[owner].substitutions.as_slice()).unwrap_or_default();
-        let unknown = typed::clean(&mut value, &shape, &path, substitutions);
+        // What a variable puts in comes first: it is what stands there in the end.
+        let mut substitutions: Vec<_> = self.overrides.iter().flat_map(Override::substitutions).collect();
+        substitutions.extend(owner.iter().flat_map(|owner| self.files[*owner].substitutions.iter().cloned()));
+        let unknown = typed::clean(&mut value, &shape, &path, &substitutions);
         for unknown in &unknown {
             self.tell(owner, unknown.problem(elsewhere));
         }
-        match typed::deserialize(value, &shape, &path) {
+        match typed::deserialize(value, &shape, &path, &substitutions) {
             Ok(typed) => Some(typed),
             Err(problem) => {
                 if !typed::explains(&unknown, &problem) {
@@ -226,16 +233,20 @@ impl Blocks<'_> {
 
     fn retry(&mut self) -> RetryPolicy {
         let Some((keys, owner)) = self.take::<RetryKeys>("retry") else { return RetryPolicy::default() };
-        let policy = keys.over(RetryPolicy::default());
-        if policy.max_attempts == 0 {
-            self.blame(Some(owner), top("retry").key("max_attempts"), "must be at least 1");
+        let mut problems = Problems::below(top("retry"));
+        keys.check(RetryPolicy::default(), &mut problems);
+        for problem in problems.into_vec() {
+            self.tell(Some(owner), problem);
         }
-        policy
+        keys.over(RetryPolicy::default())
     }
 
     fn planned(&mut self, key: &str) {
-        let Some((value, owner)) = self.find(key) else { return };
-        if overrides::is_planned(key, &value) {
+        let Some((mut value, owner)) = self.find(key) else { return };
+        if let Some(owner) = owner {
+            typed::settle(&mut value, &top(key), &self.files[owner].substitutions);
+        }
+        if planned::key(Place::Worker, key, &value) == Some(planned::Verdict::NotYet) {
             let mut problem = Problem::new(top(key), planned::message(format_args!("`{key}`")));
             problem.focus(Focus::Key);
             self.tell(owner, problem);
@@ -260,6 +271,12 @@ impl Blocks<'_> {
         match (cause, owner) {
             (None, Some(owner)) => self.files[owner].problems.push(problem),
             (Some(cause), _) => {
+                let substitutions = cause.substitutions();
+                for text in [&mut problem.message].into_iter().chain(&mut problem.hint) {
+                    *text = mask::mask(text, &cause.path, &substitutions);
+                }
+                // The rest of the path is of the variable's text.
+                problem.path.0.truncate(cause.path.0.len());
                 problem.origin = Some(Origin::Variable(cause.variable.clone()));
                 self.problems.push(problem);
             }

@@ -43,6 +43,15 @@ pub struct Target {
     pub path: String,
 }
 
+/// What a task needs of its worker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Needs {
+    /// The standard input, which one task of a worker can have.
+    pub stdin: bool,
+    /// The dotted path of the key that reads files of `resources.path`, if one does.
+    pub resources: Option<&'static str>,
+}
+
 /// Gives tasks the files of the worker's `resources.path`.
 pub trait Resources: Send + Sync {
     /// Reads the text of the resource at `path`, relative to the resources' directory.
@@ -105,6 +114,9 @@ pub trait Kind: Send + Sync + 'static {
     const SUMMARY: &'static str;
     /// Every `error.type` that its tasks can report.
     const ERROR_TYPES: &'static [&'static str];
+    /// The keys that [`Self::targets`] reads, dotted, `*` for each item of a list. A kind that has any
+    /// sends to the tasks it names and to no others.
+    const TARGET_KEYS: &'static [&'static str] = &[];
     /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
     type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
 
@@ -117,6 +129,12 @@ pub trait Kind: Send + Sync + 'static {
     fn targets(config: &Self::Config) -> Vec<Target> {
         let _ = config;
         Vec::new()
+    }
+
+    /// Returns what a task of `config` needs of its worker.
+    fn needs(config: &Self::Config) -> Needs {
+        let _ = config;
+        Needs::default()
     }
 
     /// Builds a task. May be called again, to restart one.

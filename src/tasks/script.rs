@@ -29,7 +29,7 @@ use crate::{
     problem::{Focus, Problems},
     script::{Limits, Script},
     task::{
-        BuildContext, BuildError, Emission, Kind, Output, Processor, Role, Route, Task, TaskError, Transform,
+        BuildContext, BuildError, Emission, Kind, Needs, Output, Processor, Role, Route, Task, TaskError, Transform,
     },
 };
 
@@ -93,6 +93,17 @@ impl Kind for ScriptTask {
             }
             Code::File { .. } => {}
         }
+    }
+
+    fn needs(config: &Config) -> Needs {
+        let resources = match &config.code {
+            Code::File { .. } => Some("code.resource"),
+            Code::Inline(code) => {
+                let script = Script::compile(code, &config.limits);
+                script.is_ok_and(|script| script.uses_resources()).then_some("code")
+            }
+        };
+        Needs { resources, ..Needs::default() }
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {

@@ -14,7 +14,7 @@
 //! An event's id is unlike that of any other run; a failure names its line, as `stdin:7`.
 //!
 //! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
-//! it. Only one task of a worker can have the standard input; what another one would get is undefined.
+//! it. Only one task of a worker can have the standard input.
 
 use std::{io, sync::Arc};
 
@@ -27,7 +27,7 @@ use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
-    task::{BuildContext, BuildError, Emitter, Kind, Role, Source, Task, TaskError},
+    task::{BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError},
 };
 
 /// The `stdin` kind.
@@ -54,6 +54,10 @@ impl Kind for Stdin {
 
     fn check(config: &Config, problems: &mut Problems) {
         config.max_line_bytes.check_limit("max_line_bytes", problems);
+    }
+
+    fn needs(_: &Config) -> Needs {
+        Needs { stdin: true, ..Needs::default() }
     }
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {

@@ -61,6 +61,7 @@ impl Kind for Switch {
     const ROLE: Role = Role::Transform;
     const SUMMARY: &'static str = "sends each event to the task of the first case that is true";
     const ERROR_TYPES: &'static [&'static str] = &["script", "limit"];
+    const TARGET_KEYS: &'static [&'static str] = &["cases.*.to", "default"];
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
@@ -149,6 +150,7 @@ mod tests {
         let config = config(json!({"cases": [{"when": "true", "to": "a"}], "default": "b"}));
         let targets: Vec<_> = Switch::targets(&config).into_iter().map(|target| (target.task, target.path)).collect();
         assert_eq!(targets, [("a".into(), "cases.0.to".into()), ("b".into(), "default".into())]);
+        assert_eq!(Switch::TARGET_KEYS, ["cases.*.to", "default"]);
     }
 
     #[test]

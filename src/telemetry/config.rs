@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
+use super::Secret;
+
 /// What is exported, and where to. Leaves over OTLP/gRPC only.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -30,7 +32,7 @@ pub struct TelemetryConfig {
     /// Attributes of the resource.
     pub resource_attributes: BTreeMap<String, String>,
     /// The metadata of every export call. Values are secrets.
-    pub headers: BTreeMap<String, String>,
+    pub headers: BTreeMap<String, Secret>,
     /// The compression of export calls.
     pub compression: Compression,
     /// How long one export call may take.

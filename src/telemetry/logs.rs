@@ -26,24 +26,26 @@ use super::{LogFormat, LoggingConfig, hop, stderr};
 
 /// Starts logging, once in a process; later calls change nothing.
 ///
-/// `RUST_LOG` wins over the configured level. `use_color` is about text on a terminal.
-pub fn init(config: &LoggingConfig, service: &str, use_color: bool) {
+/// `directives`, those of `RUST_LOG`, win over the configured level unless they are empty. `use_color` is
+/// about text on a terminal.
+pub fn init(config: &LoggingConfig, directives: Option<&str>, service: &str, use_color: bool) {
     let is_terminal = std::io::stderr().is_terminal();
     let style = match config.format {
         LogFormat::Json => Style::Json,
         LogFormat::Auto if !is_terminal => Style::Json,
         LogFormat::Auto | LogFormat::Text => Style::Text { use_color: use_color && is_terminal },
     };
-    let (filter, unusable) = match EnvFilter::try_from_default_env() {
-        Ok(filter) => (filter, None),
-        Err(error) => (EnvFilter::new(config.level.as_str()), Some(error)),
+    let directives = directives.map(str::trim).filter(|directives| !directives.is_empty());
+    let (filter, unusable) = match directives.map(EnvFilter::try_new) {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (EnvFilter::new(config.level.as_str()), Some(error)),
+        None => (EnvFilter::new(config.level.as_str()), None),
     };
     let layer = LogLayer { style, service: service.into() };
     if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
-    // An unset variable is an error too, but of the variable, not of its directives.
-    if let Some(error) = unusable.filter(|error| error.to_string() != "environment variable not found") {
+    if let Some(error) = unusable {
         tracing::warn!(error.message = %error, "`RUST_LOG` is not usable and is ignored");
     }
 }

@@ -31,8 +31,9 @@ impl TelemetryConfig {
             problems.report("service_name", "the name of the service is empty");
         }
         if !(0.0..=1.0).contains(&self.trace_sample_rate) {
-            let message = format!("`{}` is not between 0.0 and 1.0", self.trace_sample_rate);
-            problems.report("trace_sample_rate", message).hint("1.0 exports every trace, 0.1 one of ten");
+            problems
+                .report("trace_sample_rate", "must be between 0.0 and 1.0")
+                .hint("1.0 exports every trace, 0.1 one of ten");
         }
         for (key, duration) in [
             ("metrics_export_interval", Some(self.metrics_export_interval)),
@@ -104,7 +105,7 @@ impl TelemetryConfig {
                     format!("the header `{name}` belongs to gRPC"),
                     "names that start with `grpc-` are reserved",
                 );
-            } else if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+            } else if !value.expose().bytes().all(|b| (0x20..0x7f).contains(&b)) {
                 path(
                     problems,
                     format!("the value of the header `{name}` is not printable ASCII"),
@@ -163,11 +164,12 @@ fn endpoint(text: &str) -> Result<String, (String, Option<String>)> {
     if text.is_empty() {
         return Err(("the endpoint is empty".into(), Some("such as `http://localhost:4317`".into())));
     }
+    let shown = without_userinfo(text);
     let has_scheme = text.contains("://");
     let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&full).map_err(|error| (format!("`{text}` is no endpoint: {error}"), None))?;
+    let url = Url::parse(&full).map_err(|error| (format!("`{shown}` is no endpoint: {error}"), None))?;
     if !matches!(url.scheme(), "http" | "https") {
-        let message = format!("`{}` is no scheme of OTLP/gRPC", url.scheme());
+        let message = format!("`{shown}` has a scheme that is none of OTLP/gRPC");
         return Err((message, Some("use `http://` or `https://`".into())));
     }
     if url.port() == Some(HTTP_PORT) {
@@ -175,10 +177,21 @@ fn endpoint(text: &str) -> Result<String, (String, Option<String>)> {
         return Err((message, Some("use OTLP/gRPC, port 4317".into())));
     }
     if !has_scheme && !url.host().is_some_and(|host| is_private(&host)) {
-        let message = format!("`{text}` has no scheme");
-        return Err((message, Some(format!("write `https://{text}`, or `http://{text}` for plain text"))));
+        let message = format!("`{shown}` has no scheme");
+        return Err((message, Some(format!("write `https://{shown}`, or `http://{shown}` for plain text"))));
     }
     Ok(full)
+}
+
+/// Returns an endpoint as messages show it: without the name and the password before its host.
+fn without_userinfo(text: &str) -> String {
+    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
+    match before.split_once("://") {
+        Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
+            format!("{scheme}://{host}")
+        }
+        _ => host.to_owned(),
+    }
 }
 
 /// Returns whether plain text is the obvious choice for a host: this machine or a private address.
@@ -239,11 +252,31 @@ mod tests {
     }
 
     #[test]
+    fn no_message_shows_the_password_of_an_endpoint() {
+        for wrong in [
+            "http://user:topsecret@host:4318",
+            "ftp://user:topsecret@host",
+            "http://user:topsecret@host:99999",
+            "user:topsecret@collector.example:4317",
+            "http://user:topsecret/@x@[host",
+            "user:topsecret://x@host:1",
+        ] {
+            let (message, hint) = endpoint(wrong).unwrap_err();
+            assert!(!format!("{message} {hint:?}").contains("secret"), "{message} {hint:?}");
+        }
+        assert_eq!(without_userinfo("https://a:b@c@host:1/x"), "https://host:1/x");
+    }
+
+    #[test]
+    fn debug_shows_no_value_of_a_header() {
+        let headers = [("x-api-key".to_owned(), "topsecret".to_owned().into())].into();
+        let shown = format!("{:?}", TelemetryConfig { headers, ..TelemetryConfig::default() });
+        assert!(shown.contains("x-api-key") && !shown.contains("topsecret"), "{shown}");
+    }
+
+    #[test]
     fn refuses_what_cannot_be_right() {
-        assert_eq!(
-            told(|c| c.trace_sample_rate = 1.5),
-            ["trace_sample_rate: `1.5` is not between 0.0 and 1.0"]
-        );
+        assert_eq!(told(|c| c.trace_sample_rate = 1.5), ["trace_sample_rate: must be between 0.0 and 1.0"]);
         assert_eq!(told(|c| c.trace_sample_rate = f64::NAN).len(), 1);
         assert_eq!(
             told(|c| c.metrics_export_interval = Duration::ZERO),
@@ -263,8 +296,9 @@ mod tests {
             told(|c| c.tls.cert_file = Some("c.pem".into())),
             ["tls.cert_file: a certificate without its key", "tls.cert_file: cannot read the file"]
         );
-        let header =
-            |name: &str, value: &str| told(|c| c.headers = [(name.to_owned(), value.to_owned())].into());
+        let header = |name: &str, value: &str| {
+            told(|c| c.headers = [(name.to_owned(), value.to_owned().into())].into())
+        };
         assert_eq!(header("X Key", "v"), ["headers.X Key: `X Key` is no name of a header"]);
         assert_eq!(header("grpc-x", "v").len() + header("x", "a\nb").len(), 2);
         assert_eq!(header("x-api-key", "v").len(), 0);
