@@ -5,10 +5,10 @@ use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::{
-    Script,
+    Condition, Script,
     tests::{event, run},
 };
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// Any JSON over few keys, so that paths often meet.
 fn data() -> impl Strategy<Value = Value> {
@@ -195,5 +195,24 @@ proptest! {
         }
         // And again: nothing of the first run is left in the script.
         prop_assert_eq!(&seen(&projected, &mut fixed(data)), &first);
+    }
+
+    #[test]
+    fn a_condition_says_the_same_of_text_and_of_its_tree(data in data(), one in expression(), other in expression()) {
+        let parsed = fixed(data.clone());
+        for code in [format!("{one} == {other}"), format!("{one} != ()"), one] {
+            let code = code.replace("[key]", "[\"b\"]").replace(", key]", "]").replace("touched(", "type_of(");
+            let Ok(condition) = Condition::compile(&code) else { continue };
+            let text = Payload::from_json_line(&data.to_string()).unwrap();
+            let unparsed = Event { data: text, ..fixed(Value::Null) };
+            let said = |event: &Event| condition.is_true(event).map_err(|error| {
+                (error.to_string(), std::error::Error::source(&error).map(ToString::to_string))
+            });
+            let (first, second) = (said(&unparsed), said(&parsed));
+            prop_assert_eq!(&first, &second, "{}", code);
+            prop_assert!(unparsed.data.unparsed().is_some(), "the text was parsed after all: {}", code);
+            // And again: nothing of the first run is left in the condition.
+            prop_assert_eq!(&said(&parsed), &first, "{}", code);
+        }
     }
 }
