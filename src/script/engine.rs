@@ -4,7 +4,7 @@ use std::sync::{Arc, LazyLock};
 
 use rhai::{Engine, OptimizationLevel};
 
-use super::{functions, limits::Limits};
+use super::{functions, limits::Limits, stack};
 
 /// How deeply expressions may nest, at the top and in functions. Rhai's own defaults are lower in
 /// debug builds, and what compiles must not depend on the build.
@@ -38,6 +38,7 @@ fn build(limits: &Limits) -> Engine {
         .set_max_map_size(limits.max_map_size);
     engine.on_print(|text| tracing::info!(target: "flowgen::script", "{text}"));
     engine.on_debug(|text, _, _| tracing::debug!(target: "flowgen::script", "{text}"));
+    engine.on_progress(|_| stack::is_used_up().then_some(rhai::Dynamic::UNIT));
     functions::register(&mut engine);
     engine
 }

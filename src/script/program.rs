@@ -15,6 +15,7 @@ use super::{
     projection::Projection,
     runtime_error::failure,
     shapes::Shapes,
+    stack,
     tail::{self, EVENT_TAG},
     text,
 };
@@ -122,7 +123,7 @@ impl Program {
         if let Some(variable) = scope.get_mut("ctx") {
             *variable = self.native_ctx(event, resource);
         }
-        let result = self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast);
+        let result = stack::measured(|| self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast));
         // Takes away what the script declared, which may have the names of its variables.
         scope.rewind(usize::from(self.uses.event()) + usize::from(self.uses.ctx()));
         let mut take = |name| scope.get_mut(name).map(mem::take).unwrap_or_default().flatten();
@@ -135,8 +136,7 @@ impl Program {
 
     /// Runs the script on nothing.
     pub(super) fn run_alone(&self) -> Result<Dynamic, TaskError> {
-        self.engine
-            .eval_ast_with_scope(&mut Scope::new(), &self.ast)
+        stack::measured(|| self.engine.eval_ast_with_scope(&mut Scope::new(), &self.ast))
             .map_err(|error| failure(self.purpose.name(), error))
     }
 

@@ -370,6 +370,77 @@ fn a_script_that_exceeds_a_limit_fails_with_its_own_type() {
     }
 }
 
+/// Does `run` with as much stack as a thread of the runtime has.
+fn on_a_worker(run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
+fn endless_recursion_ends_at_the_limit_however_high_it_is() {
+    on_a_worker(|| {
+        let limits = Limits { max_call_depth: usize::MAX, ..Limits::default() };
+        let deep = format!("fn f(x) {{ {}f(x){} }} f(1)", "1 + (".repeat(28), ")".repeat(28));
+        for code in [
+            "fn f(x) { f(x) + 1 } f(1)",
+            "fn f(x) { [x].map(|y| f(y)) } f(1)",
+            "fn f(x) { switch x { 1 => if x == 1 { try { f(x) } catch { 2 } } } } f(1)",
+            deep.as_str(),
+        ] {
+            let script = Script::compile(code, &limits).unwrap();
+            let error = run(&script, &mut event(json!({}))).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            assert_eq!(
+                (error.error_type(), source.as_deref()),
+                ("limit", Some("calls nest too deeply for the stack")),
+                "{code}"
+            );
+        }
+        assert_eq!(run(&compile(&deep), &mut event(json!({}))).unwrap_err().error_type(), "limit");
+        assert_eq!(Generator::compile(&deep).unwrap().evaluate().unwrap_err().error_type(), "limit");
+    });
+}
+
+#[test]
+fn data_as_deep_as_json_can_be_goes_through_and_deeper_is_an_error() {
+    on_a_worker(|| {
+        let text = format!(r#"{{"a":{}1{}}}"#, "[".repeat(126), "]".repeat(126));
+        for code in [
+            "event.data.b = event.data.a; event",
+            "let d = event.data; d.b = d.a; if d != event.data { d } else { 0 }",
+            "#{a: event.data.a, b: parse_json(to_json(event.data.a))}",
+        ] {
+            let out = run(&compile(code), &mut line(&text)).unwrap().remove(0);
+            assert_eq!(out.data.json().unwrap()["a"], out.data.json().unwrap()["b"], "{code}");
+            let text = out.data.json().unwrap().to_string();
+            Payload::from_json_line(&text).expect("what a script makes can be read again");
+        }
+        for code in [
+            "#{a: #{b: event.data.a}}",
+            "event.data.c = [event.data.a]; event",
+            "let d = []; for n in 0..500 { d = [d]; } #{d: d}",
+            "let d = []; for n in 0..500 { d = [d]; } to_json(d)",
+            "ctx.meta.c = [[event.data.a]]; event",
+        ] {
+            let error = run(&compile(code), &mut line(&text)).expect_err(code);
+            assert_eq!(error.error_type(), "script", "{code}");
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains("nests deeper than 127 levels"), "{source}");
+        }
+    });
+}
+
+#[test]
+fn an_array_that_grows_without_end_exceeds_its_limit() {
+    for code in [
+        "let a = [1]; loop { a += a; } a",
+        "event.data = []; loop { event.data.push([1, 2]); }",
+        "[].pad(1000000, 0)",
+    ] {
+        let error = run(&compile(code), &mut event(json!({}))).expect_err(code);
+        assert_eq!(error.error_type(), "limit", "{code}");
+    }
+}
+
 #[test]
 fn mistakes_are_found_at_compile_time() {
     assert_eq!(
