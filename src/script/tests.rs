@@ -484,6 +484,34 @@ fn a_condition_decides_and_never_changes() {
 }
 
 #[test]
+fn what_a_condition_does_to_its_copy_is_gone_before_the_next_event() {
+    for change in [
+        "event.data.x.clear()",
+        "event.data.x.push(5)",
+        "event.data.remove(\"x\")",
+        "event.data.mixin(#{x: 7, z: 8})",
+        "event.remove(\"data\")",
+        "event.mixin(#{id: 1})",
+        "set_tag(event.data, 5)",
+        "event.data.set_tag(5)",
+        "let f = || event.data.x.clear(); f.call()",
+    ] {
+        let code = format!(
+            "let was = event.data.x == [1] && event.data.y.z == () && event.data.tag == (); try {{ {change}; }} catch {{}} was"
+        );
+        let condition = Condition::compile(&code).unwrap_or_else(|error| panic!("{code}: {error}"));
+        for _ in 0..3 {
+            assert_eq!(
+                condition.is_true(&event(json!({"x": [1], "y": {"a": 1}}))).ok(),
+                Some(true),
+                "{code}"
+            );
+        }
+        assert_eq!(condition.is_true(&event(json!({"x": [2]}))).ok(), Some(false), "{code}");
+    }
+}
+
+#[test]
 fn a_generator_makes_values_and_sees_no_event() {
     assert_eq!(
         Generator::compile("#{b: 1, a: [2.0]}").unwrap().evaluate().unwrap().to_string(),
