@@ -100,6 +100,7 @@ impl Program {
         if let Some(fault) = uses.faults.first() {
             return Err(CompileError::from_fault(code, fault));
         }
+        let engine = if ast.has_functions() { engine::watched(limits) } else { engine };
         let program = Self { purpose, engine, ast, scope: Mutex::new(empty_scope(&uses)), uses, shapes };
         Ok(program)
     }

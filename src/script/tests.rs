@@ -383,6 +383,8 @@ fn endless_recursion_ends_at_the_limit_however_high_it_is() {
         for code in [
             "fn f(x) { f(x) + 1 } f(1)",
             "fn f(x) { [x].map(|y| f(y)) } f(1)",
+            "let f = |g| g.call(g); f.call(f)",
+            "let f = |g| { [1].map(|n| g.call(g)) }; f.call(f)",
             "fn f(x) { switch x { 1 => if x == 1 { try { f(x) } catch { 2 } } } } f(1)",
             deep.as_str(),
         ] {
