@@ -22,6 +22,7 @@ mod program;
 mod projection;
 mod runtime_error;
 mod shapes;
+mod stack;
 mod tail;
 mod text;
 mod transformer;
@@ -30,6 +31,7 @@ pub use compile::CompileError;
 pub use condition::Condition;
 pub use generator::Generator;
 pub use limits::Limits;
+pub use runtime_error::{ERROR_TYPES, LIMIT, SCRIPT};
 pub use transformer::Script;
 
 #[cfg(test)]

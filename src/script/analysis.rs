@@ -89,6 +89,11 @@ impl Uses {
         self.data.is_some() || self.id || self.subject || self.meta || self.timestamp || self.error
     }
 
+    /// Returns whether it needs nothing but `event.data`.
+    pub(super) fn is_data_only(&self) -> bool {
+        self.data.is_some() && !(self.id || self.subject || self.meta || self.timestamp || self.error)
+    }
+
     /// Returns whether the script needs a variable `ctx`.
     pub(super) fn ctx(&self) -> bool {
         self.ctx_meta || self.ctx_resource

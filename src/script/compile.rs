@@ -8,7 +8,7 @@ use super::{
     analysis::{CTX_FIELDS, EVENT_FIELDS, Fault, FaultKind},
     engine::DISABLED,
 };
-use crate::problem::did_you_mean;
+use crate::problem::{Focus, Problems, did_you_mean};
 
 /// Why a script does not compile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,6 +33,12 @@ impl fmt::Display for CompileError {
 impl std::error::Error for CompileError {}
 
 impl CompileError {
+    /// Reports it as a problem with the script at the dotted `path`.
+    pub fn report(self, path: &str, problems: &mut Problems) {
+        let focus = Focus::Inside { line: self.line, column: self.column };
+        problems.report(path, self.message).focus(focus).hint_opt(self.hint);
+    }
+
     pub(super) fn new(code: &str, position: Position, message: impl Into<String>) -> Self {
         let (line, column) = place(code, position);
         Self { line, column, message: message.into(), hint: None }

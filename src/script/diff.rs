@@ -89,8 +89,9 @@ impl<'a> Diff<'a, '_> {
         native: Option<&Dynamic>,
         original: Option<&Value>,
     ) -> Result<(), NotJson> {
-        let value = native.map(|native| native::to_json(native, original, self.shapes)).transpose()?;
-        let path = self.path.iter().copied().chain(key).collect();
+        let path: Vec<_> = self.path.iter().copied().chain(key).collect();
+        let convert = |native| native::to_json_below(path.len(), native, original, self.shapes);
+        let value = native.map(convert).transpose()?;
         self.edits.push(Edit { path, value });
         Ok(())
     }

@@ -1,10 +1,10 @@
-//! The Rhai engine: one for all scripts with the default limits.
+//! The Rhai engines: those with the default limits serve all scripts.
 
 use std::sync::{Arc, LazyLock};
 
-use rhai::{Engine, OptimizationLevel};
+use rhai::{Dynamic, Engine, OptimizationLevel};
 
-use super::{functions, limits::Limits};
+use super::{functions, limits::Limits, stack};
 
 /// How deeply expressions may nest, at the top and in functions. Rhai's own defaults are lower in
 /// debug builds, and what compiles must not depend on the build.
@@ -14,10 +14,22 @@ const EXPRESSION_DEPTH: usize = 64;
 pub(super) const DISABLED: [&str; 3] = ["eval", "export", "import"];
 
 static DEFAULT: LazyLock<Arc<Engine>> = LazyLock::new(|| Arc::new(build(&Limits::default())));
+static WATCHED: LazyLock<Arc<Engine>> = LazyLock::new(|| Arc::new(watch(build(&Limits::default()))));
 
 /// Returns the engine that enforces `limits`.
 pub(super) fn with_limits(limits: &Limits) -> Arc<Engine> {
     if *limits == Limits::default() { Arc::clone(&DEFAULT) } else { Arc::new(build(limits)) }
+}
+
+/// Returns the engine that also watches the stack: for scripts with functions, as others cannot recurse.
+/// It looks at every operation, which costs a sixth of a short condition.
+pub(super) fn watched(limits: &Limits) -> Arc<Engine> {
+    if *limits == Limits::default() { Arc::clone(&WATCHED) } else { Arc::new(watch(build(limits))) }
+}
+
+fn watch(mut engine: Engine) -> Engine {
+    engine.on_progress(|_| stack::is_used_up().then_some(Dynamic::UNIT));
+    engine
 }
 
 fn build(limits: &Limits) -> Engine {

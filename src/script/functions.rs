@@ -1,5 +1,6 @@
 //! The functions that scripts may call besides Rhai's own.
 
+mod kept;
 mod number;
 mod text;
 mod time;

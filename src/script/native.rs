@@ -15,6 +15,9 @@ use serde_json::{Map, Number, Value};
 
 use super::shapes::Shapes;
 
+/// How many arrays and objects JSON has within one another at most: its parser reads no more.
+const MAX_DEPTH: usize = 127;
+
 /// Converts JSON.
 pub(super) fn from_json(value: &Value) -> Dynamic {
     match value {
@@ -81,8 +84,18 @@ pub(super) fn is_same_map(native: &NativeMap, entries: &Map<String, Value>) -> b
 /// that place, then in that of a literal of the script, then sorted.
 ///
 /// # Errors
-/// The name of the type that has no form in JSON.
+/// What has no form in JSON.
 pub(super) fn to_json(native: &Dynamic, original: Option<&Value>, shapes: &Shapes) -> Result<Value, NotJson> {
+    to_json_below(0, native, original, shapes)
+}
+
+/// The same for a value that stands within `depth` arrays and objects.
+pub(super) fn to_json_below(
+    depth: usize,
+    native: &Dynamic,
+    original: Option<&Value>,
+    shapes: &Shapes,
+) -> Result<Value, NotJson> {
     if let Ok(text) = native.as_immutable_string_ref() {
         return Ok(Value::String(text.as_str().to_owned()));
     }
@@ -94,11 +107,12 @@ pub(super) fn to_json(native: &Dynamic, original: Option<&Value>, shapes: &Shape
     }
     if let Ok(map) = native.as_map_ref() {
         let original = original.and_then(Value::as_object);
-        return Ok(Value::Object(to_entries(&map, original, shapes)?));
+        return Ok(Value::Object(to_entries_below(depth, &map, original, shapes)?));
     }
     if let Ok(items) = native.as_array_ref() {
         let originals = original.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-        let item = |(n, item)| to_json(item, originals.get(n), shapes);
+        let depth = deeper(depth)?;
+        let item = |(n, item)| to_json_below(depth, item, originals.get(n), shapes);
         return items.iter().enumerate().map(item).collect::<Result<_, _>>().map(Value::Array);
     }
     if native.is_unit() {
@@ -116,15 +130,25 @@ pub(super) fn to_json(native: &Dynamic, original: Option<&Value>, shapes: &Shape
 /// Converts a map to a JSON object.
 ///
 /// # Errors
-/// The name of the type that has no form in JSON.
+/// What has no form in JSON.
 pub(super) fn to_entries(
     native: &NativeMap,
     original: Option<&Map<String, Value>>,
     shapes: &Shapes,
 ) -> Result<Map<String, Value>, NotJson> {
+    to_entries_below(0, native, original, shapes)
+}
+
+fn to_entries_below(
+    depth: usize,
+    native: &NativeMap,
+    original: Option<&Map<String, Value>>,
+    shapes: &Shapes,
+) -> Result<Map<String, Value>, NotJson> {
+    let depth = deeper(depth)?;
     let mut entries = Map::with_capacity(native.len());
     let mut add = |key: &str, value: &Dynamic| -> Result<(), NotJson> {
-        let value = to_json(value, original.and_then(|original| original.get(key)), shapes)?;
+        let value = to_json_below(depth, value, original.and_then(|original| original.get(key)), shapes)?;
         entries.insert(key.to_owned(), value);
         Ok(())
     };
@@ -142,14 +166,28 @@ pub(super) fn to_entries(
         }
     }
     if entries.len() < native.len() {
-        let present: Vec<_> = native.keys().filter(|key| !entries.contains_key(key.as_str())).collect();
-        let rest = |key: &&rhai::Identifier| native.get_key_value(key.as_str());
-        for (key, value) in present.iter().filter_map(rest) {
-            let value = to_json(value, original.and_then(|original| original.get(key.as_str())), shapes)?;
-            entries.insert(key.to_string(), value);
+        for (key, value) in native {
+            if !entries.contains_key(key.as_str()) {
+                let value = to_json_below(
+                    depth,
+                    value,
+                    original.and_then(|original| original.get(key.as_str())),
+                    shapes,
+                )?;
+                entries.insert(key.to_string(), value);
+            }
         }
     }
     Ok(entries)
+}
+
+/// Returns the depth of what is within an array or object at `depth`.
+fn deeper(depth: usize) -> Result<usize, NotJson> {
+    if depth < MAX_DEPTH {
+        Ok(depth + 1)
+    } else {
+        Err(NotJson(format!("a value that nests deeper than {MAX_DEPTH} levels")))
+    }
 }
 
 /// The integers of other widths that Rhai's own functions know.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use rhai::{AST, Dynamic, Engine, Map, OptimizationLevel, Scope};
+use serde_json::Value;
 
 use super::{
     CompileError, Limits,
@@ -15,6 +16,7 @@ use super::{
     projection::Projection,
     runtime_error::failure,
     shapes::Shapes,
+    stack,
     tail::{self, EVENT_TAG},
     text,
 };
@@ -54,7 +56,8 @@ pub(super) struct Program {
     ast: AST,
     pub(super) uses: Uses,
     pub(super) shapes: Shapes,
-    /// The variables, empty between runs; kept because making them anew costs four allocations.
+    /// The variables. They are kept with the maps of `event`, because making these anew costs as much as
+    /// a short script; what the maps hold is replaced before the next run.
     scope: Mutex<Scope<'static>>,
 }
 
@@ -97,6 +100,7 @@ impl Program {
         if let Some(fault) = uses.faults.first() {
             return Err(CompileError::from_fault(code, fault));
         }
+        let engine = if ast.has_functions() { engine::watched(limits) } else { engine };
         let program = Self { purpose, engine, ast, scope: Mutex::new(empty_scope(&uses)), uses, shapes };
         Ok(program)
     }
@@ -117,27 +121,65 @@ impl Program {
             }
         };
         if let Some(variable) = scope.get_mut("event") {
-            *variable = self.native_event(event);
+            self.renew_event(variable, event);
         }
         if let Some(variable) = scope.get_mut("ctx") {
             *variable = self.native_ctx(event, resource);
         }
-        let result = self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast);
+        let result = stack::measured(|| self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast));
         // Takes away what the script declared, which may have the names of its variables.
         scope.rewind(usize::from(self.uses.event()) + usize::from(self.uses.ctx()));
         let mut take = |name| scope.get_mut(name).map(mem::take).unwrap_or_default().flatten();
-        let (event, ctx) = (take("event"), take("ctx"));
+        let ctx = take("ctx");
+        let event = if self.purpose == Purpose::Condition { Dynamic::UNIT } else { take("event") };
         match result {
             Ok(result) => Ok(Finished { result: result.flatten(), event, ctx }),
             Err(error) => Err(failure(self.purpose.name(), error)),
         }
     }
 
+    /// Takes back the map of a run, for the next one.
+    pub(super) fn keep(&self, event: Dynamic) {
+        if event.is_map()
+            && let Ok(mut scope) = self.scope.try_lock()
+            && let Some(variable) = scope.get_mut("event")
+        {
+            *variable = event;
+        }
+    }
+
     /// Runs the script on nothing.
     pub(super) fn run_alone(&self) -> Result<Dynamic, TaskError> {
-        self.engine
-            .eval_ast_with_scope(&mut Scope::new(), &self.ast)
+        stack::measured(|| self.engine.eval_ast_with_scope(&mut Scope::new(), &self.ast))
             .map_err(|error| failure(self.purpose.name(), error))
+    }
+
+    /// Makes `native` the map of `event`, in the maps of the run before where there are any.
+    fn renew_event(&self, native: &mut Dynamic, event: &Event) {
+        if !self.is_renewed(native, event) {
+            *native = self.native_event(event);
+        }
+    }
+
+    /// Tries to, for a script that uses the data only: most do.
+    fn is_renewed(&self, native: &mut Dynamic, event: &Event) -> bool {
+        let (Some(projection), true, false) = (&self.uses.data, self.uses.is_data_only(), native.is_shared())
+        else {
+            return false;
+        };
+        native.set_tag(EVENT_TAG);
+        let Ok(mut map) = native.as_map_mut() else { return false };
+        let is_alone = map.len() == 1;
+        let Some(native) = map.get_mut("data") else { return false };
+        // A condition reads text that nobody parsed yet without a tree.
+        let is_text = self.purpose == Purpose::Condition && event.data.unparsed().is_some();
+        match &event.data {
+            Payload::Json(_) if !is_text => {
+                projection.renew(native, event.data.json().unwrap_or(&Value::Null));
+            }
+            data => *native = self.native_data(projection, data),
+        }
+        is_alone
     }
 
     /// In the order of keys of a map, so that each is put at the end.

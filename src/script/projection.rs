@@ -58,6 +58,36 @@ impl Projection {
             _ => native::from_json(value),
         }
     }
+
+    /// Makes `native` what [`project`](Self::project) returns, in the maps that it has already.
+    pub(super) fn renew(&self, native: &mut Dynamic, value: &Value) {
+        if !self.is_renewed(native, value) {
+            *native = self.project(value);
+        }
+    }
+
+    /// Tries to; a script may have made anything of the maps.
+    fn is_renewed(&self, native: &mut Dynamic, value: &Value) -> bool {
+        let (Self::Fields(fields), Value::Object(entries), false) = (self, value, native.is_shared()) else {
+            return false;
+        };
+        native.set_tag(0);
+        let Ok(mut map) = native.as_map_mut() else { return false };
+        let mut count = 0;
+        for field in fields {
+            let key = field.key.as_str();
+            let Some(value) = entries.get(key) else {
+                map.remove(key);
+                continue;
+            };
+            match map.get_mut(key) {
+                Some(native) => field.part.renew(native, value),
+                None => drop(map.insert(field.key.clone(), field.part.project(value))),
+            }
+            count += 1;
+        }
+        map.len() == count
+    }
 }
 
 #[cfg(test)]

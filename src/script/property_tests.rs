@@ -5,10 +5,10 @@ use proptest::{prelude::*, sample::select};
 use serde_json::{Value, json};
 
 use super::{
-    Script,
+    Condition, Script,
     tests::{event, run},
 };
-use crate::event::Event;
+use crate::event::{Event, Payload};
 
 /// Any JSON over few keys, so that paths often meet.
 fn data() -> impl Strategy<Value = Value> {
@@ -178,7 +178,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 3000, max_shrink_iters: 20_000, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_script_does_the_same_with_and_without_projection(data in data(), code in script()) {
+    fn a_script_does_the_same_with_and_without_projection(data in data(), next in data(), code in script()) {
         // What does not compile, compiles neither way.
         let (projected, whole) = match (Script::compile(&code, &Default::default()), Script::compile_whole(&code)) {
             (Ok(projected), Ok(whole)) => (projected, whole),
@@ -193,7 +193,32 @@ proptest! {
         if first.is_err() {
             prop_assert_eq!(one.data.json(), Some(&data));
         }
-        // And again: nothing of the first run is left in the script.
+        // And on others: nothing of a run is left in the script.
+        let fresh = Script::compile_whole(&code).unwrap();
+        prop_assert_eq!(seen(&projected, &mut fixed(next.clone())), seen(&fresh, &mut fixed(next)));
         prop_assert_eq!(&seen(&projected, &mut fixed(data)), &first);
+    }
+
+    #[test]
+    fn a_condition_says_the_same_of_text_and_of_its_tree(data in data(), next in data(), one in expression(), other in expression()) {
+        let parsed = fixed(data.clone());
+        for code in [format!("{one} == {other}"), format!("{one} != ()"), one] {
+            let code = code.replace("[key]", "[\"b\"]").replace(", key]", "]").replace("touched(", "type_of(");
+            let Ok(condition) = Condition::compile(&code) else { continue };
+            let text = Payload::from_json_line(&data.to_string()).unwrap();
+            let unparsed = Event { data: text, ..fixed(Value::Null) };
+            let said = |event: &Event| condition.is_true(event).map_err(|error| {
+                (error.to_string(), std::error::Error::source(&error).map(ToString::to_string))
+            });
+            let (first, second) = (said(&unparsed), said(&parsed));
+            prop_assert_eq!(&first, &second, "{}", code);
+            prop_assert!(unparsed.data.unparsed().is_some(), "the text was parsed after all: {}", code);
+            // And on others: nothing of a run is left in the condition.
+            let fresh = Condition::compile(&code).unwrap();
+            let next = fixed(next.clone());
+            let said_fresh = fresh.is_true(&next).map_err(|error| error.to_string());
+            prop_assert_eq!(condition.is_true(&next).map_err(|error| error.to_string()), said_fresh, "{}", code);
+            prop_assert_eq!(&said(&parsed), &first, "{}", code);
+        }
     }
 }

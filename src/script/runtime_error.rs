@@ -6,9 +6,11 @@ use super::functions;
 use crate::{problem::did_you_mean, task::TaskError};
 
 /// The `error.type` of what a script does or throws.
-pub(super) const SCRIPT: &str = "script";
+pub const SCRIPT: &str = "script";
 /// The `error.type` of a script that exceeded its limits.
-pub(super) const LIMIT: &str = "limit";
+pub const LIMIT: &str = "limit";
+/// The `error.type`s of whatever runs scripts.
+pub const ERROR_TYPES: &[&str] = &[SCRIPT, LIMIT];
 
 /// Turns what the engine reports about `what` into the failure of the event.
 pub(super) fn failure(what: &str, mut error: Box<EvalAltResult>) -> TaskError {
@@ -30,7 +32,10 @@ pub(super) fn failure(what: &str, mut error: Box<EvalAltResult>) -> TaskError {
     };
     // Its text would repeat the position.
     let _ = error.take_position();
-    let text = error.to_string();
+    let text = match innermost(&error).0 {
+        EvalAltResult::ErrorTerminated(..) => "calls nest too deeply for the stack".to_owned(),
+        _ => error.to_string(),
+    };
     let text = hint.map_or_else(|| text.clone(), |hint| format!("{text}; {hint}"));
     TaskError::permanent(error_type, message).with_source(text)
 }
@@ -53,5 +58,7 @@ fn is_limit(error: &EvalAltResult) -> bool {
             | EvalAltResult::ErrorTooManyVariables(_)
             | EvalAltResult::ErrorStackOverflow(_)
             | EvalAltResult::ErrorDataTooLarge(..)
+            // Nothing but the stack ends a run.
+            | EvalAltResult::ErrorTerminated(..)
     )
 }

@@ -370,6 +370,79 @@ fn a_script_that_exceeds_a_limit_fails_with_its_own_type() {
     }
 }
 
+/// Does `run` with as much stack as a thread of the runtime has.
+fn on_a_worker(run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().stack_size(2 * 1024 * 1024).spawn(run).unwrap().join().unwrap();
+}
+
+#[test]
+fn endless_recursion_ends_at_the_limit_however_high_it_is() {
+    on_a_worker(|| {
+        let limits = Limits { max_call_depth: usize::MAX, ..Limits::default() };
+        let deep = format!("fn f(x) {{ {}f(x){} }} f(1)", "1 + (".repeat(28), ")".repeat(28));
+        for code in [
+            "fn f(x) { f(x) + 1 } f(1)",
+            "fn f(x) { [x].map(|y| f(y)) } f(1)",
+            "let f = |g| g.call(g); f.call(f)",
+            "let f = |g| { [1].map(|n| g.call(g)) }; f.call(f)",
+            "fn f(x) { switch x { 1 => if x == 1 { try { f(x) } catch { 2 } } } } f(1)",
+            deep.as_str(),
+        ] {
+            let script = Script::compile(code, &limits).unwrap();
+            let error = run(&script, &mut event(json!({}))).unwrap_err();
+            let source = std::error::Error::source(&error).map(ToString::to_string);
+            assert_eq!(
+                (error.error_type(), source.as_deref()),
+                ("limit", Some("calls nest too deeply for the stack")),
+                "{code}"
+            );
+        }
+        assert_eq!(run(&compile(&deep), &mut event(json!({}))).unwrap_err().error_type(), "limit");
+        assert_eq!(Generator::compile(&deep).unwrap().evaluate().unwrap_err().error_type(), "limit");
+    });
+}
+
+#[test]
+fn data_as_deep_as_json_can_be_goes_through_and_deeper_is_an_error() {
+    on_a_worker(|| {
+        let text = format!(r#"{{"a":{}1{}}}"#, "[".repeat(126), "]".repeat(126));
+        for code in [
+            "event.data.b = event.data.a; event",
+            "let d = event.data; d.b = d.a; if d != event.data { d } else { 0 }",
+            "#{a: event.data.a, b: parse_json(to_json(event.data.a))}",
+        ] {
+            let out = run(&compile(code), &mut line(&text)).unwrap().remove(0);
+            assert_eq!(out.data.json().unwrap()["a"], out.data.json().unwrap()["b"], "{code}");
+            let text = out.data.json().unwrap().to_string();
+            Payload::from_json_line(&text).expect("what a script makes can be read again");
+        }
+        for code in [
+            "#{a: #{b: event.data.a}}",
+            "event.data.c = [event.data.a]; event",
+            "let d = []; for n in 0..500 { d = [d]; } #{d: d}",
+            "let d = []; for n in 0..500 { d = [d]; } to_json(d)",
+            "ctx.meta.c = [[event.data.a]]; event",
+        ] {
+            let error = run(&compile(code), &mut line(&text)).expect_err(code);
+            assert_eq!(error.error_type(), "script", "{code}");
+            let source = std::error::Error::source(&error).unwrap().to_string();
+            assert!(source.contains("nests deeper than 127 levels"), "{source}");
+        }
+    });
+}
+
+#[test]
+fn an_array_that_grows_without_end_exceeds_its_limit() {
+    for code in [
+        "let a = [1]; loop { a += a; } a",
+        "event.data = []; loop { event.data.push([1, 2]); }",
+        "[].pad(1000000, 0)",
+    ] {
+        let error = run(&compile(code), &mut event(json!({}))).expect_err(code);
+        assert_eq!(error.error_type(), "limit", "{code}");
+    }
+}
+
 #[test]
 fn mistakes_are_found_at_compile_time() {
     assert_eq!(
@@ -410,6 +483,34 @@ fn a_condition_decides_and_never_changes() {
         (error.message.as_str(), error.hint.as_deref()),
         ("a condition cannot change the event", Some("compare with `==`"))
     );
+}
+
+#[test]
+fn what_a_condition_does_to_its_copy_is_gone_before_the_next_event() {
+    for change in [
+        "event.data.x.clear()",
+        "event.data.x.push(5)",
+        "event.data.remove(\"x\")",
+        "event.data.mixin(#{x: 7, z: 8})",
+        "event.remove(\"data\")",
+        "event.mixin(#{id: 1})",
+        "set_tag(event.data, 5)",
+        "event.data.set_tag(5)",
+        "let f = || event.data.x.clear(); f.call()",
+    ] {
+        let code = format!(
+            "let was = event.data.x == [1] && event.data.y.z == () && event.data.tag == (); try {{ {change}; }} catch {{}} was"
+        );
+        let condition = Condition::compile(&code).unwrap_or_else(|error| panic!("{code}: {error}"));
+        for _ in 0..3 {
+            assert_eq!(
+                condition.is_true(&event(json!({"x": [1], "y": {"a": 1}}))).ok(),
+                Some(true),
+                "{code}"
+            );
+        }
+        assert_eq!(condition.is_true(&event(json!({"x": [2]}))).ok(), Some(false), "{code}");
+    }
 }
 
 #[test]

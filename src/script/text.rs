@@ -154,6 +154,42 @@ mod tests {
     }
 
     #[test]
+    fn numbers_escapes_and_depth_are_those_of_the_tree() {
+        let mut projection = Projection::Fields(Vec::new());
+        projection.add(&["a\nb"]);
+        let deep = |depth: usize| format!("{}1{}", "[".repeat(depth), "]".repeat(depth));
+        for value in [
+            "18446744073709551615",
+            "18446744073709551616",
+            "-9223372036854775809",
+            "9223372036854775808",
+            "-0",
+            "-0.0",
+            "1e2",
+            "0.1000000000000000055511151231257827",
+            "123456789012345678901234567890",
+            r#""\ud83d\ude00 \u0000 \" \/""#,
+            r#"{"\u0061": 1, "a": 2}"#,
+            &deep(126),
+        ] {
+            let text = format!(r#"{{"a\u000ab": {value}, "x": {value}}}"#);
+            let tree: Value = serde_json::from_str(&text).unwrap();
+            for projection in [&projection, &Projection::Whole] {
+                let seen = self::project(projection, &text).unwrap();
+                assert_eq!(format!("{seen:?}"), format!("{:?}", projection.project(&tree)), "{value}");
+                assert!(
+                    crate::script::native::is_same(&projection.project(&tree), &tree)
+                        || *projection != Projection::Whole
+                );
+            }
+        }
+        assert!(
+            serde_json::from_str::<Value>(&deep(128)).is_err()
+                && self::project(&projection, &deep(128)).is_err()
+        );
+    }
+
+    #[test]
     fn of_a_key_that_stands_twice_the_last_counts() {
         let mut projection = Projection::Fields(Vec::new());
         projection.add(&["a", "b"]);

@@ -67,6 +67,7 @@ impl Script {
     pub fn run(&self, event: &mut Event, output: &mut Output) -> Result<(), TaskError> {
         let finished = self.program.run(event, &self.resource)?;
         Plan::of(&self.program, event, &finished)?.carry_out(event, output);
+        self.program.keep(finished.event);
         Ok(())
     }
 }

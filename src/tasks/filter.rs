@@ -20,8 +20,8 @@ use serde::Deserialize;
 
 use crate::{
     event::Event,
-    problem::{Focus, Problems},
-    script::Condition,
+    problem::Problems,
+    script::{self, Condition},
     task::{BuildContext, BuildError, Kind, Output, Role, Task, TaskError, Transform},
 };
 
@@ -40,13 +40,12 @@ impl Kind for Filter {
     const NAME: &'static str = "filter";
     const ROLE: Role = Role::Transform;
     const SUMMARY: &'static str = "passes on the events that a condition is true for";
-    const ERROR_TYPES: &'static [&'static str] = &["script", "limit"];
+    const ERROR_TYPES: &'static [&'static str] = script::ERROR_TYPES;
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
         if let Err(error) = Condition::compile(&config.condition) {
-            let focus = Focus::Inside { line: error.line, column: error.column };
-            problems.report("condition", error.message).focus(focus).hint_opt(error.hint);
+            error.report("condition", problems);
         }
     }
 

@@ -35,7 +35,7 @@ use self::{
 use crate::{
     event::{EventId, Payload},
     problem::{Focus, Problems},
-    script::{CompileError, Generator},
+    script::{self, CompileError, Generator},
     shutdown::Stop,
     task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError},
 };
@@ -81,7 +81,7 @@ impl Kind for Generate {
     const NAME: &'static str = "generate";
     const ROLE: Role = Role::Source;
     const SUMMARY: &'static str = "makes events by a schedule, at a rate, or as fast as it can";
-    const ERROR_TYPES: &'static [&'static str] = &["script", "limit", SCHEDULE];
+    const ERROR_TYPES: &'static [&'static str] = &[script::SCRIPT, script::LIMIT, SCHEDULE];
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
@@ -105,10 +105,7 @@ impl Kind for Generate {
         }
         Schedule::check(config.cron.as_deref(), config.timezone.as_deref(), problems);
         if let Some(Err(error)) = config.code.as_deref().map(Generator::compile) {
-            problems
-                .report("code", error.message)
-                .focus(Focus::Inside { line: error.line, column: error.column })
-                .hint_opt(error.hint);
+            error.report("code", problems);
         }
     }
 

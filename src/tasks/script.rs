@@ -26,11 +26,12 @@ use serde::Deserialize;
 use crate::{
     ack::Ack,
     event::Event,
-    problem::{Focus, Problems},
-    script::{Limits, Script},
+    problem::Problems,
+    script::{self, Limits, Script},
     task::{
         BuildContext, BuildError, Emission, Kind, Needs, Output, Processor, Role, Route, Task, TaskError, Transform,
     },
+    telemetry::spawn_blocking,
 };
 
 /// The `script` kind. A script that names `ctx.resource` reads files, so it is built as a processor.
@@ -77,15 +78,15 @@ impl Kind for ScriptTask {
     const NAME: &'static str = "script";
     const ROLE: Role = Role::Transform;
     const SUMMARY: &'static str = "runs a Rhai script on each event";
-    const ERROR_TYPES: &'static [&'static str] = &["script", "limit"];
+    const ERROR_TYPES: &'static [&'static str] = script::ERROR_TYPES;
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
+        config.limits.check("limits", problems);
         match &config.code {
             Code::Inline(code) => {
                 if let Err(error) = Script::compile(code, &config.limits) {
-                    let focus = Focus::Inside { line: error.line, column: error.column };
-                    problems.report("code", error.message).focus(focus).hint_opt(error.hint);
+                    error.report("code", problems);
                 }
             }
             Code::File { resource } if resource.is_empty() => {
@@ -145,13 +146,13 @@ impl Processor for ScriptTask {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
         let script = Arc::clone(&self.0);
         let mut event = without_ack(event);
-        let work = tokio::task::spawn_blocking(move || {
+        let work = spawn_blocking(move || {
             let mut output = Output::default();
             script.run(&mut event, &mut output).map(|()| (event, output))
         });
         let (event, mut emitted) = work
             .await
-            .map_err(|error| TaskError::permanent("script", "the script was interrupted").with_source(error))??;
+            .map_err(|error| TaskError::permanent(script::SCRIPT, "the script was interrupted").with_source(error))??;
         for (route, emission) in emitted.drain() {
             let event = match emission {
                 Emission::Forward => without_ack(&event),

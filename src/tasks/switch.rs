@@ -24,8 +24,8 @@ use serde::Deserialize;
 
 use crate::{
     event::Event,
-    problem::{Focus, Problems},
-    script::Condition,
+    problem::Problems,
+    script::{self, Condition},
     task::{BuildContext, BuildError, Edge, Kind, Output, Role, Target, Task, TaskError, Transform},
 };
 
@@ -60,7 +60,7 @@ impl Kind for Switch {
     const NAME: &'static str = "switch";
     const ROLE: Role = Role::Transform;
     const SUMMARY: &'static str = "sends each event to the task of the first case that is true";
-    const ERROR_TYPES: &'static [&'static str] = &["script", "limit"];
+    const ERROR_TYPES: &'static [&'static str] = script::ERROR_TYPES;
     const TARGET_KEYS: &'static [&'static str] = &["cases.*.to", "default"];
     type Config = Config;
 
@@ -70,9 +70,7 @@ impl Kind for Switch {
         }
         for (n, case) in config.cases.iter().enumerate() {
             if let Err(error) = Condition::compile(&case.when) {
-                let focus = Focus::Inside { line: error.line, column: error.column };
-                let path = format!("cases.{n}.when");
-                problems.report(&path, error.message).focus(focus).hint_opt(error.hint);
+                error.report(&format!("cases.{n}.when"), problems);
             }
         }
     }

@@ -58,7 +58,7 @@ fn blocked(shutdown_timeout: &str) -> (Worker, ChildStdin, ChildStdout) {
     rustix::io::ioctl_fionbio(&stdin, true).unwrap();
     let line = [b"x".repeat(1023), b"\n".to_vec()].concat();
     let mut refused = 0;
-    while refused < 1000 || rustix::io::ioctl_fionread(&stdout).unwrap() < 3 * 1024 {
+    while refused < 1000 || rustix::io::ioctl_fionread(&stdout).unwrap() == 0 {
         match stdin.write(&line) {
             Ok(_) => refused = 0,
             Err(error) => {

@@ -1,26 +1,18 @@
 //! Functions on text: regular expressions and templates.
 
-use std::{
-    collections::HashMap,
-    sync::{LazyLock, Mutex, PoisonError},
-};
+use std::sync::{Arc, LazyLock};
 
 use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use regex::Regex;
-use rhai::{Array, Dynamic, Engine};
+use rhai::{Array, Dynamic, Engine, EvalAltResult};
 
-use super::{Thrown, json_value, thrown};
+use super::{Thrown, json_value, kept::Kept, thrown};
 
-/// How many compiled expressions are kept.
-const KEPT_EXPRESSIONS: usize = 256;
+/// The name of the one template of an environment.
+const NAME: &str = "template";
 
-static EXPRESSIONS: LazyLock<Mutex<HashMap<String, Regex>>> = LazyLock::new(Mutex::default);
-
-static TEMPLATES: LazyLock<Environment<'static>> = LazyLock::new(|| {
-    let mut environment = Environment::new();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment
-});
+static EXPRESSIONS: LazyLock<Kept<Regex>> = LazyLock::new(Kept::default);
+static TEMPLATES: LazyLock<Kept<Environment<'static>>> = LazyLock::new(Kept::default);
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("regex_is_match", |text: &str, pattern: &str| -> Thrown<bool> {
@@ -48,21 +40,25 @@ pub(super) fn register(engine: &mut Engine) {
     });
     engine.register_fn("render", |template: &str, data: Dynamic| -> Thrown<String> {
         let data = json_value(&data)?;
-        TEMPLATES.render_str(template, Serde(data)).map_err(|error| thrown(format!("template: {error}")))
+        let environment = TEMPLATES.get_or_make(template, |source| compiled(source).map_err(bad_template))?;
+        let rendered = environment.get_template(NAME).and_then(|template| template.render(Serde(data)));
+        rendered.map_err(bad_template)
     });
 }
 
-/// Compiles an expression, or takes it from those compiled before. A script that makes up ever new ones
-/// makes the store start anew, so it stays bounded.
-fn expression(pattern: &str) -> Thrown<Regex> {
-    let mut kept = EXPRESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(expression) = kept.get(pattern) {
-        return Ok(expression.clone());
-    }
-    let expression = Regex::new(pattern).map_err(|error| thrown(error.to_string()))?;
-    if kept.len() >= KEPT_EXPRESSIONS {
-        kept.clear();
-    }
-    kept.insert(pattern.to_owned(), expression.clone());
-    Ok(expression)
+/// Compiles an expression, or takes it from those compiled before. Not a clone of it: each would start
+/// without the scratch memory that a search needs.
+fn expression(pattern: &str) -> Thrown<Arc<Regex>> {
+    EXPRESSIONS.get_or_make(pattern, |pattern| Regex::new(pattern).map_err(|error| thrown(error.to_string())))
+}
+
+fn compiled(source: &str) -> Result<Environment<'static>, minijinja::Error> {
+    let mut environment = Environment::new();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.add_template_owned(NAME, source.to_owned())?;
+    Ok(environment)
+}
+
+fn bad_template(error: minijinja::Error) -> Box<EvalAltResult> {
+    thrown(format!("template: {error}"))
 }

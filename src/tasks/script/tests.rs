@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     event::{EventId, Payload},
-    problem::KeyPath,
+    problem::{Focus, KeyPath},
     task::Resources,
 };
 
@@ -42,6 +42,23 @@ fn a_mistake_is_reported_inside_the_code() {
     let problem = problems.into_vec().remove(0);
     assert_eq!((problem.path.to_string().as_str(), problem.focus), ("code", Focus::Inside { line: 2, column: 12 }));
     assert_eq!(problem.hint.as_deref(), Some("write `event.data[\"default\"]`"));
+}
+
+#[test]
+fn a_limit_of_zero_would_be_none_at_all_and_is_refused() {
+    let names = ["max_operations", "max_call_depth", "max_string_size", "max_array_size", "max_map_size"];
+    let limits = |n: u64| json!({"code": "1", "limits": names.map(|name| (name, n)).into_iter().collect::<std::collections::BTreeMap<_, _>>()});
+    let found = |n| {
+        let mut problems = Problems::below(KeyPath::default());
+        ScriptTask::check(&config(limits(n)), &mut problems);
+        problems.into_vec().into_iter().map(|problem| problem.path.to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(found(0), names.map(|name| format!("limits.{name}")));
+    assert!(found(1).is_empty());
+    let schema = serde_json::to_value(schemars::schema_for!(Limits)).unwrap();
+    for name in names {
+        assert_eq!(schema["properties"][name]["minimum"], 1, "{name}");
+    }
 }
 
 #[test]
