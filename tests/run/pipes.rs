@@ -40,7 +40,11 @@ flow:
     // A pipe of one page: a write that does not fit behind what is there waits.
     let pipe = 4096;
     rustix::pipe::fcntl_setpipe_size(&stdout, pipe).unwrap();
-    while rustix::io::ioctl_fionread(&stdout).unwrap() == 0 {
+    let (mut waiting, mut unchanged) = (0, 0);
+    while waiting == 0 || unchanged < 10_000 {
+        let now = rustix::io::ioctl_fionread(&stdout).unwrap();
+        unchanged = if now == waiting { unchanged + 1 } else { 0 };
+        waiting = now;
         std::thread::yield_now();
     }
     worker.signal(Signal::TERM);
