@@ -15,4 +15,4 @@ mod transform;
 mod turn;
 
 pub use flow::{FlowHandle, FlowReport};
-pub use manager::{Report, TaskManager};
+pub use manager::{Built, Report, StartError, TaskManager};

@@ -60,14 +60,14 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>, tasks: &Handle) 
             return FAILED_TO_RUN;
         }
     };
-    let starting = tasks.spawn(TaskManager::start(plan, resources));
-    let started = tokio::select! {
-        started = starting => started,
-        // Nothing has entered yet, so there is nothing to drain.
+    let building = tasks.spawn(TaskManager::build(plan, resources));
+    let built = tokio::select! {
+        built = building => built,
+        // Nothing has started yet, so there is nothing to drain.
         _ = signals.next() => return 0,
     };
-    let manager = match started {
-        Ok(Ok(manager)) => manager,
+    let manager = match built {
+        Ok(Ok(built)) => built.start(tasks.clone()),
         Ok(Err(errors)) => {
             errors.iter().for_each(|error| report::failure(error));
             report::talk("nothing was started\n");

@@ -2,7 +2,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use tokio::sync::mpsc;
+use tokio::{runtime::Handle, sync::mpsc};
 
 use super::{
     drain::Drain,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    plan::{Flow, Plan},
+    plan::{Flow, Plan, Worker},
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
     telemetry::Identity,
@@ -56,31 +56,50 @@ pub struct Report {
     pub is_cut_short: bool,
 }
 
+/// A worker whose tasks are built; nothing runs yet.
+#[derive(Debug)]
+pub struct Built {
+    plan: Plan,
+    tasks: Vec<Vec<Task>>,
+}
+
+impl Built {
+    /// Starts all flows. Their loops run on `runtime`.
+    pub fn start(self, runtime: Handle) -> TaskManager {
+        let Worker { channel_capacity, shutdown_timeout, .. } = self.plan.worker;
+        let mut manager = TaskManager {
+            supervisor: Supervisor::new(runtime),
+            flows: Vec::with_capacity(self.tasks.len()),
+            stop: Stop::default(),
+            shutdown_timeout,
+        };
+        for (flow, tasks) in self.plan.flows.iter().zip(self.tasks) {
+            manager.spawn(flow, tasks, channel_capacity);
+        }
+        manager
+    }
+}
+
 impl TaskManager {
-    /// Builds all tasks of all flows, and starts them once every one of them is built. Their loops run on
-    /// the current runtime.
+    /// Builds all tasks of all flows, and starts none. May be given up at any time.
+    ///
+    /// # Errors
+    /// Every task that could not be built.
+    pub async fn build(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Built, Vec<StartError>> {
+        let mut tasks = Vec::with_capacity(plan.flows.len());
+        let mut errors = Vec::new();
+        for flow in &plan.flows {
+            tasks.push(register(flow, resources.as_ref(), &mut errors).await);
+        }
+        if errors.is_empty() { Ok(Built { plan, tasks }) } else { Err(errors) }
+    }
+
+    /// Builds all tasks of all flows, and starts them on the current runtime.
     ///
     /// # Errors
     /// Every task that could not be built.
     pub async fn start(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Self, Vec<StartError>> {
-        let mut built = Vec::with_capacity(plan.flows.len());
-        let mut errors = Vec::new();
-        for flow in &plan.flows {
-            built.push(register(flow, resources.as_ref(), &mut errors).await);
-        }
-        if !errors.is_empty() {
-            return Err(errors);
-        }
-        let mut manager = Self {
-            supervisor: Supervisor::new(),
-            flows: Vec::with_capacity(built.len()),
-            stop: Stop::default(),
-            shutdown_timeout: plan.worker.shutdown_timeout,
-        };
-        for (flow, tasks) in plan.flows.iter().zip(built) {
-            manager.spawn(flow, tasks, plan.worker.channel_capacity);
-        }
-        Ok(manager)
+        Ok(Self::build(plan, resources).await?.start(Handle::current()))
     }
 
     /// Returns a token that stops the sources of all flows.

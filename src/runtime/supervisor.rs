@@ -30,9 +30,9 @@ pub(super) struct Ended {
 }
 
 impl Supervisor {
-    /// Makes a supervisor whose loops run on the current runtime.
-    pub(super) fn new() -> Self {
-        Self { runtime: Handle::current(), loops: JoinSet::new(), running: HashMap::new() }
+    /// Makes a supervisor whose loops run on `runtime`.
+    pub(super) fn new(runtime: Handle) -> Self {
+        Self { runtime, loops: JoinSet::new(), running: HashMap::new() }
     }
 
     /// Spawns the loop of one task of the flow with this index.
