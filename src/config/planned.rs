@@ -40,6 +40,10 @@ const KEYS: &[(Place<'static>, &str, &[&str])] = &[
     (Place::Kind("file"), "follow", &["false"]),
     (Place::Kind("file"), "start_at", &[r#""beginning""#]),
     (Place::Kind("file_write"), "rotate", &[]),
+    (Place::Kind("http_request"), "credentials_path", &[]),
+    (Place::Kind("http_request"), "auth", &[]),
+    (Place::Kind("http_request"), "rate_limit", &[]),
+    (Place::Kind("http_request"), "circuit_breaker", &[]),
 ];
 
 /// The kinds.
@@ -51,7 +55,6 @@ const KINDS: &[&str] = &[
     "dedupe",
     "cache",
     "throttle",
-    "http_request",
     "object_store",
     "nats_jetstream_subscriber",
     "nats_jetstream_publisher",
