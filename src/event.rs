@@ -77,6 +77,12 @@ impl Event {
         }
     }
 
+    /// Derives the only output: `data` is new, all else is inherited, except the ack, as in
+    /// [`Self::derive`].
+    pub fn with_data(&self, data: Payload) -> Self {
+        Self { id: self.id.clone(), ..self.derive(0, data) }
+    }
+
     /// Derives the `index`-th of several outputs: `data` is new, the id becomes `<id>-<index>`, all
     /// else is inherited. The ack is not: the runtime gives each output its share.
     pub fn derive(&self, index: usize, data: Payload) -> Self {
@@ -106,6 +112,9 @@ mod tests {
         assert_eq!(derived.timestamp, event.timestamp);
         assert_eq!(derived.meta, event.meta);
         assert_eq!(derived.data.json(), Some(&Value::from("two")));
+        let only = event.with_data(Payload::from(Value::from("new")));
+        assert_eq!((only.id, only.subject, only.meta), (event.id, event.subject, event.meta));
+        assert_eq!(only.data.json(), Some(&Value::from("new")));
     }
 
     #[test]

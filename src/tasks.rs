@@ -18,6 +18,7 @@ kinds! {
     file_write::FileWrite,
     filter::Filter,
     generate::Generate,
+    http_request::HttpRequest,
     iterate::Iterate,
     log::Log,
     script::ScriptTask,

@@ -17,7 +17,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::flowgen;
+use crate::support::{flowgen, http::example_endpoint};
 
 /// Far more than any of them takes: a flow that hangs fails its test.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -142,6 +142,7 @@ fn attempt(dir: &Path, arguments: &[&str], input: Option<&str>, is_endless: bool
         return Err(shown("validate", &checked));
     }
     let mut command = flowgen(dir);
+    command.env("HTTP_ENDPOINT", example_endpoint());
     command.args(arguments).stdin(match input {
         Some(name) => Stdio::from(File::open(dir.join(name)).map_err(|error| format!("{name}: {error}"))?),
         None => Stdio::null(),

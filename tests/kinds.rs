@@ -7,13 +7,14 @@ use std::{fs, io::Write as _, path::Path, process::Stdio};
 use flowgen::tasks::registry;
 use serde_json::{Map, Value};
 
-use crate::support::flowgen;
+use crate::support::{flowgen, http::example_endpoint};
 
 /// Runs a flow in a folder, and returns its exit code, stdout and stderr.
 fn run(folder: &Path, flow: &str, input: &[u8]) -> (Option<i32>, String, String) {
     fs::write(folder.join("flow.yaml"), flow).unwrap();
     let mut child = flowgen(folder)
         .args(["run", "flow.yaml"])
+        .env("HTTP_ENDPOINT", example_endpoint())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -7,6 +7,7 @@ mod cli;
 mod config;
 mod engine;
 mod examples;
+mod http_request;
 mod kinds;
 mod layers;
 mod readme;

@@ -86,6 +86,10 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Kind("file"), "follow", Neutral::Bool(false)),
     (Place::Kind("file"), "start_at", Neutral::Text("beginning")),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
+    (Place::Kind("http_request"), "auth", Neutral::Null),
+    (Place::Kind("http_request"), "circuit_breaker", Neutral::Null),
+    (Place::Kind("http_request"), "credentials_path", Neutral::Null),
+    (Place::Kind("http_request"), "rate_limit", Neutral::Null),
 ];
 
 /// The kinds.
@@ -97,7 +101,6 @@ const KINDS: &[&str] = &[
     "dedupe",
     "cache",
     "throttle",
-    "http_request",
     "object_store",
     "nats_jetstream_subscriber",
     "nats_jetstream_publisher",
