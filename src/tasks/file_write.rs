@@ -26,6 +26,7 @@
 
 mod append;
 mod files;
+mod open_file;
 
 use std::{
     collections::HashMap,

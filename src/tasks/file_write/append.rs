@@ -18,7 +18,7 @@ pub(super) trait Disk {
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
-impl Disk for File {
+impl Disk for &File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Write::write(self, bytes)
     }
@@ -35,8 +35,8 @@ impl Disk for File {
 /// What an append changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Appended {
-    before: u64,
-    after: u64,
+    pub(super) before: u64,
+    pub(super) after: u64,
 }
 
 /// Why an append failed, and what became of the part of it that was written.

@@ -59,6 +59,88 @@ async fn a_torn_last_line_is_cut_off_when_the_file_is_opened() {
     assert_eq!(text(&folder, "out"), "1\n2\n");
 }
 
+/// Scenario: one task appends long lines to a file, another opens it again and again, because it has more
+/// files than it may keep open. Guarantee: no line that was written is cut away as a torn one.
+#[test]
+fn the_lines_that_others_write_are_never_taken_for_torn() {
+    let folder = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." }).unwrap();
+    let path = |name: &str| -> Arc<Path> { folder.path().join(name).into() };
+    let shared = path("x");
+    let write = |path: &Arc<Path>, lines: &[u8]| {
+        vec![Write { place: 0, path: Arc::clone(path), header: Vec::new(), lines: lines.to_vec() }]
+    };
+    let now = Instant::now();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let line = [&[b'x'; 400_000], &b"\n"[..]].concat();
+            let mut files = Files::default();
+            for _ in 0..100 {
+                files.append(&write(&shared, &line), now).unwrap();
+            }
+        });
+        let mut files = Files::default();
+        let mut n = 0;
+        while !writer.is_finished() {
+            files.append(&write(&shared, b"short\n"), now).unwrap();
+            for other in 0..files::OPEN_FILES + 1 {
+                files.open(&path(&format!("{other}")), now).unwrap();
+            }
+            n += 1;
+        }
+        writer.join().unwrap();
+        let text = fs::read_to_string(&shared).unwrap();
+        assert_eq!(text.lines().filter(|line| line.len() == 400_000).count(), 100);
+        assert_eq!(text.lines().filter(|line| *line == "short").count(), n);
+        assert_eq!(text.lines().count(), 100 + n);
+    });
+}
+
+/// Scenario: a program that takes no lock is in the middle of a long line. Guarantee: it is not cut off,
+/// and ours is on a line of its own.
+#[test]
+fn a_torn_line_that_grows_is_someone_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().join("x").into();
+    fs::write(&path, "1\n{").unwrap();
+    let (stop, mut growing) = (std::sync::atomic::AtomicBool::new(false), fs::OpenOptions::new());
+    let mut growing = growing.append(true).open(&path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                std::io::Write::write_all(&mut growing, b"{").unwrap();
+            }
+        });
+        Files::default().open(&path, Instant::now()).unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    let write = Write { place: 0, path: Arc::clone(&path), header: Vec::new(), lines: b"2\n".to_vec() };
+    Files::default().append(&[write], Instant::now()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("1\n{{") && text.ends_with("{\n2\n"));
+}
+
+/// Scenario: a path changes hands between processes. Guarantee: an append waits for the lock.
+#[test]
+fn an_append_waits_while_another_process_has_the_file_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().join("x").into();
+    let theirs = fs::File::create(&path).unwrap();
+    theirs.lock().unwrap();
+    std::io::Write::write_all(&mut &theirs, b"{\"half").unwrap();
+    std::thread::scope(|scope| {
+        let ours = scope.spawn(|| {
+            let write = Write { place: 0, path: Arc::clone(&path), header: Vec::new(), lines: b"2\n".to_vec() };
+            Files::default().append(&[write], Instant::now())
+        });
+        // Long enough for whoever does not wait.
+        std::thread::sleep(Duration::from_millis(60));
+        std::io::Write::write_all(&mut &theirs, b"\"}\n").unwrap();
+        theirs.unlock().unwrap();
+        ours.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\"}\n2\n");
+}
+
 #[tokio::test]
 async fn each_event_goes_to_the_file_its_data_names_however_many_there_are() {
     let (folder, task) = task(json!({"path": "d/{{ event.data.k }}.txt", "format": "text"})).await;
