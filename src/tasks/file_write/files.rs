@@ -4,14 +4,7 @@ use std::{collections::HashMap, fs, io, path::Path, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
-use super::{
-    append::Appended,
-    open_file::{Identity, OpenFile, Refused},
-};
-use crate::{
-    format::{self, io_error},
-    task::TaskError,
-};
+use super::open_file::{Identity, OpenFile, Refused};
 
 /// How many files stay open.
 pub(super) const OPEN_FILES: usize = 64;
@@ -24,6 +17,8 @@ pub(super) const LOOK_PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Write {
     /// Whose lines these are, for the caller.
     pub(super) place: usize,
+    /// The events that they are of, for the caller.
+    pub(super) events: Vec<usize>,
     pub(super) path: Arc<Path>,
     /// The line that belongs first in the file; empty if there is none.
     pub(super) header: Vec<u8>,
@@ -46,9 +41,10 @@ struct Open {
 }
 
 impl Files {
-    /// Opens the file at `path`, and mends it, if it is not open.
-    pub(super) fn open(&mut self, path: &Arc<Path>, now: Instant) -> io::Result<()> {
-        self.get(path, now)?.file.mend(path)
+    /// Opens the file at `path`, and mends it, if it is not open. Returns the CSV header row that it has, if
+    /// that is asked for.
+    pub(super) fn open(&mut self, path: &Arc<Path>, wants_header: bool, now: Instant) -> io::Result<Option<Vec<u8>>> {
+        self.get(path, now)?.file.mend(path, wants_header)
     }
 
     fn get(&mut self, path: &Arc<Path>, now: Instant) -> io::Result<&mut Open> {
@@ -85,37 +81,9 @@ impl Files {
         }
     }
 
-    /// Appends to several files, or to none of them.
-    pub(super) fn append(&mut self, writes: &[Write], now: Instant) -> Result<(), TaskError> {
-        let mut appended = Vec::with_capacity(writes.len());
-        for write in writes {
-            self.look_after(&write.path, now);
-            match self.append_one(write, now) {
-                Ok(done) => appended.push(done),
-                Err(error) => {
-                    // One file may have several paths: what was added last is at its end.
-                    for (write, done) in writes.iter().zip(appended).rev() {
-                        match self.get(&write.path, now) {
-                            Ok(open) => open.file.undo(&write.path, done),
-                            Err(error) => tracing::warn!(file.path = %write.path.display(), error.message = %error, "cannot undo a failed write"),
-                        }
-                    }
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    fn append_one(&mut self, write: &Write, now: Instant) -> Result<Appended, TaskError> {
-        let cannot = |error| io_error(format!("cannot write to `{}`", write.path.display()), error);
-        let open = self.get(&write.path, now).map_err(cannot)?;
-        open.file.append(&write.path, &write.header, &write.lines).map_err(|refused| match refused {
-            Refused::Io(error) => cannot(error),
-            Refused::OtherColumns => {
-                let message = format!("`{}` has other columns than the event", write.path.display());
-                TaskError::permanent(format::ENCODE, message)
-            }
-        })
+    /// Appends to one file: all or nothing.
+    pub(super) fn append(&mut self, write: &Write, now: Instant) -> Result<(), Refused> {
+        self.look_after(&write.path, now);
+        self.get(&write.path, now)?.file.append(&write.path, &write.header, &write.lines)
     }
 }

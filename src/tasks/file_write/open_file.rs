@@ -15,7 +15,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use super::append::{Appended, Failed, append, first_line, undo, whole_lines};
+use super::append::{Failed, append, first_row, whole_lines};
+use crate::{
+    format::{self, Encoder},
+    task::TaskError,
+};
 
 /// How long to wait for the lock before the attempt fails, and how long between two tries.
 const LOCK_PATIENCE: Duration = Duration::from_secs(5);
@@ -59,6 +63,19 @@ pub(super) enum Refused {
     OtherColumns,
 }
 
+impl Refused {
+    /// Says so of the file at `path`.
+    pub(super) fn into_error(self, path: &Path) -> TaskError {
+        match self {
+            Self::Io(error) => format::io_error(format!("cannot write to `{}`", path.display()), error),
+            Self::OtherColumns => {
+                let message = format!("`{}` has other columns than the event", path.display());
+                TaskError::permanent(format::ENCODE, message)
+            }
+        }
+    }
+}
+
 impl From<io::Error> for Refused {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -91,10 +108,12 @@ impl OpenFile {
         Ok(Self { file, identity, header: Vec::new(), end: None })
     }
 
-    /// Cuts off a torn last line, once for each file and process.
-    pub(super) fn mend(&self, path: &Path) -> io::Result<()> {
+    /// Cuts off a torn last line, once for each file and process, and returns the CSV header row if that is
+    /// asked for and there is one.
+    pub(super) fn mend(&self, path: &Path, wants_header: bool) -> io::Result<Option<Vec<u8>>> {
         let _locked = self.lock()?;
-        self.mend_locked(path)
+        self.mend_locked(path)?;
+        if wants_header && self.length()? > 0 { first_row(&self.file).map(Some) } else { Ok(None) }
     }
 
     fn mend_locked(&self, path: &Path) -> io::Result<()> {
@@ -116,13 +135,16 @@ impl OpenFile {
     }
 
     /// Appends `lines`, with `header` before the first of the file. A failure leaves nothing of them.
-    pub(super) fn append(&mut self, path: &Path, header: &[u8], lines: &[u8]) -> Result<Appended, Refused> {
+    pub(super) fn append(&mut self, path: &Path, header: &[u8], lines: &[u8]) -> Result<(), Refused> {
         let locked = self.lock()?;
         self.mend_locked(path)?;
         let length = self.length()?;
         let is_headed = header.is_empty() || self.header == header;
-        if !is_headed && length > 0 && first_line(&self.file, header.len())? != header {
-            return Err(Refused::OtherColumns);
+        if !is_headed && length > 0 {
+            let found = Encoder::with_header(&first_row(&self.file)?);
+            if !found.is_ok_and(|found| found.header() == header) {
+                return Err(Refused::OtherColumns);
+            }
         }
         let needs_header = length == 0 && !header.is_empty() && (self.identity.is_some() || !is_headed);
         // What someone else tore since stays, but on a line of its own.
@@ -140,19 +162,13 @@ impl OpenFile {
                 if self.header != header {
                     self.header = header.to_vec();
                 }
-                Ok(done)
+                Ok(())
             }
             Err(Failed { error, undone }) => {
                 self.settle_undo(path, undone);
                 Err(error.into())
             }
         }
-    }
-
-    /// Takes back what an append added.
-    pub(super) fn undo(&mut self, path: &Path, done: Appended) {
-        let undone = self.lock().and_then(|_locked| undo(&mut &self.file, done));
-        self.settle_undo(path, undone);
     }
 
     /// Says what a failed write left behind.
