@@ -31,6 +31,7 @@ use crate::{
     task::{
         BuildContext, BuildError, Emission, Kind, Output, Processor, Role, Route, Task, TaskError, Transform,
     },
+    telemetry::spawn_blocking,
 };
 
 /// The `script` kind. A script that names `ctx.resource` reads files, so it is built as a processor.
@@ -134,7 +135,7 @@ impl Processor for ScriptTask {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
         let script = Arc::clone(&self.0);
         let mut event = without_ack(event);
-        let work = tokio::task::spawn_blocking(move || {
+        let work = spawn_blocking(move || {
             let mut output = Output::default();
             script.run(&mut event, &mut output).map(|()| (event, output))
         });
