@@ -13,16 +13,25 @@
 //!         path: out/{{ event.subject }}.jsonl
 //! ```
 //!
-//! Directories are made as needed. The lines of one batch are written at once: all of them or, after a
-//! failure, none, so that another attempt leaves neither a torn line nor one twice. A torn last line, as
-//! a crash leaves it, is cut off when the file is opened. An event is done once the kernel has it. A file
-//! that was renamed or deleted is made anew within about a second.
+//! Directories are made as needed, with the first event. The lines of one batch are written to each file at
+//! once: all of them or, after a failure, none, so that another attempt leaves neither a torn line nor one
+//! twice. Only the events of a file that fails are tried again, or fail. An event is done once the kernel has
+//! it. A file that was renamed or deleted is made anew within about a second.
+//!
+//! A torn last line, as a crash leaves it, is cut off when the file is first opened, unless it grows. What
+//! someone tears later stays, on a line of its own.
 //!
 //! What event data puts into a path stays below the directory that the template names before it: it can
-//! neither go up by `..` nor start at the root.
+//! neither go up by `..` nor start at the root. Symbolic links are followed, wherever they lead: whoever may
+//! make links in that directory decides where the lines go.
 //!
-//! Two tasks may append to one file: their batches do not mix. But the lines of a failed write stay when
-//! the other has written behind them.
+//! Several tasks and processes may append to one file, under any of its names: each locks it meanwhile, so
+//! their batches do not mix. Programs that take no lock (`flock`) are not kept from anything.
+//!
+//! In `csv` the header row that is there names the columns, else the first event does.
+//!
+//! A named pipe waits for its reader as a failed attempt does, with retries. When the reader goes away the
+//! flow ends quietly, as with `stdout`.
 
 mod append;
 mod files;

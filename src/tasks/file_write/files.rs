@@ -2,6 +2,7 @@
 
 use std::{collections::HashMap, fs, io, path::Path, sync::Arc, time::Duration};
 
+use rustix::io::Errno;
 use tokio::time::Instant;
 
 use super::open_file::{Identity, OpenFile, Refused};
@@ -50,18 +51,29 @@ impl Files {
     fn get(&mut self, path: &Arc<Path>, now: Instant) -> io::Result<&mut Open> {
         self.uses += 1;
         if !self.open.contains_key(path) {
-            let opened = Open { file: OpenFile::open(path)?, last_use: 0, last_look: now };
             if self.open.len() >= OPEN_FILES {
-                let oldest = self.open.iter().min_by_key(|(_, open)| open.last_use);
-                if let Some(oldest) = oldest.map(|(path, _)| Arc::clone(path)) {
-                    self.open.remove(&oldest);
-                }
+                self.close_oldest();
             }
-            self.open.insert(Arc::clone(path), opened);
+            let file = loop {
+                match OpenFile::open(path) {
+                    // There is room for another if one of ours is closed.
+                    Err(error) if is_out_of_files(&error) && self.close_oldest() => {}
+                    result => break result?,
+                }
+            };
+            self.open.insert(Arc::clone(path), Open { file, last_use: 0, last_look: now });
         }
         let open = self.open.get_mut(path).expect("it was just put there");
         open.last_use = self.uses;
         Ok(open)
+    }
+
+    /// Closes the file that was not used for longest, and returns whether there was one. A pipe stays: its
+    /// reader would take it for the end.
+    fn close_oldest(&mut self) -> bool {
+        let files = self.open.iter().filter(|(_, open)| open.file.identity.is_some());
+        let oldest = files.min_by_key(|(_, open)| open.last_use).map(|(path, _)| Arc::clone(path));
+        oldest.is_some_and(|oldest| self.open.remove(&oldest).is_some())
     }
 
     /// Closes a file that was renamed or deleted, as log rotation does, so that a new one is made.
@@ -86,4 +98,9 @@ impl Files {
         self.look_after(&write.path, now);
         self.get(&write.path, now)?.file.append(&write.path, &write.header, &write.lines)
     }
+}
+
+/// Returns whether the process or the system has too many files open.
+fn is_out_of_files(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }

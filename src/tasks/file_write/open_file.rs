@@ -8,12 +8,14 @@ use std::{
     collections::HashSet,
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind},
-    os::unix::fs::{FileExt, MetadataExt},
+    os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
     path::Path,
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
 };
+
+use rustix::fs::{OFlags, fcntl_getfl, fcntl_setfl};
 
 use super::append::{Failed, append, first_row, whole_lines};
 use crate::{
@@ -95,7 +97,17 @@ impl Identity {
 
 impl OpenFile {
     /// Opens the file at `path` and makes it, with its directory, if there is none.
+    ///
+    /// What is no regular file is opened for writing only: a pipe that we could read from would never lose
+    /// its last reader. That fails while there is none yet.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
+        if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+            let flags = i32::try_from(OFlags::NONBLOCK.bits()).expect("it is one low bit");
+            let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
+            // Only to open it must not block; a write may, on its own thread.
+            fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
+            return Ok(Self { file, identity: None, header: Vec::new(), end: None });
+        }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(path);
         let file = match (open(), path.parent()) {
             (Err(error), Some(parent)) if error.kind() == ErrorKind::NotFound => {

@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -227,6 +228,16 @@ async fn a_build_changes_nothing() {
     build(folder.path(), json!({"path": "torn/x"})).await.err().unwrap();
     assert_eq!(text(&folder, "torn"), "1\n{");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_blocks_neither_the_build_nor_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let task = build(folder.path(), json!({"path": "pipe"})).await.unwrap();
+    let error = handle(&*task, json!(1)).await.unwrap_err();
+    assert_eq!((error.class(), error.error_type()), (ErrorClass::Transient, "io"));
 }
 
 #[tokio::test]
