@@ -5,6 +5,7 @@
 
 mod emitter;
 mod error;
+mod flush_error;
 mod kind;
 mod output;
 #[cfg(test)]
@@ -16,6 +17,7 @@ use async_trait::async_trait;
 
 pub use emitter::{Closed, Decode, Emitter, Port, Record};
 pub use error::{ErrorClass, TaskError};
+pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
 pub use output::{Edge, Emission, Output, Route};
 
@@ -97,13 +99,14 @@ pub trait Processor: Send + Sync {
     /// file can, a pipe cannot.
     ///
     /// # Errors
-    /// Transient or permanent, for every event handled since the last flush. The runtime calls it again
-    /// after a transient one, and [`Self::forget`] once it gives up.
-    async fn flush(&self) -> Result<(), TaskError> {
+    /// Transient or permanent, for every event of the batch or for some. The runtime calls it again while
+    /// one is transient, and [`Self::forget`] if any event has failed in the end. The batch ends with a
+    /// success or with that.
+    async fn flush(&self) -> Result<(), FlushError> {
         Ok(())
     }
 
-    /// Forgets what was handled since the last flush that succeeded: the runtime gave up on it.
+    /// Forgets what still waits of the batch: the runtime gave up on it.
     fn forget(&self) {}
 
     /// Ends the work after the last event, within the time that a shutdown leaves.

@@ -26,6 +26,25 @@ impl Encoder {
         Self { format, columns: Vec::new(), header: Vec::new() }
     }
 
+    /// Makes an encoder for a CSV file that begins with this row, whatever its line end: the columns are
+    /// there already.
+    ///
+    /// # Errors
+    /// The row is no header; `error.type` is [`ENCODE`].
+    pub fn with_header(row: &[u8]) -> Result<Self, TaskError> {
+        let wrong = |why: String| TaskError::permanent(ENCODE, format!("the first row is no header: {why}"));
+        let row = std::str::from_utf8(row).map_err(|_| wrong("it is not UTF-8".to_owned()))?;
+        let row = row.strip_suffix('\n').unwrap_or(row);
+        let row = row.strip_suffix('\r').unwrap_or(row);
+        let columns: Vec<_> = csv::fields(row).map_err(wrong)?.into_iter().map(Cow::into_owned).collect();
+        if let Some((_, name)) = columns.iter().enumerate().find(|(n, name)| columns[..*n].contains(name)) {
+            return Err(wrong(format!("it names `{name}` twice")));
+        }
+        let mut header = Vec::new();
+        csv::write_row(columns.iter().map(Cow::from), &mut header);
+        Ok(Self { format: OutputFormat::Csv, columns, header })
+    }
+
     /// Returns the line that belongs before the first one; empty if there is none.
     pub fn header(&self) -> &[u8] {
         &self.header
@@ -73,7 +92,9 @@ impl Encoder {
         let known = self.columns.iter().filter(|column| object.contains_key(*column)).count();
         if known < object.len() {
             let key = object.keys().find(|key| !self.columns.contains(key)).map_or("", String::as_str);
-            let message = format!("key `{key}` has no column: the first event of a CSV file names them all");
+            let message = format!(
+                "key `{key}` has no column: the header or else the first event of a CSV file names them all"
+            );
             return Err(TaskError::permanent(ENCODE, message));
         }
         csv::write_row(self.columns.iter().map(|column| field(object.get(column))), out);

@@ -1,6 +1,6 @@
 //! The loop of a processor: attempts, timeouts, retries, and the flush of buffered ones.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{sync::mpsc, time::Instant};
 
@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     plan::Policy,
     retry::RetryPolicy,
-    task::{Emission, ErrorClass, Output, Processor, Route, TaskError},
+    task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
     telemetry::{FailureLog, error_chain},
 };
 
@@ -41,12 +41,11 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
             held.output = output;
         }
         if !held.events.is_empty() {
-            let flush = || limited(hop.policy.timeout, processor.flush());
-            let result = retried(&mut log, hop.policy.retry, flush).await;
-            if result.is_err() {
+            let failures = flush(&mut log, hop.policy, &*processor, held.events.len()).await;
+            if !failures.is_empty() {
                 processor.forget();
             }
-            held.conclude(&mut hop, &result);
+            held.conclude(&mut hop, failures);
         }
         hop.flush().await;
     }
@@ -75,35 +74,46 @@ async fn attempts(
     }
 }
 
-/// Makes attempts until one succeeds, fails for good, or was the last.
-async fn retried<F>(
-    log: &mut FailureLog,
-    policy: RetryPolicy,
-    mut attempt: impl FnMut() -> F,
-) -> Result<(), TaskError>
-where
-    F: Future<Output = Result<(), TaskError>>,
-{
-    let mut retries = Retries::new(log, policy);
+/// The events of a batch that failed for good, by their place in it.
+type Failures = BTreeMap<usize, TaskError>;
+
+/// Flushes a batch of `count` events until each is done or has failed for good.
+async fn flush(log: &mut FailureLog, policy: Policy, processor: &dyn Processor, count: usize) -> Failures {
+    let mut failures = Failures::new();
+    let mut retries = Retries::new(log, policy.retry);
+    let mut waiting: Option<Vec<usize>> = None;
     loop {
-        let result = attempt().await;
-        if let Some(result) = retries.after(result).await {
-            return result;
+        let failed = match limited(policy.timeout, processor.flush()).await {
+            Ok(()) => return failures,
+            Err(FlushError::All(error)) => {
+                let waiting = waiting.take().unwrap_or_else(|| (0..count).collect());
+                waiting.into_iter().map(|place| (place, error.clone())).collect()
+            }
+            Err(FlushError::Events(failed)) => failed,
+        };
+        let (transient, lasting): (Vec<_>, Vec<_>) =
+            failed.into_iter().partition(|(_, error)| error.class() == ErrorClass::Transient);
+        failures.extend(lasting);
+        let Some((_, error)) = transient.first() else { return failures };
+        if retries.after(Err(error.clone())).await.is_some() {
+            failures.extend(transient);
+            return failures;
         }
+        waiting = Some(transient.into_iter().map(|(place, _)| place).collect());
     }
 }
 
 /// Gives an attempt no more than its time.
-async fn limited(
+async fn limited<E: From<TaskError>>(
     timeout: Option<Duration>,
-    attempt: impl Future<Output = Result<(), TaskError>>,
-) -> Result<(), TaskError> {
+    attempt: impl Future<Output = Result<(), E>>,
+) -> Result<(), E> {
     let Some(limit) = timeout else { return attempt.await };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result,
         Err(_) => {
             let limit = humantime::format_duration(limit);
-            Err(TaskError::transient("timeout", format!("the attempt took longer than {limit}")))
+            Err(TaskError::transient("timeout", format!("the attempt took longer than {limit}")).into())
         }
     }
 }
@@ -164,10 +174,11 @@ impl Held {
         self.emissions.extend(output.drain());
     }
 
-    fn conclude(&mut self, hop: &mut Hop, result: &Result<(), TaskError>) {
+    fn conclude(&mut self, hop: &mut Hop, mut failures: Failures) {
         let mut emissions = self.emissions.drain(..);
-        for (handling, count) in self.events.drain(..) {
-            hop.conclude(handling, Taken { emissions: &mut emissions, count }, result.clone());
+        for (place, (handling, count)) in self.events.drain(..).enumerate() {
+            let result = failures.remove(&place).map_or(Ok(()), Err);
+            hop.conclude(handling, Taken { emissions: &mut emissions, count }, result);
         }
     }
 }
@@ -198,3 +209,6 @@ impl<I: Iterator<Item = (Route, Emission)>> Drop for Taken<'_, I> {
         self.by_ref().for_each(drop);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,27 +13,41 @@
 //!         path: out/{{ event.subject }}.jsonl
 //! ```
 //!
-//! Directories are made as needed. The lines of one batch are written at once: all of them or, after a
-//! failure, none, so that another attempt leaves neither a torn line nor one twice. A torn last line, as
-//! a crash leaves it, is cut off when the file is opened. An event is done once the kernel has it. A file
-//! that was renamed or deleted is made anew within about a second.
+//! Directories are made as needed, with the first event. The lines of one batch are written to each file at
+//! once: all of them or, after a failure, none, so that another attempt leaves neither a torn line nor one
+//! twice. Only the events of a file that fails are tried again, or fail. An event is done once the kernel has
+//! it. A file that was renamed or deleted is made anew within about a second.
+//!
+//! A torn last line, as a crash leaves it, is cut off when the file is first opened, unless it grows. What
+//! someone tears later stays, on a line of its own.
 //!
 //! What event data puts into a path stays below the directory that the template names before it: it can
-//! neither go up by `..` nor start at the root.
+//! neither go up by `..` nor start at the root. Symbolic links are followed, wherever they lead: whoever may
+//! make links in that directory decides where the lines go.
 //!
-//! Two tasks may append to one file: their batches do not mix. But the lines of a failed write stay when
-//! the other has written behind them.
+//! Several tasks and processes may append to one file, under any of its names: each locks it meanwhile, so
+//! their batches do not mix. Programs that take no lock (`flock`) are not kept from anything.
+//!
+//! In `csv` the header row that is there names the columns, else the first event does.
+//!
+//! A named pipe waits for its reader as a failed attempt does, with retries. When the reader goes away the
+//! flow ends quietly, as with `stdout`.
 
 mod append;
 mod files;
+mod open_file;
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
+    fs::{self, OpenOptions},
+    io,
     path::{Component, Path},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
+use rustix::fs::{Access, access};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::{
@@ -41,12 +55,15 @@ use tokio::{
     time::Instant,
 };
 
-use self::files::{Files, Write};
+use self::{
+    files::{Files, Write},
+    open_file::Refused,
+};
 use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
     problem::Problems,
-    task::{BuildContext, BuildError, ErrorClass, Kind, Output, Processor, Role, Task, TaskError},
+    task::{BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError},
     telemetry::spawn_blocking,
     template::{self, Template},
 };
@@ -97,6 +114,7 @@ impl Kind for FileWrite {
 /// Collects lines for each file and has them written.
 struct Appender {
     template: Template,
+    format: OutputFormat,
     context: BuildContext,
     collected: Mutex<Collected>,
     /// The write that is under way. It stays here if whoever waits for it gives up waiting.
@@ -104,14 +122,17 @@ struct Appender {
     files: Arc<Mutex<Files>>,
 }
 
-type Written = (Vec<Write>, Result<(), TaskError>);
+/// What became of each file's lines.
+type Written = Vec<(Write, Result<(), Refused>)>;
 
 /// The lines that wait to be written.
+#[derive(Default)]
 struct Collected {
-    format: OutputFormat,
     files: Vec<Lines>,
     /// The place in `files` of each path, as the template gives it.
     places: HashMap<Arc<str>, usize>,
+    /// How many events this batch has so far.
+    events: usize,
     /// The write that is under way was given up on: if it fails it is not tried again.
     is_given_up: bool,
 }
@@ -121,28 +142,28 @@ struct Lines {
     path: Arc<Path>,
     encoder: Encoder,
     bytes: Vec<u8>,
+    /// The events that they are of, by their place in the batch.
+    events: Vec<usize>,
+    /// The file turned out to have other columns: it must be looked at before more lines are made for it.
+    is_stale: bool,
 }
 
 impl Appender {
-    /// Opens the file, if it is the same for all events. Blocks as disks do.
+    /// Checks that the file can be opened, if it is the same for all events. Blocks as disks do.
     fn new(path: &str, format: OutputFormat, context: BuildContext) -> Result<Self, BuildError> {
         let template = Template::compile(path)
             .map_err(|error| BuildError::new("cannot compile `path`").with_source(error))?;
-        let mut files = Files::default();
-        let mut collected = Collected::new(format);
         if let Some(path) = template.as_constant() {
-            let resolved: Arc<Path> = context.resolve(path).into();
-            files
-                .open(&resolved, Instant::now())
+            check_openable(&context.resolve(path))
                 .map_err(|error| BuildError::new(format!("cannot open `{path}`")).with_source(error))?;
-            collected.add(path.into(), resolved);
         }
         Ok(Self {
             template,
+            format,
             context,
-            collected: Mutex::new(collected),
+            collected: Mutex::default(),
             writing: tokio::sync::Mutex::new(None),
-            files: Arc::new(Mutex::new(files)),
+            files: Arc::default(),
         })
     }
 
@@ -151,56 +172,80 @@ impl Appender {
     }
 
     /// Opens the file of a path that was not seen lately, so that its failure is that of one event.
-    async fn open(&self, path: &str) -> Result<Arc<Path>, TaskError> {
-        if !is_within(self.template.prefix(), path) {
+    async fn open(&self, path: &str) -> Result<(Arc<Path>, Encoder), TaskError> {
+        if self.template.as_constant().is_none() && !is_within(self.template.prefix(), path) {
             let message = format!("`{path}` is no path that event data may make");
             return Err(TaskError::permanent(PATH, message));
         }
         let resolved: Arc<Path> = self.context.resolve(path).into();
         let files = Arc::clone(&self.files);
-        let (opened, now) = (Arc::clone(&resolved), Instant::now());
-        spawn_blocking(move || lock(&files).open(&opened, now))
+        let (opened, now, wants_header) = (Arc::clone(&resolved), Instant::now(), self.format == OutputFormat::Csv);
+        let header = spawn_blocking(move || lock(&files).open(&opened, wants_header, now))
             .await
             .map_err(|error| TaskError::transient(format::IO, "opening the file was cut short").with_source(error))?
             .map_err(|error| format::io_error(format!("cannot open `{path}`"), error))?;
-        Ok(resolved)
+        let encoder = match header {
+            Some(row) => Encoder::with_header(&row).map_err(|error| {
+                TaskError::permanent(format::ENCODE, format!("cannot append rows to `{path}`")).with_source(error)
+            })?,
+            None => Encoder::new(self.format),
+        };
+        Ok((resolved, encoder))
     }
 
-    /// Waits for the write that is under way. What it could not write is collected again, in front.
-    async fn settle(&self, writing: &mut Option<JoinHandle<Written>>) -> Result<(), TaskError> {
+    /// Waits for the write that is under way. What it could not write, but may later, is collected again, in
+    /// front.
+    async fn settle(&self, writing: &mut Option<JoinHandle<Written>>) -> Result<(), FlushError> {
         let Some(current) = writing else { return Ok(()) };
         let written = current.await;
         *writing = None;
-        let (writes, result) = written.unwrap_or_else(|error| {
-            let error = TaskError::permanent(format::IO, "writing was cut short").with_source(error);
-            (Vec::new(), Err(error))
-        });
         let mut collected = self.collected();
         let is_given_up = std::mem::take(&mut collected.is_given_up);
-        collected.put_back(writes, result.is_ok() || is_given_up);
-        match result {
+        let failed = match written {
+            Ok(written) if is_given_up => match collected.conclude(written, true).pop() {
+                // A reader that went away stays away.
+                Some((_, error)) if error.class() == ErrorClass::Closed => return Err(error.into()),
+                _ => Vec::new(),
+            },
+            Ok(written) => collected.conclude(written, false),
             // Its events have failed already: what comes now is of others.
-            Err(error) if is_given_up && error.class() != ErrorClass::Closed => Ok(()),
-            result => result,
-        }
+            Err(_) if is_given_up => Vec::new(),
+            Err(error) => {
+                return Err(TaskError::permanent(format::IO, "writing was cut short").with_source(error).into());
+            }
+        };
+        if failed.is_empty() { Ok(()) } else { Err(FlushError::Events(failed)) }
     }
 }
 
 impl Collected {
-    fn new(format: OutputFormat) -> Self {
-        Self { format, files: Vec::new(), places: HashMap::new(), is_given_up: false }
+    /// Returns the place of a path whose lines may be made at once.
+    fn find(&self, path: &str) -> Option<usize> {
+        self.places.get(path).copied().filter(|place| !self.files[*place].is_stale)
     }
 
-    fn add(&mut self, path: Arc<str>, resolved: Arc<Path>) -> usize {
-        let place = self.files.len();
-        self.files.push(Lines { path: resolved, encoder: Encoder::new(self.format), bytes: Vec::new() });
-        self.places.insert(path, place);
-        place
+    /// Takes in a file that was opened, and returns its place.
+    fn add(&mut self, path: &str, resolved: Arc<Path>, encoder: Encoder) -> usize {
+        if let Some(&place) = self.places.get(path) {
+            let lines = &mut self.files[place];
+            lines.is_stale = false;
+            // Rows that wait are of the columns that they were made for.
+            if lines.bytes.is_empty() {
+                lines.encoder = encoder;
+            }
+            return place;
+        }
+        let lines = Lines { path: resolved, encoder, bytes: Vec::new(), events: Vec::new(), is_stale: false };
+        self.files.push(lines);
+        self.places.insert(path.into(), self.files.len() - 1);
+        self.files.len() - 1
     }
 
     fn encode(&mut self, place: usize, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        let Lines { encoder, bytes, .. } = &mut self.files[place];
+        let Lines { encoder, bytes, events, .. } = &mut self.files[place];
         encoder.encode(&event.data, bytes)?;
+        events.push(self.events);
+        self.events += 1;
         output.forward();
         Ok(())
     }
@@ -210,6 +255,7 @@ impl Collected {
         filled
             .map(|(place, lines)| Write {
                 place,
+                events: std::mem::take(&mut lines.events),
                 path: Arc::clone(&lines.path),
                 header: lines.encoder.header().to_vec(),
                 lines: std::mem::take(&mut lines.bytes),
@@ -217,41 +263,49 @@ impl Collected {
             .collect()
     }
 
-    /// Takes buffers back: to be written again, or for their memory.
-    fn put_back(&mut self, writes: Vec<Write>, is_done: bool) {
-        for Write { place, mut lines, .. } in writes {
-            if is_done {
-                lines.clear();
+    /// Takes buffers back: to be written again, or for their memory. Returns the events that failed.
+    fn conclude(&mut self, written: Written, is_given_up: bool) -> Vec<(usize, TaskError)> {
+        let mut failed = Vec::new();
+        for (mut write, result) in written {
+            let lines = &mut self.files[write.place];
+            lines.is_stale |= matches!(result, Err(Refused::OtherColumns));
+            let error = result.err().map(|refused| refused.into_error(&write.path));
+            if let Some(error) = &error {
+                failed.extend(write.events.iter().map(|event| (*event, error.clone())));
             }
-            let bytes = &mut self.files[place].bytes;
-            lines.extend_from_slice(bytes);
-            *bytes = lines;
+            if is_given_up || error.is_none_or(|error| error.class() != ErrorClass::Transient) {
+                write.lines.clear();
+                write.events.clear();
+            }
+            write.lines.extend_from_slice(&lines.bytes);
+            write.events.extend_from_slice(&lines.events);
+            (lines.bytes, lines.events) = (write.lines, write.events);
         }
         // A place is valid until here: none is in use when all is written.
-        if is_done && self.files.len() > files::OPEN_FILES && self.files.iter().all(|file| file.bytes.is_empty()) {
+        if self.files.len() > files::OPEN_FILES && self.files.iter().all(|file| file.bytes.is_empty()) {
             self.files.clear();
             self.places.clear();
         }
+        failed
     }
 }
 
 #[async_trait]
 impl Processor for Appender {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        if self.template.as_constant().is_some() {
-            return self.collected().encode(0, event, output);
-        }
-        let path = self.template.render(event)?;
+        let path = match self.template.as_constant() {
+            Some(path) => Cow::Borrowed(path),
+            None => Cow::Owned(self.template.render(event)?),
+        };
         {
             let mut collected = self.collected();
-            if let Some(&place) = collected.places.get(path.as_str()) {
+            if let Some(place) = collected.find(&path) {
                 return collected.encode(place, event, output);
             }
         }
-        let resolved = self.open(&path).await?;
+        let (resolved, encoder) = self.open(&path).await?;
         let mut collected = self.collected();
-        let known = collected.places.get(path.as_str()).copied();
-        let place = known.unwrap_or_else(|| collected.add(path.into(), resolved));
+        let place = collected.add(&path, resolved, encoder);
         collected.encode(place, event, output)
     }
 
@@ -259,26 +313,54 @@ impl Processor for Appender {
         true
     }
 
-    async fn flush(&self) -> Result<(), TaskError> {
+    async fn flush(&self) -> Result<(), FlushError> {
         let mut writing = self.writing.lock().await;
         self.settle(&mut writing).await?;
         let writes = self.collected().take();
-        if writes.is_empty() {
-            return Ok(());
+        if !writes.is_empty() {
+            let (files, now) = (Arc::clone(&self.files), Instant::now());
+            *writing = Some(spawn_blocking(move || {
+                let mut files = lock(&files);
+                let append = |write: Write| {
+                    let result = files.append(&write, now);
+                    (write, result)
+                };
+                writes.into_iter().map(append).collect()
+            }));
+            self.settle(&mut writing).await?;
         }
-        let (files, now) = (Arc::clone(&self.files), Instant::now());
-        *writing = Some(spawn_blocking(move || {
-            let result = lock(&files).append(&writes, now);
-            (writes, result)
-        }));
-        self.settle(&mut writing).await
+        self.collected().events = 0;
+        Ok(())
     }
 
     fn forget(&self) {
         let is_under_way = self.writing.try_lock().is_ok_and(|writing| writing.is_some());
         let mut collected = self.collected();
-        collected.files.iter_mut().for_each(|lines| lines.bytes.clear());
+        for lines in &mut collected.files {
+            lines.bytes.clear();
+            lines.events.clear();
+        }
+        collected.events = 0;
         collected.is_given_up = is_under_way;
+    }
+}
+
+/// Looks whether the file can be opened for appending, without making or changing anything.
+fn check_openable(path: &Path) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => {
+            OpenOptions::new().read(true).append(true).open(path).map(drop)
+        }
+        Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        // To open a pipe means something to whoever reads it.
+        Ok(_) => Ok(access(path, Access::WRITE_OK)?),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let here = Path::new(".");
+            let above = path.ancestors().skip(1).map(|above| if above == "" { here } else { above });
+            let directory = above.into_iter().find(|above| above.exists()).unwrap_or(here);
+            Ok(access(directory, Access::WRITE_OK | Access::EXEC_OK)?)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -27,7 +27,7 @@ use self::writer::{Writer, Writing, Written};
 use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
-    task::{BuildContext, BuildError, ErrorClass, Kind, Output, Processor, Role, Task, TaskError},
+    task::{BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError},
 };
 
 /// The `stdout` kind.
@@ -154,7 +154,7 @@ impl Processor for Printer {
         true
     }
 
-    async fn flush(&self) -> Result<(), TaskError> {
+    async fn flush(&self) -> Result<(), FlushError> {
         let mut writing = self.writing.lock().await;
         self.settle(&mut writing).await?;
         if self.collected().lines.is_empty() {
@@ -162,7 +162,7 @@ impl Processor for Printer {
         }
         let turn = self.writer.ready().await;
         *writing = Some(turn.write(self.collected().take()));
-        self.settle(&mut writing).await
+        Ok(self.settle(&mut writing).await?)
     }
 
     fn forget(&self) {

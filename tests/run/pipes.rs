@@ -1,13 +1,19 @@
 //! Readers of stdout that are slow, stop, or go away; memory meanwhile.
 
 use std::{
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     process::Stdio,
 };
 
-use rustix::process::{Pid, Signal};
+use rustix::{
+    fs::{FileType, Mode, OFlags},
+    process::{Pid, Signal},
+};
 
-use crate::support::{flowgen, worker::Worker};
+use crate::support::{
+    flowgen,
+    worker::{Ended, Worker},
+};
 
 #[test]
 fn a_reader_that_goes_away_ends_the_flow_quietly() {
@@ -20,6 +26,73 @@ fn a_reader_that_goes_away_ends_the_flow_quietly() {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.drained()["failed"], 0);
     assert!(ended.logs().iter().all(|line| line["level"] == "INFO"), "{}", ended.stderr);
+}
+
+/// Runs numbers without end into a file of this path.
+fn writing_to(path: &str) -> Worker {
+    let yaml = format!(
+        "flow: {{tasks: [{{generate: {{name: numbers}}}}, {{file_write: {{name: out, path: {path}}}}}]}}"
+    );
+    Worker::start(&yaml, &[])
+}
+
+fn assert_quiet(ended: &Ended) {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["failed"], 0);
+    assert!(ended.logs().iter().all(|line| line["level"] == "INFO"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_reader_of_a_named_pipe_that_goes_away_ends_the_flow_quietly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let first =
+        rustix::fs::open(&path, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).unwrap();
+    let worker = writing_to(path.to_str().unwrap());
+    let mut reader = BufReader::new(std::fs::File::open(&path).unwrap());
+    drop(first);
+    reader.read_line(&mut String::new()).unwrap();
+    drop(reader);
+    assert_quiet(&worker.end());
+}
+
+#[test]
+fn a_reader_of_dev_stdout_that_goes_away_ends_the_flow_quietly() {
+    let mut worker = writing_to("/dev/stdout");
+    let mut stdout = BufReader::new(worker.stdout());
+    stdout.read_line(&mut String::new()).unwrap();
+    drop(stdout);
+    assert_quiet(&worker.end());
+}
+
+/// Scenario: there are more files than the process may have open. Guarantee: others are closed for them.
+#[test]
+fn a_limit_of_open_files_is_kept_by_closing_some() {
+    let yaml = "
+flow:
+  tasks:
+    - stdin: {name: in, format: text}
+    - file_write: {name: out, path: 'out/{{ event.data }}', format: text}
+";
+    let mut worker = Worker::start(yaml, &[]);
+    let mut stdin = worker.stdin();
+    writeln!(stdin, "first").unwrap();
+    while !worker.folder.path().join("out/first").exists() {
+        std::thread::yield_now();
+    }
+    worker.limit_files(40);
+    for file in (0..60).chain(0..60) {
+        writeln!(stdin, "{file}").unwrap();
+    }
+    drop(stdin);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["completed"], 121);
+    assert!(ended.logged("attempt failed, trying again").is_empty(), "{}", ended.stderr);
+    for file in 0..60 {
+        assert_eq!(ended.lines(format!("out/{file}")), [file.to_string(), file.to_string()]);
+    }
 }
 
 /// Scenario: nobody reads stdout. Guarantee: the source stops; what has entered is what fits into the

@@ -20,8 +20,8 @@ use flowgen::{
     retry::RetryPolicy,
     shutdown::Stop,
     task::{
-        BuildContext, BuildError, Edge, Emitter, Kind, Output, Processor, Role, Source, Target, Task,
-        TaskError, Transform,
+        BuildContext, BuildError, Edge, Emitter, FlushError, Kind, Output, Processor, Role, Source, Target,
+        Task, TaskError, Transform,
     },
 };
 use proptest::prelude::*;
@@ -368,11 +368,14 @@ impl Processor for TestProcessor {
     }
 
     /// Every second flush has to be tried again.
-    async fn flush(&self) -> Result<(), TaskError> {
+    async fn flush(&self) -> Result<(), FlushError> {
         tokio::task::yield_now().await;
         let mut flushes = self.flushes.lock().unwrap();
         *flushes += 1;
-        if flushes.is_multiple_of(2) { Err(TaskError::transient("test", "fails at first")) } else { Ok(()) }
+        if flushes.is_multiple_of(2) {
+            return Err(TaskError::transient("test", "fails at first").into());
+        }
+        Ok(())
     }
 }
 

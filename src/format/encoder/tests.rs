@@ -65,12 +65,30 @@ fn what_does_not_fit_a_csv_row_fails_and_leaves_nothing() {
     encoder.encode(&Payload::from(json!({"a": 1})), &mut lines).unwrap();
     let before = lines.clone();
     for (data, why) in [
-        (json!({"b": 1}), "key `b` has no column: the first event of a CSV file names them all"),
+        (
+            json!({"b": 1}),
+            "key `b` has no column: the header or else the first event of a CSV file names them all",
+        ),
         (json!([1]), "only an object can become a CSV row"),
     ] {
         let error = encoder.encode(&Payload::from(data), &mut lines).unwrap_err();
         assert_eq!(error.to_string(), why);
         assert_eq!(lines, before);
+    }
+}
+
+#[test]
+fn a_header_that_is_there_names_the_columns() {
+    let mut lines = Vec::new();
+    for row in ["id,\"a \"\"b\"\"\"\r\n", "\"id\",\"a \"\"b\"\"\"\n"] {
+        let mut encoder = Encoder::with_header(row.as_bytes()).unwrap();
+        assert_eq!(encoder.header(), b"id,\"a \"\"b\"\"\"\n");
+        encoder.encode(&Payload::from(json!({"a \"b\"": 1, "id": 2})), &mut lines).unwrap();
+        encoder.encode(&Payload::from(json!({"other": 1})), &mut lines).unwrap_err();
+    }
+    assert_eq!(lines, b"2,1\n2,1\n");
+    for row in ["a,a\n", "\"a\n"] {
+        assert_eq!(Encoder::with_header(row.as_bytes()).unwrap_err().error_type(), ENCODE);
     }
 }
 

@@ -2,13 +2,16 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind, Read, Seek, SeekFrom, Write},
+    io::{self, BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom, Write},
 };
 
-use memchr::memrchr;
+use memchr::{memchr_iter, memrchr};
 
 /// How much is read at once to look for the last line end.
 const TAIL_BYTES: u64 = 64 * 1024;
+
+/// How long a CSV header may be.
+const HEADER_BYTES: u64 = 1024 * 1024;
 
 /// What appending needs of a file.
 pub(super) trait Disk {
@@ -18,7 +21,7 @@ pub(super) trait Disk {
     fn cut(&mut self, length: u64) -> io::Result<()>;
 }
 
-impl Disk for File {
+impl Disk for &File {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         Write::write(self, bytes)
     }
@@ -36,7 +39,7 @@ impl Disk for File {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Appended {
     before: u64,
-    after: u64,
+    pub(super) after: u64,
 }
 
 /// Why an append failed, and what became of the part of it that was written.
@@ -69,7 +72,7 @@ pub(super) fn append(disk: &mut impl Disk, before: u64, bytes: &[u8]) -> Result<
 }
 
 /// Cuts off what an append added, and returns whether it could: it must still be the end of the file.
-pub(super) fn undo(disk: &mut impl Disk, done: Appended) -> io::Result<bool> {
+fn undo(disk: &mut impl Disk, done: Appended) -> io::Result<bool> {
     let is_last = disk.length()? == Some(done.after);
     if is_last {
         disk.cut(done.before)?;
@@ -95,12 +98,14 @@ pub(super) fn whole_lines(mut file: &File, length: u64) -> io::Result<u64> {
     Ok(0)
 }
 
-/// Returns the first `length` bytes of a file.
-pub(super) fn first_line(mut file: &File, length: usize) -> io::Result<Vec<u8>> {
-    let mut line = Vec::with_capacity(length);
+/// Returns the first CSV row of a file with its line end, or as much of it as a header may be long.
+pub(super) fn first_row(mut file: &File) -> io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
-    file.take(length as u64).read_to_end(&mut line)?;
-    Ok(line)
+    let mut reader = BufReader::new(file.take(HEADER_BYTES));
+    let mut row = Vec::new();
+    // A line end between quotes belongs to the row.
+    while reader.read_until(b'\n', &mut row)? > 0 && !memchr_iter(b'"', &row).count().is_multiple_of(2) {}
+    Ok(row)
 }
 
 #[cfg(test)]

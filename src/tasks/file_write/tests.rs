@@ -4,6 +4,7 @@ use std::{
     time::Duration,
 };
 
+use rustix::fs::{FileType, Mode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -33,6 +34,20 @@ async fn handle(processor: &dyn Processor, data: Value) -> Result<(), TaskError>
     processor.handle(&event, &mut Output::default()).await
 }
 
+fn write(path: &Arc<Path>, lines: &[u8]) -> Write {
+    Write { place: 0, events: Vec::new(), path: Arc::clone(path), header: Vec::new(), lines: lines.to_vec() }
+}
+
+/// Returns which events of the batch failed, and with what.
+fn failed(result: Result<(), FlushError>) -> Vec<(usize, ErrorClass, &'static str)> {
+    match result.unwrap_err() {
+        FlushError::Events(failed) => {
+            failed.into_iter().map(|(place, error)| (place, error.class(), error.error_type())).collect()
+        }
+        error @ FlushError::All(_) => panic!("{error:?}"),
+    }
+}
+
 fn text(folder: &TempDir, path: &str) -> String {
     fs::read_to_string(folder.path().join(path)).unwrap()
 }
@@ -57,6 +72,83 @@ async fn a_torn_last_line_is_cut_off_when_the_file_is_opened() {
     handle(&*task, json!(2)).await.unwrap();
     task.flush().await.unwrap();
     assert_eq!(text(&folder, "out"), "1\n2\n");
+}
+
+/// Scenario: one task appends long lines to a file, another opens it again and again, because it has more
+/// files than it may keep open. Guarantee: no line that was written is cut away as a torn one.
+#[test]
+fn the_lines_that_others_write_are_never_taken_for_torn() {
+    let folder = tempfile::tempdir_in(if Path::new("/dev/shm").is_dir() { "/dev/shm" } else { "." }).unwrap();
+    let path = |name: &str| -> Arc<Path> { folder.path().join(name).into() };
+    let shared = path("x");
+    let now = Instant::now();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let line = [&[b'x'; 400_000], &b"\n"[..]].concat();
+            let mut files = Files::default();
+            for _ in 0..100 {
+                files.append(&write(&shared, &line), now).unwrap();
+            }
+        });
+        let mut files = Files::default();
+        let mut n = 0;
+        while !writer.is_finished() {
+            files.append(&write(&shared, b"short\n"), now).unwrap();
+            for other in 0..files::OPEN_FILES + 1 {
+                files.open(&path(&format!("{other}")), false, now).unwrap();
+            }
+            n += 1;
+        }
+        writer.join().unwrap();
+        let text = fs::read_to_string(&shared).unwrap();
+        assert_eq!(text.lines().filter(|line| line.len() == 400_000).count(), 100);
+        assert_eq!(text.lines().filter(|line| *line == "short").count(), n);
+        assert_eq!(text.lines().count(), 100 + n);
+    });
+}
+
+/// Scenario: a program that takes no lock is in the middle of a long line. Guarantee: it is not cut off,
+/// and ours is on a line of its own.
+#[test]
+fn a_torn_line_that_grows_is_someone_elses() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().join("x").into();
+    fs::write(&path, "1\n{").unwrap();
+    let (stop, mut growing) = (std::sync::atomic::AtomicBool::new(false), fs::OpenOptions::new());
+    let mut growing = growing.append(true).open(&path).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                std::io::Write::write_all(&mut growing, b"{").unwrap();
+            }
+        });
+        Files::default().open(&path, false, Instant::now()).unwrap();
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    Files::default().append(&write(&path, b"2\n"), Instant::now()).unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("1\n{{") && text.ends_with("{\n2\n"));
+}
+
+/// Scenario: a path changes hands between processes. Guarantee: an append waits for the lock.
+#[test]
+fn an_append_waits_while_another_process_has_the_file_locked() {
+    let folder = tempfile::tempdir().unwrap();
+    let path: Arc<Path> = folder.path().join("x").into();
+    let theirs = fs::File::create(&path).unwrap();
+    theirs.lock().unwrap();
+    std::io::Write::write_all(&mut &theirs, b"{\"half").unwrap();
+    std::thread::scope(|scope| {
+        let ours = scope.spawn(|| {
+            Files::default().append(&write(&path, b"2\n"), Instant::now())
+        });
+        // Long enough for whoever does not wait.
+        std::thread::sleep(Duration::from_millis(60));
+        std::io::Write::write_all(&mut &theirs, b"\"}\n").unwrap();
+        theirs.unlock().unwrap();
+        ours.join().unwrap().unwrap();
+    });
+    assert_eq!(fs::read_to_string(&path).unwrap(), "{\"half\"}\n2\n");
 }
 
 #[tokio::test]
@@ -124,6 +216,30 @@ async fn a_path_that_cannot_be_opened_at_all_is_a_build_error() {
     assert_eq!(error.to_string(), "cannot open `x`");
 }
 
+/// Scenario: a task is built, but the worker does not start, as another task cannot be built. Guarantee:
+/// nothing was made or changed; what cannot work is said all the same.
+#[tokio::test]
+async fn a_build_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("torn"), "1\n{").unwrap();
+    for path in ["torn", "new/directory/x"] {
+        build(folder.path(), json!({"path": path})).await.unwrap();
+    }
+    build(folder.path(), json!({"path": "torn/x"})).await.err().unwrap();
+    assert_eq!(text(&folder, "torn"), "1\n{");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn a_pipe_that_nobody_reads_blocks_neither_the_build_nor_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("pipe");
+    rustix::fs::mknodat(rustix::fs::CWD, path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let task = build(folder.path(), json!({"path": "pipe"})).await.unwrap();
+    let error = handle(&*task, json!(1)).await.unwrap_err();
+    assert_eq!((error.class(), error.error_type()), (ErrorClass::Transient, "io"));
+}
+
 #[tokio::test]
 async fn a_csv_header_comes_once_and_other_columns_are_refused() {
     let folder = tempfile::tempdir().unwrap();
@@ -135,25 +251,56 @@ async fn a_csv_header_comes_once_and_other_columns_are_refused() {
     }
     assert_eq!(text(&folder, "out.csv"), "a,b\n1,\n2,\n");
     let task = build(folder.path(), config).await.unwrap();
-    handle(&*task, json!({"b": 1, "a": 1})).await.unwrap();
-    let error = task.flush().await.unwrap_err();
+    handle(&*task, json!({"b": 3, "a": 4})).await.unwrap();
+    let error = handle(&*task, json!({"c": 1})).await.unwrap_err();
     assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, "encode"));
-    assert_eq!(text(&folder, "out.csv"), "a,b\n1,\n2,\n");
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "out.csv"), "a,b\n1,\n2,\n4,3\n");
 }
 
 #[tokio::test]
-async fn a_flush_that_fails_leaves_no_file_changed() {
+async fn rows_are_appended_to_a_csv_file_from_windows() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("b"), "x,y\n").unwrap();
-    let task = build(folder.path(), json!({"path": "{{ event.data.k }}", "format": "csv"})).await.unwrap();
-    handle(&*task, json!({"k": "a"})).await.unwrap();
-    handle(&*task, json!({"k": "b"})).await.unwrap();
-    task.flush().await.unwrap_err();
-    assert_eq!((text(&folder, "a").as_str(), text(&folder, "b").as_str()), ("", "x,y\n"));
-    task.forget();
-    handle(&*task, json!({"k": "a"})).await.unwrap();
+    fs::write(folder.path().join("out.csv"), "a,b\r\n1,2\r\n").unwrap();
+    let task = build(folder.path(), json!({"path": "out.csv", "format": "csv"})).await.unwrap();
+    handle(&*task, json!({"a": 3, "b": 4})).await.unwrap();
     task.flush().await.unwrap();
-    assert_eq!(text(&folder, "a"), "k\na\n");
+    assert_eq!(text(&folder, "out.csv"), "a,b\r\n1,2\r\n3,4\n");
+}
+
+/// Scenario: a file gets other columns between an event and its flush. Guarantee: its events fail, those of
+/// other files do not, and the next event is looked at by the new columns.
+#[tokio::test]
+async fn one_file_that_fails_does_not_fail_the_events_of_others() {
+    let (folder, task) = task(json!({"path": "{{ event.data.k }}", "format": "csv"})).await;
+    for k in ["a", "b", "a", "b"] {
+        handle(&*task, json!({"k": k})).await.unwrap();
+    }
+    fs::write(folder.path().join("b"), "x,k\n").unwrap();
+    let expected = [(1, ErrorClass::Permanent, "encode"), (3, ErrorClass::Permanent, "encode")];
+    assert_eq!(failed(task.flush().await), expected);
+    task.forget();
+    assert_eq!((text(&folder, "a").as_str(), text(&folder, "b").as_str()), ("k\na\na\n", "x,k\n"));
+    handle(&*task, json!({"k": "b"})).await.unwrap();
+    task.flush().await.unwrap();
+    assert_eq!(text(&folder, "b"), "x,k\n,b\n");
+}
+
+/// Scenario: one file has two names, another has no room. Guarantee: only what has no room waits for the
+/// next attempt, so that no line is there twice.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn another_attempt_writes_nothing_twice_whatever_names_a_file_has() {
+    let (folder, task) = task(json!({"path": "{{ event.data }}"})).await;
+    std::os::unix::fs::symlink("/dev/full", folder.path().join("full")).unwrap();
+    std::os::unix::fs::symlink("a", folder.path().join("c")).unwrap();
+    for path in ["a", "./a", "full", "c"] {
+        handle(&*task, json!(path)).await.unwrap();
+    }
+    for _ in 0..2 {
+        assert_eq!(failed(task.flush().await), [(2, ErrorClass::Transient, "storage_full")]);
+        assert_eq!(text(&folder, "a"), "\"a\"\n\"./a\"\n\"c\"\n");
+    }
 }
 
 #[cfg(target_os = "linux")]
@@ -163,8 +310,7 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
     let task = build(folder.path(), json!({"path": "/dev/full"})).await.unwrap();
     handle(&*task, json!(1)).await.unwrap();
     for _ in 0..2 {
-        let error = task.flush().await.unwrap_err();
-        assert_eq!((error.class(), error.error_type()), (ErrorClass::Transient, "storage_full"));
+        assert_eq!(failed(task.flush().await), [(0, ErrorClass::Transient, "storage_full")]);
     }
     task.forget();
     task.flush().await.unwrap();
@@ -174,11 +320,11 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
 #[tokio::test]
 async fn the_late_failure_of_a_write_that_was_given_up_on_is_not_that_of_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("b"), "x,y\n").unwrap();
     let context =
         BuildContext { flow: "f".into(), task: "t".into(), base_dir: folder.path().into(), resources: None };
     let task = Appender::new("{{ event.data.k }}", OutputFormat::Csv, context).unwrap();
     handle(&task, json!({"k": "b"})).await.unwrap();
+    fs::write(folder.path().join("b"), "x,y\n").unwrap();
     {
         let _held = lock(&task.files);
         let mut flush = task.flush();

@@ -71,7 +71,7 @@ async fn another_attempt_goes_on_where_the_first_one_failed() {
     let (printer, written) = printer(&[Ok(4), Err(ErrorKind::StorageFull)], OutputFormat::Jsonl);
     print(&printer, json!([1])).await;
     print(&printer, json!([22])).await;
-    let error = printer.flush().await.unwrap_err();
+    let error = printer.flush().await.unwrap_err().first();
     assert_eq!((error.class(), error.error_type()), (ErrorClass::Transient, "storage_full"));
     printer.flush().await.unwrap();
     assert_eq!(text(&written), "[1]\n[22]\n");
@@ -106,7 +106,7 @@ async fn a_header_comes_once_even_if_the_first_rows_are_given_up_on() {
 async fn a_reader_that_went_away_closes_the_flow() {
     let (printer, _) = printer(&[Err(ErrorKind::BrokenPipe)], OutputFormat::Jsonl);
     print(&printer, json!(1)).await;
-    assert_eq!(printer.flush().await.unwrap_err().class(), ErrorClass::Closed);
+    assert_eq!(printer.flush().await.unwrap_err().first().class(), ErrorClass::Closed);
 }
 
 /// Writes nothing until it is let; the next write fails if it was told so.
@@ -175,7 +175,7 @@ async fn a_writer_that_died_is_a_failure_and_no_reader_that_went_away() {
     let printer = Printer::new(OutputFormat::Jsonl, Writer::start(Dying).unwrap());
     for _ in 0..2 {
         print(&printer, json!(1)).await;
-        let error = printer.flush().await.unwrap_err();
+        let error = printer.flush().await.unwrap_err().first();
         assert_eq!((error.class(), error.error_type()), (ErrorClass::Permanent, "io"));
         printer.forget();
     }
