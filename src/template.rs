@@ -27,6 +27,9 @@ pub const TEMPLATE: &str = "template";
 /// What an event has, as templates name it.
 const EVENT_FIELDS: [&str; 5] = ["data", "meta", "id", "subject", "timestamp"];
 
+/// Instructions that one rendering may take: loops within loops end as an error, not in memory.
+const FUEL: u64 = 1_000_000;
+
 /// The name of the one template of an engine.
 const NAME: &str = "template";
 
@@ -130,6 +133,7 @@ fn missing(path: &str) -> TaskError {
 
 fn engine(source: &str) -> Result<Body, TemplateError> {
     let mut engine = Environment::new();
+    engine.set_fuel(Some(FUEL));
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();
     engine.set_syntax(syntax.expect("the delimiters are the default ones"));

@@ -66,7 +66,7 @@ pub fn document(registry: Registry) -> Value {
         "resources": or_empty(block::<ResourcesKeys>(&mut generator)),
         "shutdown_timeout": described::<Period>(&mut generator, "How long a graceful shutdown may take in all; by default `25s`."),
         "channel_capacity": {
-            "type": "integer", "minimum": 1, "default": 1024,
+            "type": "integer", "minimum": 1, "maximum": super::worker::MOST_CAPACITY, "default": 1024,
             "description": "Events that a channel between two tasks holds.",
         },
         "flow": {"$ref": "#/$defs/Flow"},

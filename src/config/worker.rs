@@ -23,6 +23,9 @@ use crate::{
     template::Template,
 };
 
+/// The most events that a channel may hold; it is also far below what a channel can count.
+pub(super) const MOST_CAPACITY: usize = 1_000_000;
+
 /// The settings of the worker, with what flows fall back to.
 #[derive(Debug, Default)]
 pub(super) struct Settings {
@@ -63,6 +66,9 @@ pub(super) fn settings(
         settings.worker.channel_capacity = capacity;
         if capacity == 0 {
             blocks.blame(Some(owner), top("channel_capacity"), "must be at least 1");
+        } else if capacity > MOST_CAPACITY {
+            let message = format!("must be at most {MOST_CAPACITY}: what waits in a channel waits in memory");
+            blocks.blame(Some(owner), top("channel_capacity"), &message);
         }
     }
     settings

@@ -522,3 +522,12 @@ fn a_generator_makes_values_and_sees_no_event() {
     assert!(Generator::compile("event").is_err());
     assert!(Generator::compile("throw 1").unwrap().evaluate().is_err());
 }
+
+#[test]
+fn a_template_whose_loops_do_not_end_is_an_error() {
+    let code = r#"render("{% for a in range(10000) %}{% for b in range(10000) %}text{% endfor %}{% endfor %}", #{})"#;
+    let script = Script::compile(code, &Limits::default()).unwrap();
+    let mut event = Event::new(EventId::Sequence(0), "test".into(), Payload::from(Value::Null));
+    let error = script.run(&mut event, &mut Output::default()).unwrap_err();
+    assert!(crate::telemetry::error_chain(&error).contains("fuel"), "{error:?}");
+}

@@ -11,6 +11,9 @@ use super::{Thrown, json_value, kept::Kept, thrown};
 /// The name of the one template of an environment.
 const NAME: &str = "template";
 
+/// Instructions that one rendering may take: loops within loops end as an error, not in memory.
+const FUEL: u64 = 1_000_000;
+
 static EXPRESSIONS: LazyLock<Kept<Regex>> = LazyLock::new(Kept::default);
 static TEMPLATES: LazyLock<Kept<Environment<'static>>> = LazyLock::new(Kept::default);
 
@@ -55,6 +58,7 @@ fn expression(pattern: &str) -> Thrown<Arc<Regex>> {
 fn compiled(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     let mut environment = Environment::new();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
     environment.add_template_owned(NAME, source.to_owned())?;
     Ok(environment)
 }
