@@ -2,7 +2,7 @@
 //! read stops nobody.
 //!
 //! Lines go to a thread of their own through a bounded queue. A full queue makes the writer of a line wait,
-//! so that a log is complete while its reader is slow; once nothing has moved for [`PATIENCE`], lines are
+//! so that a log is complete while its reader is slow; once nothing has moved for a second, lines are
 //! dropped and counted until it moves again.
 
 use std::{
