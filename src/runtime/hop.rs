@@ -20,7 +20,7 @@ use crate::{
 /// Its ack is kept apart, so that no task can hold a share of it or lose one.
 #[derive(Debug)]
 pub(super) struct Handling {
-    pub(super) event: Event,
+    pub(super) event: Box<Event>,
     ack: Ack,
 }
 
@@ -43,7 +43,7 @@ impl Hop {
     }
 
     /// Begins the handling of an event. Every event of every task passes here and [`Self::conclude`].
-    pub(super) fn begin(&self, mut event: Event) -> Handling {
+    pub(super) fn begin(&self, mut event: Box<Event>) -> Handling {
         let ack = event.ack.take();
         Handling { event, ack }
     }
@@ -68,7 +68,7 @@ impl Hop {
     /// Handles one event from begin to end, with the CPU only.
     pub(super) fn handle(
         &mut self,
-        event: Event,
+        event: Box<Event>,
         handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
     ) {
         let mut output = std::mem::take(&mut self.output);

@@ -125,7 +125,7 @@ impl TaskManager {
             .map(|task| match task {
                 Task::Source(_) => (None, None),
                 Task::Transform(_) | Task::Processor(_) => {
-                    let (sender, inbox) = mpsc::channel::<Event>(capacity);
+                    let (sender, inbox) = mpsc::channel::<Box<Event>>(capacity);
                     (Some(sender), Some(inbox))
                 }
             })

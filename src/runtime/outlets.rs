@@ -1,6 +1,7 @@
 //! Where the events of a task go: bounded channels to the tasks downstream.
 //!
-//! Owns the sharing of acks: what leaves a task divides the share of the event it was made from.
+//! Owns the sharing of acks: what leaves a task divides the share of the event it was made from. Events are
+//! boxed where they enter or are derived, so that a hop moves a pointer and not the event.
 
 use tokio::sync::mpsc;
 
@@ -31,13 +32,13 @@ pub(super) struct Outlets {
 
 #[derive(Debug)]
 struct Outlet {
-    sender: mpsc::Sender<Event>,
-    staged: Vec<Event>,
+    sender: mpsc::Sender<Box<Event>>,
+    staged: Vec<Box<Event>>,
 }
 
 impl Outlets {
     /// Connects `node` to the inboxes of its flow, `senders` by task index.
-    pub(super) fn new(node: &Node, senders: &[Option<mpsc::Sender<Event>>], capacity: usize) -> Self {
+    pub(super) fn new(node: &Node, senders: &[Option<mpsc::Sender<Box<Event>>>], capacity: usize) -> Self {
         let mut tasks: Vec<usize> = Vec::new();
         let mut outlet_of = |task: usize| {
             tasks.iter().position(|known| *known == task).unwrap_or_else(|| {
@@ -60,7 +61,7 @@ impl Outlets {
     /// Stages what one event emitted for the tasks downstream, each with a share of its `ack`.
     pub(super) fn stage(
         &mut self,
-        event: Event,
+        event: Box<Event>,
         mut ack: Ack,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
     ) {
@@ -73,7 +74,7 @@ impl Outlets {
             let is_last = n == last;
             let share = if is_last { ack.take() } else { ack.clone() };
             let emitted = match emission {
-                Emission::Event(event) => Some(event),
+                Emission::Event(event) => Some(Box::new(event)),
                 Emission::Forward if is_last => event.take(),
                 Emission::Forward => event.clone(),
             };
@@ -84,7 +85,7 @@ impl Outlets {
     }
 
     /// Stages one event on each outlet of its route. On none it has reached a leaf.
-    fn stage_one(&mut self, route: Route, mut event: Event, share: Ack) {
+    fn stage_one(&mut self, route: Route, mut event: Box<Event>, share: Ack) {
         let one;
         let outlets: &[usize] = match route {
             Route::All => &self.downstream,

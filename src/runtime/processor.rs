@@ -21,7 +21,7 @@ use crate::{
 const BUFFERED_BATCH: usize = 256;
 
 /// Handles events until no one upstream is left, then closes the processor.
-pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Event>, mut hop: Hop) {
+pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Box<Event>>, mut hop: Hop) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut held = Held::default();
     let mut log = FailureLog::default();

@@ -39,7 +39,7 @@ struct SourcePort {
 #[async_trait]
 impl Port for SourcePort {
     fn admit(&mut self, id: EventId, decode: Decode<'_>) {
-        let mut event = Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default());
+        let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
         event.ack = Ack::enter(self.hop.flow.ledger());
         self.hop.handle(event, |event, output| {
             let record = decode()?;
