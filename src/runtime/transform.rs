@@ -6,7 +6,11 @@ use super::{hop::Hop, outlets::BATCH, turn::Turn};
 use crate::{event::Event, task::Transform};
 
 /// Handles events until no one upstream is left.
-pub(super) async fn run(mut transform: Box<dyn Transform>, mut inbox: mpsc::Receiver<Box<Event>>, mut hop: Hop) {
+pub(super) async fn run(
+    mut transform: Box<dyn Transform>,
+    mut inbox: mpsc::Receiver<Box<Event>>,
+    mut hop: Hop,
+) {
     let mut batch = Vec::with_capacity(BATCH);
     let mut turn = Turn::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
