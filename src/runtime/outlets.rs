@@ -33,6 +33,7 @@ pub(super) struct Outlets {
 #[derive(Debug)]
 struct Outlet {
     sender: mpsc::Sender<Box<Event>>,
+    #[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
     staged: Vec<Box<Event>>,
 }
 
