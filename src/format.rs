@@ -39,6 +39,14 @@ pub const IO: &str = "io";
 /// `error.type` of a write that found no room.
 pub const STORAGE_FULL: &str = "storage_full";
 
+/// Attribute of a span: the file, as its flow names it, like the ids of its events and the log.
+pub const FILE_PATH: &str = "file.path";
+/// Attribute of a span: the bytes of the file before the record.
+pub const FILE_OFFSET: &str = "file.offset";
+/// Attribute of a span: the bytes of one record as it is read, without the line's end, or as it is written,
+/// with it.
+pub const RECORD_SIZE: &str = "flowgen.record.size";
+
 /// How long a record may be unless its task says otherwise.
 pub const MAX_LINE_BYTES: ByteSize = ByteSize(10 * 1024 * 1024);
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::{
     problem::Problems,
     task::{BuildContext, BuildError, Kind, Needs, Role, Target, Task},
+    telemetry::SpanKind,
 };
 
 /// A kind whose configuration was typed and checked.
@@ -51,6 +52,8 @@ pub struct KindEntry {
     pub error_types: &'static [&'static str],
     /// The keys that name downstream tasks; see [`Kind::TARGET_KEYS`].
     pub target_keys: &'static [&'static str],
+    /// How the spans of its events relate to what is outside.
+    pub span_kind: SpanKind,
     /// The source text of its file, whose module doc holds a minimal flow.
     module: &'static str,
     schema: fn(&mut schemars::SchemaGenerator) -> Schema,
@@ -66,6 +69,7 @@ impl KindEntry {
             summary: K::SUMMARY,
             error_types: K::ERROR_TYPES,
             target_keys: K::TARGET_KEYS,
+            span_kind: K::SPAN_KIND,
             module,
             schema: |generator| generator.subschema_for::<K::Config>(),
             prepare: |value| {

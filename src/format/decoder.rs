@@ -169,6 +169,11 @@ impl Header {
 }
 
 impl RawRecord<'_> {
+    /// Returns how many bytes it has, if they were kept.
+    pub fn size(&self) -> Option<usize> {
+        self.bytes.ok().map(<[u8]>::len)
+    }
+
     /// Makes a record of the bytes.
     ///
     /// # Errors

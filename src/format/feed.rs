@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use super::{Blocks, Decoder, RawRecord, io_error};
+use super::{Blocks, Decoder, FILE_OFFSET, FILE_PATH, RECORD_SIZE, RawRecord, io_error};
 use crate::{
     event::{EventId, Input},
     shutdown::Stop,
     task::{Emitter, TaskError},
+    telemetry::Attributes,
 };
 
 /// How many records go by between two looks at whether to stop.
@@ -28,6 +29,18 @@ impl Origin {
         match self {
             Self::File(path) => EventId::Position { path: Arc::clone(path), offset: record.offset, line },
             Self::Stream(input) => EventId::Stream { input: Arc::clone(input), offset: record.offset, line },
+        }
+    }
+
+    /// Says in a span what a record is. Not inlined: most spans are not recorded.
+    #[cold]
+    fn describe(&self, record: &RawRecord<'_>, span: &mut Attributes) {
+        if let Self::File(path) = self {
+            span.set(FILE_PATH, Arc::clone(path));
+            span.set(FILE_OFFSET, record.offset);
+        }
+        if let Some(size) = record.size() {
+            span.set(RECORD_SIZE, size);
         }
     }
 
@@ -85,5 +98,11 @@ pub async fn feed(
 }
 
 async fn stage(origin: &Origin, record: &RawRecord<'_>, emitter: &mut Emitter) -> Result<(), TaskError> {
-    Ok(emitter.stage(origin.id(record), || record.decode()).await?)
+    let decode = |span: Option<&mut Attributes>| {
+        if let Some(span) = span {
+            origin.describe(record, span);
+        }
+        record.decode()
+    };
+    Ok(emitter.stage(origin.id(record), decode).await?)
 }

@@ -42,7 +42,7 @@ impl Port for SourcePort {
         let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
         event.ack = Ack::enter(self.hop.flow.ledger());
         self.hop.handle(event, |event, output| {
-            let record = decode()?;
+            let record = decode(output.span())?;
             event.data = record.data;
             event.meta = record.meta;
             if let Some(timestamp) = record.timestamp {

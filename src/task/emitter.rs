@@ -6,7 +6,10 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 
 use super::TaskError;
-use crate::event::{EventId, Meta, Payload};
+use crate::{
+    event::{EventId, Meta, Payload},
+    telemetry::Attributes,
+};
 
 /// Nobody downstream takes events any more: every task there has ended. A source passes it on with `?`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +32,9 @@ impl From<Payload> for Record {
     }
 }
 
-/// Makes a record of the raw input that a source has in hand.
-pub type Decode<'a> = &'a mut dyn FnMut() -> Result<Record, TaskError>;
+/// Makes a record of the raw input that a source has in hand, and describes the event's span if that is
+/// recorded, as `Output::span` does.
+pub type Decode<'a> = &'a mut dyn FnMut(Option<&mut Attributes>) -> Result<Record, TaskError>;
 
 /// The flow's side of an [`Emitter`]. The runtime implements it, and so do tests of sources.
 #[async_trait]
@@ -71,7 +75,7 @@ impl Emitter {
     /// [`Closed`] when every task downstream has ended.
     pub async fn emit(&mut self, id: EventId, record: impl Into<Record> + Send) -> Result<(), Closed> {
         let mut record = Some(record.into());
-        self.port.admit(id, &mut || Ok(record.take().unwrap_or_default()));
+        self.port.admit(id, &mut |_| Ok(record.take().unwrap_or_default()));
         self.port.flush().await
     }
 
@@ -79,13 +83,14 @@ impl Emitter {
     /// that is worth it. Whoever stages calls [`Self::flush`] before waiting for more input.
     ///
     /// An error of `decode` is the failure of this event: it is counted and logged, and reading goes on.
+    /// What it says of the event's span before that stays.
     ///
     /// # Errors
     /// [`Closed`] when every task downstream has ended.
     pub async fn stage(
         &mut self,
         id: EventId,
-        mut decode: impl FnMut() -> Result<Record, TaskError> + Send,
+        mut decode: impl FnMut(Option<&mut Attributes>) -> Result<Record, TaskError> + Send,
     ) -> Result<(), Closed> {
         self.port.admit(id, &mut decode);
         if self.port.is_full() { self.port.flush().await } else { Ok(()) }
@@ -97,7 +102,7 @@ impl Emitter {
     /// [`Closed`] when every task downstream has ended.
     pub async fn reject(&mut self, id: EventId, error: TaskError) -> Result<(), Closed> {
         let mut error = Some(error);
-        self.stage(id, || Err(error.take().unwrap_or_else(|| TaskError::from(Closed)))).await
+        self.stage(id, |_| Err(error.take().unwrap_or_else(|| TaskError::from(Closed)))).await
     }
 
     /// Sends on what is staged, and waits while the flow is full.

@@ -11,7 +11,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::Task;
-use crate::problem::Problems;
+use crate::{problem::Problems, telemetry::SpanKind};
 
 /// The three roles a kind can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -117,6 +117,8 @@ pub trait Kind: Send + Sync + 'static {
     /// The keys that [`Self::targets`] reads, dotted, `*` for each item of a list. A kind that has any
     /// sends to the tasks it names and to no others.
     const TARGET_KEYS: &'static [&'static str] = &[];
+    /// How the spans of its events relate to what is outside.
+    const SPAN_KIND: SpanKind = SpanKind::Internal;
     /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
     type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
 

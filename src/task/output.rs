@@ -1,6 +1,6 @@
 //! Where a task puts what it makes of an event.
 
-use crate::event::Event;
+use crate::{event::Event, telemetry::Attributes};
 
 /// One of the tasks that a task's configuration names, by its place in `Kind::targets`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,10 +24,14 @@ pub enum Emission {
     Event(Event),
 }
 
-/// Collects what one attempt at one event emits, in order. A failed attempt's output is discarded.
+/// Collects what one attempt at one event emits, in order, and what its span says of it.
+///
+/// A failed attempt's emissions are discarded. What the last attempt said of itself stays, failed or not.
 #[derive(Debug, Default)]
 pub struct Output {
     emissions: Vec<(Route, Emission)>,
+    /// `None` while nobody records the span of the event that is handled.
+    span: Option<Attributes>,
 }
 
 impl Output {
@@ -51,6 +55,27 @@ impl Output {
         self.emissions.push((Route::To(edge), Emission::Event(event)));
     }
 
+    /// Returns the attributes of the event's span, or `None` if nobody records it: then there is nothing
+    /// to find out or to format for it. They change what is shown of the event and nothing else.
+    ///
+    /// Never a payload, a header's value, a query or a credential.
+    #[inline]
+    pub fn span(&mut self) -> Option<&mut Attributes> {
+        self.span.as_mut()
+    }
+
+    /// Says whether the span of the event that is handled next is recorded. The runtime does.
+    #[inline]
+    pub fn trace(&mut self, is_recorded: bool) {
+        self.span = is_recorded.then(Attributes::default);
+    }
+
+    /// Takes out what the span says, when the event is handled. The runtime does.
+    #[inline]
+    pub fn take_attributes(&mut self) -> Attributes {
+        self.span.take().unwrap_or_default()
+    }
+
     /// Returns how many emissions were collected.
     pub fn len(&self) -> usize {
         self.emissions.len()
@@ -61,9 +86,12 @@ impl Output {
         self.emissions.is_empty()
     }
 
-    /// Forgets what was emitted.
+    /// Forgets what an attempt emitted and said of itself, before the next one.
     pub fn clear(&mut self) {
         self.emissions.clear();
+        if let Some(attributes) = &mut self.span {
+            attributes.clear();
+        }
     }
 
     /// Gives back room beyond that of `capacity` emissions.
@@ -74,5 +102,38 @@ impl Output {
     /// Takes out what was emitted, in order.
     pub fn drain(&mut self) -> impl ExactSizeIterator<Item = (Route, Emission)> + '_ {
         self.emissions.drain(..)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn attributes_are_collected_only_while_a_span_is_recorded() {
+        let mut output = Output::default();
+        assert_eq!(output.span(), None);
+        output.trace(true);
+        output.span().unwrap().set("a", 1_i64);
+        assert_eq!(output.take_attributes().get("a"), Some(&1_i64.into()));
+        assert_eq!(output.span(), None, "the span is over");
+        output.trace(true);
+        output.trace(false);
+        assert_eq!(output.span(), None);
+        assert_eq!(output.take_attributes(), Attributes::default());
+    }
+
+    #[test]
+    fn the_last_attempt_describes_the_span() {
+        let mut output = Output::default();
+        output.trace(true);
+        output.span().unwrap().set("first", true);
+        output.forward();
+        output.clear();
+        assert!(output.is_empty());
+        output.span().unwrap().set("second", true);
+        output.drain().for_each(drop);
+        let attributes = output.take_attributes();
+        assert_eq!((attributes.get("first"), attributes.get("second")), (None, Some(&true.into())));
     }
 }

@@ -6,13 +6,15 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{Closed, Decode, Emitter, Port, Record, Source, TaskError};
-use crate::{event::EventId, shutdown::Stop};
+use crate::{event::EventId, shutdown::Stop, telemetry::Attributes};
 
 /// One event that a source let in, and when.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) id: EventId,
     pub(crate) result: Result<Record, TaskError>,
+    /// What its span says.
+    pub(crate) attributes: Attributes,
     pub(crate) at: Instant,
 }
 
@@ -50,7 +52,9 @@ impl Collector {
 impl Port for Collector {
     fn admit(&mut self, id: EventId, decode: Decode<'_>) {
         let mut state = self.state.lock().unwrap();
-        state.admitted.push(Admitted { id, result: decode(), at: Instant::now() });
+        let mut attributes = Attributes::default();
+        let result = decode(Some(&mut attributes));
+        state.admitted.push(Admitted { id, result, attributes, at: Instant::now() });
         state.staged += 1;
         if state.admitted.len() >= self.limit {
             self.stop.stop();

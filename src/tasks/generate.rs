@@ -217,7 +217,7 @@ async fn make(
     while *made < end && !stop.is_stopped() {
         for sequence in *made..end.min(*made + CHUNK) {
             *made += 1;
-            emitter.stage(EventId::Sequence(sequence), || maker.make()).await?;
+            emitter.stage(EventId::Sequence(sequence), |_| maker.make()).await?;
         }
         chunks += 1;
         if chunks.is_multiple_of(CHUNKS_A_TURN) {

@@ -321,7 +321,7 @@ impl Source for TestTask {
             if n % 3 == 0 {
                 emitter.emit(EventId::Text(id.into()), Payload::default()).await?;
             } else {
-                emitter.stage(EventId::Text(id.into()), || Ok(Payload::default().into())).await?;
+                emitter.stage(EventId::Text(id.into()), |_| Ok(Payload::default().into())).await?;
             }
         }
         Ok(())

@@ -27,7 +27,7 @@ impl Source for Numbers {
             if stop.is_stopped() {
                 break;
             }
-            emitter.stage(EventId::Sequence(n), || Ok(Payload::default().into())).await?;
+            emitter.stage(EventId::Sequence(n), |_| Ok(Payload::default().into())).await?;
         }
         Ok(())
     }

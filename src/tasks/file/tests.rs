@@ -52,6 +52,28 @@ fn shown(admitted: &Admitted) -> String {
 }
 
 #[tokio::test]
+async fn a_span_names_the_file_the_offset_and_the_size_of_its_record() {
+    let (_folder, context) = folder(&[("in/a.txt", "{}\n[1, 2]\r\noops\n[123456789]\n")]);
+    let source = build(json!({"path": "in/*.txt", "max_line_bytes": 8}), &context).await.unwrap();
+    let (_, admitted, _) = Collector::until(usize::MAX).run(source).await;
+    let shown = |admitted: &Admitted| {
+        let attributes = admitted.attributes.iter();
+        let shown: Vec<_> = attributes.map(|known| format!("{} {:?}", known.key, known.value)).collect();
+        (shown.join(", "), admitted.result.is_ok())
+    };
+    let file = r#"file.path Text(Shared("in/a.txt")), file.offset "#;
+    assert_eq!(
+        admitted.iter().map(shown).collect::<Vec<_>>(),
+        [
+            (format!("{file}Int(0), flowgen.record.size Int(2)"), true),
+            (format!("{file}Int(3), flowgen.record.size Int(6)"), true),
+            (format!("{file}Int(11), flowgen.record.size Int(4)"), false),
+            (format!("{file}Int(16)"), false),
+        ]
+    );
+}
+
+#[tokio::test]
 async fn every_format_reports_a_bad_record_at_its_place_and_reads_on() {
     let cases = [
         ("jsonl", "1\n{]\n3", "parse: the record is not JSON: key must be a string at column 2", "3"),
