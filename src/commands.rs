@@ -50,7 +50,13 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     let worker = &loaded.plan.worker;
     let use_color = Colours::of_stderr() == Colours::On;
     let directives = ProcessEnvironment.variable("RUST_LOG");
-    telemetry::init(&worker.logging, directives.as_deref(), &worker.telemetry.service_name, use_color);
+    telemetry::init(
+        &worker.logging,
+        directives.as_deref(),
+        &worker.telemetry.service_name,
+        use_color,
+        &telemetry::Pipeline::default(),
+    );
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
     run::execute(loaded.plan, resources)

@@ -3,6 +3,7 @@
 //! Owns the shape of an event and how events derive from one another. Must not know who made it or
 //! where it goes.
 
+mod clock;
 mod id;
 mod payload;
 mod trace;
@@ -12,6 +13,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use clock::Ticks;
+pub(crate) use clock::follow_wall_clock;
 pub use id::{EventId, Input};
 pub use payload::Payload;
 pub use trace::TraceContext;
@@ -59,6 +62,8 @@ pub struct Event {
     pub meta: Meta,
     /// Where the event stands in its trace.
     pub trace: TraceContext,
+    /// When the task upstream was done with it, if that was timed. Set by the runtime alone.
+    pub queued: Ticks,
     /// The share of the source event's acknowledgement. Set and settled by the runtime alone.
     pub ack: Ack,
 }
@@ -73,6 +78,7 @@ impl Event {
             data,
             meta: Meta::default(),
             trace: TraceContext::default(),
+            queued: Ticks::default(),
             ack: Ack::default(),
         }
     }
@@ -93,6 +99,7 @@ impl Event {
             data,
             meta: self.meta.clone(),
             trace: self.trace,
+            queued: Ticks::default(),
             ack: Ack::default(),
         }
     }

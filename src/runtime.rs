@@ -14,5 +14,8 @@ mod supervisor;
 mod transform;
 mod turn;
 
+/// How the loop of a task ended; the error is its type.
+type RunEnd = Result<(), &'static str>;
+
 pub use flow::{FlowHandle, FlowReport};
 pub use manager::{Built, Report, StartError, TaskManager};

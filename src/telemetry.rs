@@ -1,13 +1,26 @@
-//! What the worker shows of itself: its settings, and the log lines on stderr.
+//! What the worker shows of itself: spans, the metrics derived from them, and the log lines on stderr.
 
 mod attributes;
+mod callsites;
 mod config;
+mod encode;
 mod failures;
+mod histogram;
 mod hop;
+mod ids;
 mod logs;
+mod outcome;
+mod pipeline;
+mod queue;
+mod record;
+mod recorder;
 mod refuse;
 mod secret;
+mod series;
+mod settings;
 mod span_kind;
+mod span_metrics;
+mod spans;
 pub mod stderr;
 
 pub use attributes::{Attribute, AttributeValue, Attributes, Text};
@@ -16,7 +29,16 @@ pub use config::{
     Temporality, TlsConfig,
 };
 pub use failures::{FailureLog, error_chain};
-pub use hop::{Identity, Scoped, spawn_blocking};
+pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
 pub use logs::init;
+pub use outcome::SpanOutcome;
+pub use pipeline::Pipeline;
+pub use record::SpanRecord;
 pub use secret::Secret;
+pub use settings::{Export, Settings};
 pub use span_kind::SpanKind;
+pub use spans::{OpenSpan, Spans, Tracer};
+
+/// The instrumentation scope of all spans and metrics, and the version of the service.
+const SCOPE: &str = "flowgen";
+const VERSION: &str = env!("CARGO_PKG_VERSION");

@@ -60,7 +60,8 @@ async fn run(plan: Plan, resources: Option<Arc<dyn Resources>>, tasks: &Handle) 
             return FAILED_TO_RUN;
         }
     };
-    let building = tasks.spawn(TaskManager::build(plan, resources));
+    let building =
+        tasks.spawn(TaskManager::build(plan, resources, Default::default(), crate::event::Ticks::now()));
     let built = tokio::select! {
         built = building => built,
         // Nothing has started yet, so there is nothing to drain.

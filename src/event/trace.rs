@@ -2,8 +2,6 @@
 
 use std::fmt;
 
-/// The trace flag of a trace that is recorded.
-const SAMPLED: u8 = 0x01;
 /// The trace flag of a trace whose id is random; passed on as it came.
 const RANDOM: u8 = 0x02;
 /// The length of a `traceparent` of version 00.
@@ -23,6 +21,9 @@ pub struct TraceContext {
 }
 
 impl TraceContext {
+    /// The trace flag of a trace that is recorded.
+    pub const SAMPLED: u8 = 0x01;
+
     /// Returns whether it names a span.
     #[inline]
     pub fn is_valid(self) -> bool {
@@ -32,13 +33,13 @@ impl TraceContext {
     /// Returns whether the trace is recorded.
     #[inline]
     pub fn is_sampled(self) -> bool {
-        self.flags & SAMPLED != 0
+        self.flags & Self::SAMPLED != 0
     }
 
     /// Returns the form that travels in a `traceparent` header: version 00, lowercase, undefined flags zero.
     pub fn traceparent(self) -> impl fmt::Display {
         let Self { trace_id, span_id, flags } = self;
-        let flags = flags & (SAMPLED | RANDOM);
+        let flags = flags & (Self::SAMPLED | RANDOM);
         fmt::from_fn(move |f| write!(f, "00-{trace_id:032x}-{span_id:016x}-{flags:02x}"))
     }
 
@@ -54,7 +55,7 @@ impl TraceContext {
         let context = Self {
             trace_id: hex(&known[3..35])?,
             span_id: u64::try_from(hex(&known[36..52])?).ok()?,
-            flags: u8::try_from(hex(&known[53..])?).ok()? & (SAMPLED | RANDOM),
+            flags: u8::try_from(hex(&known[53..])?).ok()? & (Self::SAMPLED | RANDOM),
         };
         context.is_valid().then_some(context)
     }

@@ -10,7 +10,11 @@ use super::{
     manager::{Report, RunningFlow},
     supervisor::{Ended, Supervisor},
 };
-use crate::shutdown::Stop;
+use crate::{
+    event::TraceContext,
+    shutdown::Stop,
+    telemetry::{SpanOutcome, Spans},
+};
 
 /// How much of the shutdown's time is kept for aborted tasks to notice.
 const ABORT_PATIENCE: Duration = Duration::from_millis(500);
@@ -21,6 +25,7 @@ pub(super) struct Drain {
     flows: Vec<RunningFlow>,
     stop: Stop,
     timeout: Duration,
+    spans: Spans,
     reports: Vec<Option<FlowReport>>,
 }
 
@@ -30,22 +35,26 @@ impl Drain {
         flows: Vec<RunningFlow>,
         stop: Stop,
         timeout: Duration,
+        spans: Spans,
     ) -> Self {
         let reports = flows.iter().map(|_| None).collect();
-        Self { supervisor, flows, stop, timeout, reports }
+        Self { supervisor, flows, stop, timeout, spans, reports }
     }
 
     pub(super) async fn run(mut self) -> Report {
         let stop = self.stop.clone();
-        let is_drained = tokio::select! {
-            () = self.all_ended() => true,
-            () = stop.stopped() => {
-                let deadline = Instant::now() + self.timeout.saturating_sub(ABORT_PATIENCE);
-                tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok()
-            }
-        };
-        if !is_drained {
+        tokio::select! {
+            () = self.all_ended() => {}
+            () = stop.stopped() => {}
+        }
+        let span = self.spans.lifecycle(TraceContext::default());
+        let deadline = Instant::now() + self.timeout.saturating_sub(ABORT_PATIENCE);
+        let is_drained = tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok();
+        if is_drained {
+            span.end(SpanOutcome::Completed, None);
+        } else {
             self.cancel().await;
+            span.end(SpanOutcome::Cancelled, None);
         }
         let flows = self.flows.iter().zip(&mut self.reports);
         let flows =

@@ -12,7 +12,7 @@ use crate::{
     event::Event,
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
-    telemetry::{FailureLog, Identity, error_chain},
+    telemetry::{FailureLog, Identity, OpenSpan, SpanOutcome, Spans, error_chain, inside},
 };
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
@@ -22,6 +22,27 @@ use crate::{
 pub(super) struct Handling {
     pub(super) event: Box<Event>,
     ack: Ack,
+    span: OpenSpan,
+}
+
+/// What makes the spans of one task.
+#[derive(Debug, Default)]
+pub(super) struct TaskSpans {
+    /// `task.handle`: an event is handled.
+    pub(super) handle: Spans,
+    /// `task.retry`: the second and later attempts.
+    pub(super) retry: Spans,
+    /// `task.flush`: a buffered batch takes effect.
+    pub(super) flush: Spans,
+}
+
+impl Handling {
+    /// Takes over what the task says of its work.
+    pub(super) fn describe(&mut self, output: &mut Output) {
+        if let Some(record) = self.span.record() {
+            record.set_attributes(output.take_attributes());
+        }
+    }
 }
 
 /// The runtime's side of one task: what surrounds the handling of each event.
@@ -30,6 +51,7 @@ pub(super) struct Hop {
     pub(super) identity: Arc<Identity>,
     pub(super) flow: FlowHandle,
     pub(super) policy: Policy,
+    pub(super) spans: TaskSpans,
     outlets: Outlets,
     failures: FailureLog,
     /// Kept between events for its allocation only.
@@ -37,15 +59,31 @@ pub(super) struct Hop {
 }
 
 impl Hop {
-    pub(super) fn new(identity: Arc<Identity>, flow: FlowHandle, policy: Policy, outlets: Outlets) -> Self {
+    pub(super) fn new(
+        identity: Arc<Identity>,
+        flow: FlowHandle,
+        policy: Policy,
+        spans: TaskSpans,
+        outlets: Outlets,
+    ) -> Self {
         let failures = FailureLog::default();
-        Self { identity, flow, policy, outlets, failures, output: Output::default() }
+        Self { identity, flow, policy, spans, outlets, failures, output: Output::default() }
     }
 
     /// Begins the handling of an event. Every event of every task passes here and [`Self::conclude`].
-    pub(super) fn begin(&self, mut event: Box<Event>) -> Handling {
+    ///
+    /// From here on the event is below this task's span, and so is what is derived from it. `output` is told
+    /// whether anybody records that span.
+    pub(super) fn begin(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
         let ack = event.ack.take();
-        Handling { event, ack }
+        let mut span = self.spans.handle.child(event.trace);
+        event.trace = span.context();
+        let record = span.record();
+        output.trace(record.is_some());
+        if let Some(record) = record {
+            record.set_event(event.id.clone(), event.queued);
+        }
+        Handling { event, ack, span }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
@@ -55,12 +93,24 @@ impl Hop {
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
         result: Result<(), TaskError>,
     ) {
-        let Handling { event, ack } = handling;
+        let Handling { mut event, ack, span } = handling;
         match result {
-            Ok(()) => self.outlets.stage(event, ack, emissions),
+            Ok(()) if emissions.len() == 0 => {
+                span.end(SpanOutcome::Filtered, None);
+                ack.settle(Outcome::Filtered);
+            }
+            Ok(()) => {
+                event.queued = span.end(SpanOutcome::Completed, None);
+                self.outlets.stage(event, ack, emissions);
+            }
             Err(error) => {
                 drop(emissions);
-                self.fail(&event, ack, &error);
+                if error.class() == ErrorClass::Closed {
+                    span.end(SpanOutcome::Cancelled, None);
+                } else {
+                    span.end(SpanOutcome::Failed, Some(error.error_type()));
+                }
+                inside(&event, || self.fail(&event, ack, &error));
             }
         }
     }
@@ -72,8 +122,9 @@ impl Hop {
         handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
     ) {
         let mut output = std::mem::take(&mut self.output);
-        let mut handling = self.begin(event);
+        let mut handling = self.begin(event, &mut output);
         let result = handle(&mut handling.event, &mut output);
+        handling.describe(&mut output);
         self.conclude(handling, output.drain(), result);
         output.shrink_to(ROOM_KEPT);
         self.output = output;
@@ -97,16 +148,15 @@ impl Hop {
     fn log_failure(&mut self, event: &Event, error: &TaskError) {
         let Some(suppressed) = self.failures.admit(error.error_type()) else { return };
         let position = event.id.position().map(|(path, line)| format!("{path}:{line}"));
-        let event_id = event.id.to_string();
         let error_message = error_chain(error);
         let error_type = error.error_type();
         let suppressed = (suppressed > 0).then_some(suppressed);
         match self.policy.on_error {
             OnError::Fail => {
-                tracing::error!(event_id, position, error.type = error_type, error.message = error_message, suppressed, "event failed");
+                tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed");
             }
             OnError::Drop => {
-                tracing::warn!(event_id, position, error.type = error_type, error.message = error_message, suppressed, "event dropped");
+                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event dropped");
             }
         }
     }

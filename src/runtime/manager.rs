@@ -7,19 +7,22 @@ use tokio::{runtime::Handle, sync::mpsc};
 use super::{
     drain::Drain,
     flow::{FlowHandle, FlowReport},
-    hop::Hop,
+    hop::{Hop, TaskSpans},
     outlets::Outlets,
     processor, source,
     supervisor::Supervisor,
     transform,
 };
 use crate::{
-    event::Event,
-    plan::{Flow, Plan, Worker},
+    event::{Event, Ticks, TraceContext},
+    plan::{Flow, Node, Plan, Worker},
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
-    telemetry::Identity,
+    telemetry::{Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
 };
+
+/// The `error.type` of a task that could not be built.
+const BUILD: &str = "build";
 
 /// Why a worker could not start: a task could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +41,7 @@ pub struct TaskManager {
     flows: Vec<RunningFlow>,
     stop: Stop,
     shutdown_timeout: Duration,
+    tracer: Tracer,
 }
 
 #[derive(Debug)]
@@ -60,7 +64,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Built {
     plan: Plan,
-    tasks: Vec<Vec<Task>>,
+    tasks: Vec<Vec<(Arc<Identity>, Task)>>,
+    tracer: Tracer,
+    span: OpenSpan,
 }
 
 impl Built {
@@ -72,34 +78,53 @@ impl Built {
             flows: Vec::with_capacity(self.tasks.len()),
             stop: Stop::default(),
             shutdown_timeout,
+            tracer: self.tracer,
         };
         for (flow, tasks) in self.plan.flows.iter().zip(self.tasks) {
             manager.spawn(flow, tasks, channel_capacity);
         }
+        self.span.end(SpanOutcome::Completed, None);
         manager
     }
 }
 
 impl TaskManager {
-    /// Builds all tasks of all flows, and starts none. May be given up at any time.
+    /// Builds all tasks of all flows, and starts none. May be given up at any time. `began` is when the start
+    /// of the worker did.
     ///
     /// # Errors
     /// Every task that could not be built.
-    pub async fn build(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Built, Vec<StartError>> {
+    pub async fn build(
+        plan: Plan,
+        resources: Option<Arc<dyn Resources>>,
+        tracer: Tracer,
+        began: Ticks,
+    ) -> Result<Built, Vec<StartError>> {
+        let spans = tracer.spans("task_manager.start", SpanKind::Internal, None, &[BUILD]);
+        let mut span = spans.lifecycle(TraceContext::default());
+        span.set_start(began);
+        let mut registration =
+            Registration { resources, tracer: &tracer, parent: span.context(), errors: Vec::new() };
         let mut tasks = Vec::with_capacity(plan.flows.len());
-        let mut errors = Vec::new();
         for flow in &plan.flows {
-            tasks.push(register(flow, resources.as_ref(), &mut errors).await);
+            tasks.push(registration.flow(flow).await);
         }
-        if errors.is_empty() { Ok(Built { plan, tasks }) } else { Err(errors) }
+        let errors = registration.errors;
+        if errors.is_empty() {
+            Ok(Built { plan, tasks, tracer, span })
+        } else {
+            span.end(SpanOutcome::Failed, Some(BUILD));
+            Err(errors)
+        }
     }
 
-    /// Builds all tasks of all flows, and starts them on the current runtime.
+    /// Builds all tasks of all flows, and starts them on the current runtime, without telemetry.
     ///
     /// # Errors
     /// Every task that could not be built.
     pub async fn start(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Self, Vec<StartError>> {
-        Ok(Self::build(plan, resources).await?.start(Handle::current()))
+        let built = Self::build(plan, resources, Tracer::default(), Ticks::now()).await?;
+        Ok(built.start(Handle::current()))
     }
 
     /// Returns a token that stops the sources of all flows.
@@ -115,14 +140,15 @@ impl TaskManager {
     /// Follows all tasks to their end. Once stopped, that takes no longer than the shutdown timeout, on a
     /// runtime that no task can keep busy.
     pub async fn run(self) -> Report {
-        Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout).run().await
+        let spans = self.tracer.spans("task_manager.shutdown", SpanKind::Internal, None, &[]);
+        Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout, spans).run().await
     }
 
     /// Wires the tasks of one flow with bounded channels and spawns their loops.
-    fn spawn(&mut self, flow: &Flow, tasks: Vec<Task>, capacity: usize) {
+    fn spawn(&mut self, flow: &Flow, tasks: Vec<(Arc<Identity>, Task)>, capacity: usize) {
         let (senders, inboxes): (Vec<_>, Vec<_>) = tasks
             .iter()
-            .map(|task| match task {
+            .map(|(_, task)| match task {
                 Task::Source(_) => (None, None),
                 Task::Transform(_) | Task::Processor(_) => {
                     let (sender, inbox) = mpsc::channel::<Box<Event>>(capacity);
@@ -133,61 +159,106 @@ impl TaskManager {
         let handle = FlowHandle::new(Arc::clone(&flow.name), self.stop.child(), extents(&tasks));
         self.flows.push(RunningFlow { handle: handle.clone(), tasks: tasks.len() });
         let index = self.flows.len() - 1;
-        for (task_id, ((node, task), inbox)) in flow.tasks.iter().zip(tasks).zip(inboxes).enumerate() {
-            let identity = Arc::new(Identity {
-                flow: Arc::clone(&flow.name),
-                task: Arc::clone(&node.name),
-                task_type: node.kind.name,
-                task_id,
-            });
+        for ((node, (identity, task)), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
+            let runs = self.tracer.spans(
+                "task.run",
+                SpanKind::Internal,
+                Some(Arc::clone(&identity)),
+                node.kind.error_types,
+            );
+            let run = runs.lifecycle(TraceContext::default());
+            let spans = task_spans(&self.tracer, &identity, node, &task);
             let outlets = Outlets::new(node, &senders, capacity);
-            let hop = Hop::new(Arc::clone(&identity), handle.clone(), node.policy, outlets);
+            let hop = Hop::new(Arc::clone(&identity), handle.clone(), node.policy, spans, outlets);
             match (task, inbox) {
                 (Task::Transform(task), Some(inbox)) => {
-                    self.supervisor.spawn(index, identity, transform::run(task, inbox, hop));
+                    self.supervisor.spawn(index, identity, run, transform::run(task, inbox, hop));
                 }
                 (Task::Processor(task), Some(inbox)) => {
-                    self.supervisor.spawn(index, identity, processor::run(task, inbox, hop));
+                    self.supervisor.spawn(index, identity, run, processor::run(task, inbox, hop));
                 }
-                (Task::Source(task), _) => self.supervisor.spawn(index, identity, source::run(task, hop)),
+                (Task::Source(task), _) => {
+                    self.supervisor.spawn(index, identity, run, source::run(task, hop));
+                }
                 (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
             }
         }
     }
 }
 
-/// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
-async fn register(
-    flow: &Flow,
-    resources: Option<&Arc<dyn Resources>>,
-    errors: &mut Vec<StartError>,
-) -> Vec<Task> {
-    let mut tasks = Vec::with_capacity(flow.tasks.len());
-    for node in &flow.tasks {
+/// Builds tasks, each in a span below that of the worker's start.
+struct Registration<'a> {
+    resources: Option<Arc<dyn Resources>>,
+    tracer: &'a Tracer,
+    parent: TraceContext,
+    errors: Vec<StartError>,
+}
+
+impl Registration<'_> {
+    /// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
+    async fn flow(&mut self, flow: &Flow) -> Vec<(Arc<Identity>, Task)> {
+        let mut tasks = Vec::with_capacity(flow.tasks.len());
+        for (task_id, node) in flow.tasks.iter().enumerate() {
+            let identity = Arc::new(Identity {
+                flow: Arc::clone(&flow.name),
+                task: Arc::clone(&node.name),
+                task_type: node.kind.name,
+                task_id,
+            });
+            match self.task(flow, node, &identity).await {
+                Ok(task) => tasks.push((identity, task)),
+                Err(source) => self.errors.push(StartError {
+                    flow: Arc::clone(&flow.name),
+                    task: Arc::clone(&node.name),
+                    file: flow.file.clone(),
+                    source,
+                }),
+            }
+        }
+        tasks
+    }
+
+    async fn task(&self, flow: &Flow, node: &Node, identity: &Arc<Identity>) -> Result<Task, BuildError> {
         let context = BuildContext {
             flow: Arc::clone(&flow.name),
             task: Arc::clone(&node.name),
             base_dir: flow.base_dir.clone(),
-            resources: resources.cloned(),
+            resources: self.resources.clone(),
         };
-        match node.prepared.build(&context).await {
-            Ok(task) => tasks.push(task),
-            Err(source) => errors.push(StartError {
-                flow: Arc::clone(&flow.name),
-                task: Arc::clone(&node.name),
-                file: flow.file.clone(),
-                source,
-            }),
-        }
+        let identity = Some(Arc::clone(identity));
+        let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
+        let span = spans.lifecycle(self.parent);
+        let built = node.prepared.build(&context).await;
+        match &built {
+            Ok(_) => span.end(SpanOutcome::Completed, None),
+            Err(_) => span.end(SpanOutcome::Failed, Some(BUILD)),
+        };
+        built
     }
-    tasks
+}
+
+/// Returns what makes the spans of a task's events, as far as its role has them.
+fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Task) -> TaskSpans {
+    let spans = |name, kind| tracer.spans(name, kind, Some(Arc::clone(identity)), node.kind.error_types);
+    let processor = match task {
+        Task::Processor(processor) => Some(processor),
+        Task::Source(_) | Task::Transform(_) => None,
+    };
+    TaskSpans {
+        handle: spans("task.handle", node.kind.span_kind),
+        retry: processor.map(|_| spans("task.retry", SpanKind::Internal)).unwrap_or_default(),
+        flush: processor
+            .filter(|processor| processor.is_buffered())
+            .map(|_| spans("task.flush", SpanKind::Internal))
+            .unwrap_or_default(),
+    }
 }
 
 /// Returns what the sources have to read, or `None` if any of them has no known end.
-fn extents(tasks: &[Task]) -> Option<Vec<Extent>> {
+fn extents(tasks: &[(Arc<Identity>, Task)]) -> Option<Vec<Extent>> {
     tasks
         .iter()
-        .filter_map(|task| match task {
+        .filter_map(|(_, task)| match task {
             Task::Source(source) => Some(source.extent()),
             _ => None,
         })

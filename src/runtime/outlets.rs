@@ -59,18 +59,17 @@ impl Outlets {
         Self { outlets, downstream, targets, capacity }
     }
 
-    /// Stages what one event emitted for the tasks downstream, each with a share of its `ack`.
+    /// Stages what one event emitted for the tasks downstream, each with a share of its `ack`. There is at least
+    /// one emission.
     pub(super) fn stage(
         &mut self,
         event: Box<Event>,
         mut ack: Ack,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
     ) {
+        let queued = event.queued;
+        let last = emissions.len().saturating_sub(1);
         let mut event = Some(event);
-        let last = match emissions.len() {
-            0 => return ack.settle(Outcome::Filtered),
-            count => count - 1,
-        };
         for (n, (route, emission)) in emissions.enumerate() {
             let is_last = n == last;
             let share = if is_last { ack.take() } else { ack.clone() };
@@ -79,7 +78,8 @@ impl Outlets {
                 Emission::Forward if is_last => event.take(),
                 Emission::Forward => event.clone(),
             };
-            if let Some(emitted) = emitted {
+            if let Some(mut emitted) = emitted {
+                emitted.queued = queued;
                 self.stage_one(route, emitted, share);
             }
         }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    RunEnd,
     hop::{Handling, Hop},
     outlets::BATCH,
 };
@@ -13,7 +14,7 @@ use crate::{
     plan::Policy,
     retry::RetryPolicy,
     task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
-    telemetry::{FailureLog, error_chain},
+    telemetry::{FailureLog, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
 };
 
 /// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
@@ -21,7 +22,11 @@ use crate::{
 const BUFFERED_BATCH: usize = 256;
 
 /// Handles events until no one upstream is left, then closes the processor.
-pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver<Box<Event>>, mut hop: Hop) {
+pub(super) async fn run(
+    processor: Box<dyn Processor>,
+    mut inbox: mpsc::Receiver<Box<Event>>,
+    mut hop: Hop,
+) -> RunEnd {
     let mut batch = Vec::with_capacity(BATCH);
     let mut held = Held::default();
     let mut log = FailureLog::default();
@@ -29,8 +34,10 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
     while inbox.recv_many(&mut batch, limit).await > 0 {
         for event in batch.drain(..) {
             let mut output = std::mem::take(&mut held.output);
-            let handling = hop.begin(event);
-            let result = attempts(&mut log, hop.policy, &handling.event, &*processor, &mut output).await;
+            let mut handling = hop.begin(event, &mut output);
+            let attempts = attempts(&mut log, &hop, &handling.event, &*processor, &mut output);
+            let result = inside_async(&handling.event, attempts).await;
+            handling.describe(&mut output);
             match result {
                 Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
                 result => {
@@ -41,7 +48,10 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
             held.output = output;
         }
         if !held.events.is_empty() {
+            let span = held.flush_span(&hop.spans.flush);
             let failures = flush(&mut log, hop.policy, &*processor, held.events.len()).await;
+            // It failed if it did for any event.
+            end(span, failures.values().next());
             if !failures.is_empty() {
                 processor.forget();
             }
@@ -49,29 +59,44 @@ pub(super) async fn run(processor: Box<dyn Processor>, mut inbox: mpsc::Receiver
         }
         hop.flush().await;
     }
-    if let Err(error) = processor.close().await {
+    let closed = processor.close().await.map_err(|error| {
         tracing::error!(error.type = error.error_type(), error.message = error_chain(&error), "closing failed");
-    }
+        error.error_type()
+    });
     hop.finish().await;
+    closed
 }
 
 /// Handles one event, as often as its policy allows. A failed attempt's output is discarded.
 async fn attempts(
     log: &mut FailureLog,
-    policy: Policy,
+    hop: &Hop,
     event: &Event,
     processor: &dyn Processor,
     output: &mut Output,
 ) -> Result<(), TaskError> {
-    let mut retries = Retries::new(log, policy.retry);
+    let mut retries = Retries::new(log, hop.policy.retry);
+    let mut span = None;
     loop {
         output.clear();
-        let result = limited(policy.timeout, processor.handle(event, output)).await;
-        match retries.after(result).await {
-            Some(result) => return result,
-            None => continue,
+        let result = limited(hop.policy.timeout, processor.handle(event, output)).await;
+        if let Some(span) = span.take() {
+            end(span, result.as_ref().err());
         }
+        if let Some(result) = retries.after(result).await {
+            return result;
+        }
+        span = Some(hop.spans.retry.child(event.trace));
     }
+}
+
+/// Ends a span whose work is done or failed with `error`.
+fn end(span: OpenSpan, error: Option<&TaskError>) {
+    match error {
+        None => span.end(SpanOutcome::Completed, None),
+        Some(error) if error.class() == ErrorClass::Closed => span.end(SpanOutcome::Cancelled, None),
+        Some(error) => span.end(SpanOutcome::Failed, Some(error.error_type())),
+    };
 }
 
 /// The events of a batch that failed for good, by their place in it.
@@ -169,6 +194,18 @@ struct Held {
 }
 
 impl Held {
+    /// Starts the span of a flush: below the last event's, if that is exported or none is, and linked to the others.
+    fn flush_span(&self, spans: &Spans) -> OpenSpan {
+        let contexts = || self.events.iter().rev().map(|(handling, _)| handling.event.trace);
+        let sampled = || contexts().filter(|context| context.is_sampled());
+        let parent = sampled().next().or_else(|| contexts().next()).unwrap_or_default();
+        let mut span = spans.child(parent);
+        if let Some(record) = span.record() {
+            sampled().skip(1).for_each(|context| record.link(context));
+        }
+        span
+    }
+
     fn hold(&mut self, handling: Handling, output: &mut Output) {
         self.events.push((handling, output.len()));
         self.emissions.extend(output.drain());

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{hop::Hop, turn::Turn};
+use super::{RunEnd, hop::Hop, turn::Turn};
 use crate::{
     ack::Ack,
     event::{Event, EventId, Payload},
@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Runs a source to its end, or until its flow stops.
-pub(super) async fn run(source: Box<dyn Source>, hop: Hop) {
+pub(super) async fn run(source: Box<dyn Source>, hop: Hop) -> RunEnd {
     let flow = hop.flow.clone();
     let task = Arc::clone(&hop.identity.task);
     let mut emitter = Emitter::new(Box::new(SourcePort { hop, turn: Turn::new(), is_turn_over: false }));
@@ -24,8 +24,9 @@ pub(super) async fn run(source: Box<dyn Source>, hop: Hop) {
             let message = error_chain(&error);
             tracing::error!(error.type = error.error_type(), error.message = message, "source failed");
             flow.fail(format!("source `{task}` failed: {message}"));
+            Err(error.error_type())
         }
-        _ => {}
+        _ => Ok(()),
     }
 }
 

@@ -7,7 +7,8 @@ use tokio::{
     task::{Id, JoinSet},
 };
 
-use crate::telemetry::{Identity, Scoped};
+use super::RunEnd;
+use crate::telemetry::{Identity, OpenSpan, Scoped, SpanOutcome};
 
 /// Spawns the loops of all tasks and tells how each ended.
 #[derive(Debug)]
@@ -35,16 +36,20 @@ impl Supervisor {
         Self { runtime, loops: JoinSet::new(), running: HashMap::new() }
     }
 
-    /// Spawns the loop of one task of the flow with this index.
+    /// Spawns the loop of one task of the flow with this index. `span` lasts as long as the loop.
     pub(super) fn spawn(
         &mut self,
         flow: usize,
         identity: Arc<Identity>,
-        task: impl Future<Output = ()> + Send + 'static,
+        span: OpenSpan,
+        task: impl Future<Output = RunEnd> + Send + 'static,
     ) {
         let task = Scoped::new(Arc::clone(&identity), async {
             tracing::debug!("task started");
-            task.await;
+            match task.await {
+                Ok(()) => span.end(SpanOutcome::Completed, None),
+                Err(error_type) => span.end(SpanOutcome::Failed, Some(error_type)),
+            };
             tracing::debug!("task ended");
         });
         let handle = self.loops.spawn_on(task, &self.runtime);

@@ -2,7 +2,7 @@
 
 use tokio::sync::mpsc;
 
-use super::{hop::Hop, outlets::BATCH, turn::Turn};
+use super::{RunEnd, hop::Hop, outlets::BATCH, turn::Turn};
 use crate::{event::Event, task::Transform};
 
 /// Handles events until no one upstream is left.
@@ -10,7 +10,7 @@ pub(super) async fn run(
     mut transform: Box<dyn Transform>,
     mut inbox: mpsc::Receiver<Box<Event>>,
     mut hop: Hop,
-) {
+) -> RunEnd {
     let mut batch = Vec::with_capacity(BATCH);
     let mut turn = Turn::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
@@ -27,4 +27,5 @@ pub(super) async fn run(
         hop.flush().await;
     }
     hop.finish().await;
+    Ok(())
 }

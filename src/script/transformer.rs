@@ -13,6 +13,7 @@ use super::{
 use crate::{
     event::Event,
     task::{Output, Resources, TaskError},
+    telemetry::inside,
 };
 
 /// A compiled script that handles events.
@@ -65,7 +66,8 @@ impl Script {
     /// # Errors
     /// What the script throws, or that it exceeds its limits. The event is then as it came.
     pub fn run(&self, event: &mut Event, output: &mut Output) -> Result<(), TaskError> {
-        let finished = self.program.run(event, &self.resource)?;
+        let input = &*event;
+        let finished = inside(input, || self.program.run(input, &self.resource))?;
         Plan::of(&self.program, event, &finished)?.carry_out(event, output);
         self.program.keep(finished.event);
         Ok(())

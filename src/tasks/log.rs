@@ -20,6 +20,7 @@ use serde::Deserialize;
 use crate::{
     event::{Event, Payload},
     task::{BuildContext, BuildError, Kind, Output, Role, Task, TaskError, Transform},
+    telemetry::inside,
 };
 
 /// The `log` kind.
@@ -70,20 +71,19 @@ impl Transform for Config {
                 tracing::$macro!(
                     target: "flowgen::log",
                     data = %Data(&event.data),
-                    event_id = %event.id,
                     subject = %event.subject,
                     meta = self.meta(event),
                     "event"
                 )
             };
         }
-        match self.level {
+        inside(event, || match self.level {
             Level::Trace => write!(trace),
             Level::Debug => write!(debug),
             Level::Info => write!(info),
             Level::Warn => write!(warn),
             Level::Error => write!(error),
-        }
+        });
         output.forward();
         Ok(())
     }
@@ -171,7 +171,6 @@ mod tests {
             ("level", "WARN"),
             ("message", "event"),
             ("data", r#"{"a": 1}"#),
-            ("event_id", "3"),
             ("subject", "numbers"),
         ];
         assert_eq!(logged(json!({"level": "warn"})), [pairs(&fields)]);

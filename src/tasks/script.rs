@@ -176,6 +176,7 @@ fn without_ack(event: &Event) -> Event {
         data: event.data.clone(),
         meta: event.meta.clone(),
         trace: event.trace,
+        queued: event.queued,
         ack: Ack::default(),
     }
 }

@@ -1,14 +1,22 @@
-//! The current-hop cell: which task a thread works for right now, so that a log line can say so
-//! without a span.
+//! The current-hop cell: which task a thread works for right now, and on which event, so that a log line
+//! can say so without a span.
 
 use std::{
     cell::RefCell,
-    pin::Pin,
+    future::poll_fn,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
+use scoped_tls::scoped_thread_local;
 use tokio::task::JoinHandle;
+
+use crate::event::Event;
+
+// Lent, not cloned: an event's id is shared by all events of its source, and counting who holds it would cost
+// more than handling it.
+scoped_thread_local!(static EVENT: Event);
 
 thread_local! {
     static CURRENT: RefCell<Option<Arc<Identity>>> = const { RefCell::new(None) };
@@ -32,6 +40,25 @@ pub(super) fn current<R>(f: impl FnOnce(Option<&Identity>) -> R) -> R {
     // A destructor of another thread-local may log when the cell is already gone.
     let identity = CURRENT.try_with(|cell| cell.borrow().clone()).ok().flatten();
     f(identity.as_deref())
+}
+
+/// Makes whatever `f` logs that of `event`.
+///
+/// The runtime does so around [`Processor::handle`](crate::task::Processor::handle). A transform has its event
+/// for itself, so one that logs does it.
+pub fn inside<R>(event: &Event, f: impl FnOnce() -> R) -> R {
+    EVENT.set(event, f)
+}
+
+/// Makes whatever `future` logs that of `event`.
+pub async fn inside_async<F: Future>(event: &Event, future: F) -> F::Output {
+    let mut future = pin!(future);
+    poll_fn(|context| EVENT.set(event, || future.as_mut().poll(context))).await
+}
+
+/// Calls `f` with the event that the current thread works on.
+pub(super) fn current_event<R>(f: impl FnOnce(Option<&Event>) -> R) -> R {
+    if EVENT.is_set() { EVENT.with(|event| f(Some(event))) } else { f(None) }
 }
 
 /// A future that fills the current-hop cell while it is polled.

@@ -22,13 +22,19 @@ use tracing_subscriber::{
     util::SubscriberInitExt,
 };
 
-use super::{LogFormat, LoggingConfig, hop, stderr};
+use super::{LogFormat, LoggingConfig, Pipeline, callsites::CallsiteFilter, hop, stderr};
 
-/// Starts logging, once in a process; later calls change nothing.
+/// Starts logging and the layers of `pipeline`, once in a process; later calls change nothing.
 ///
-/// `directives`, those of `RUST_LOG`, win over the configured level unless they are empty. `use_color` is
-/// about text on a terminal.
-pub fn init(config: &LoggingConfig, directives: Option<&str>, service: &str, use_color: bool) {
+/// `directives`, those of `RUST_LOG`, win over the configured level unless they are empty. They are about log
+/// lines only. `use_color` is about text on a terminal.
+pub fn init(
+    config: &LoggingConfig,
+    directives: Option<&str>,
+    service: &str,
+    use_color: bool,
+    pipeline: &Pipeline,
+) {
     let is_terminal = std::io::stderr().is_terminal();
     let style = match config.format {
         LogFormat::Json => Style::Json,
@@ -42,7 +48,12 @@ pub fn init(config: &LoggingConfig, directives: Option<&str>, service: &str, use
         None => (EnvFilter::new(config.level.as_str()), None),
     };
     let layer = LogLayer { style, service: service.into() };
-    if tracing_subscriber::registry().with(filter).with(layer).try_init().is_ok() {
+    let registry = tracing_subscriber::registry()
+        .with(CallsiteFilter::new(filter, pipeline))
+        .with(layer)
+        .with(pipeline.span_metrics())
+        .with(pipeline.recorder());
+    if registry.try_init().is_ok() {
         std::panic::set_hook(Box::new(log_panic));
     }
     if let Some(error) = unusable {
@@ -114,6 +125,16 @@ impl LogLayer {
                 object.string("task_type", identity.task_type);
             }
         });
+        hop::current_event(|event| {
+            let Some(event) = event else { return };
+            object.string("event_id", &event.id.to_string());
+            let trace = event.trace;
+            if trace.is_valid() {
+                object.string("trace_id", &format!("{:032x}", trace.trace_id));
+                object.string("span_id", &format!("{:016x}", trace.span_id));
+                object.string("trace_flags", &format!("{:02x}", trace.flags));
+            }
+        });
         object.line.push(b'}');
     }
 }
@@ -146,6 +167,13 @@ fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) 
             value => write!(line, " {dim}{name}={off}{value}"),
         };
     }
+    hop::current_event(|event| {
+        let Some(event) = event else { return };
+        let _ = write!(line, " {dim}event_id={off}{}", OneLine(&event.id.to_string()));
+        if event.trace.is_valid() {
+            let _ = write!(line, " {dim}trace_id={off}{:032x}", event.trace.trace_id);
+        }
+    });
 }
 
 /// Shows text with its control characters escaped: a line stays a line, and data moves no cursor.

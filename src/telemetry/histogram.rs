@@ -1,0 +1,155 @@
+//! A histogram of durations that many threads record into at once, and one reads.
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    thread,
+};
+
+/// The default upper bounds, in seconds.
+const DEFAULT: [f64; 20] = [
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
+    10.0, 30.0, 60.0,
+];
+
+/// Cells in a pair of cache lines, which is what processors fetch at once.
+const LINE: usize = 16;
+
+/// More threads than this share cells. It costs them a little time and never a count.
+const MAX_SHARDS: usize = 16;
+
+/// The upper bounds of buckets; a value equal to a bound belongs below it.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    seconds: Vec<f64>,
+    nanos: Vec<u64>,
+    shards: usize,
+}
+
+impl Bounds {
+    /// Takes ascending bounds in seconds, or the defaults.
+    pub(super) fn new(seconds: Option<&[f64]>) -> Self {
+        let seconds = seconds.unwrap_or(&DEFAULT).to_vec();
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "saturates, as it should"
+        )]
+        let nanos = seconds.iter().map(|bound| (bound * 1e9).round() as u64).collect();
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        Self { seconds, nanos, shards: threads.next_power_of_two().min(MAX_SHARDS) }
+    }
+
+    /// Returns the bounds in seconds.
+    pub(super) fn seconds(&self) -> &[f64] {
+        &self.seconds
+    }
+
+    /// Cells of one shard: a bucket more than there are bounds, and the sum.
+    fn cells(&self) -> usize {
+        self.nanos.len() + 2
+    }
+
+    fn stride(&self) -> usize {
+        self.cells().next_multiple_of(LINE)
+    }
+}
+
+/// Counts durations in buckets. Every thread has cells that it seldom shares with another.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    cells: Box<[AtomicU64]>,
+}
+
+/// What a histogram holds at one moment.
+#[derive(Debug, PartialEq)]
+pub(super) struct Snapshot {
+    /// One count more than there are bounds.
+    pub(super) buckets: Vec<u64>,
+    /// Their sum.
+    pub(super) count: u64,
+    /// The sum of all durations, in seconds.
+    pub(super) sum: f64,
+}
+
+impl Histogram {
+    pub(super) fn new(bounds: &Bounds) -> Self {
+        let cells = (0..bounds.shards * bounds.stride()).map(|_| AtomicU64::new(0)).collect();
+        Self { cells }
+    }
+
+    /// Records a duration. `bounds` are those that the histogram was made with.
+    pub(super) fn record(&self, nanos: u64, bounds: &Bounds) {
+        let bucket = bounds.nanos.partition_point(|bound| *bound < nanos);
+        let shard = &self.cells[shard(bounds.shards) * bounds.stride()..];
+        shard[bucket].fetch_add(1, Ordering::Relaxed);
+        shard[bounds.cells() - 1].fetch_add(nanos, Ordering::Relaxed);
+    }
+
+    /// Reads everything that was recorded before. The count is that of the buckets, always.
+    pub(super) fn snapshot(&self, bounds: &Bounds) -> Snapshot {
+        let mut buckets = vec![0; bounds.cells() - 1];
+        let mut nanos = 0u64;
+        for shard in self.cells.chunks_exact(bounds.stride()) {
+            for (bucket, cell) in buckets.iter_mut().zip(shard) {
+                *bucket += cell.load(Ordering::Relaxed);
+            }
+            nanos += shard[bounds.cells() - 1].load(Ordering::Relaxed);
+        }
+        #[expect(clippy::cast_precision_loss, reason = "a sum of seconds is a double in OTLP")]
+        let sum = nanos as f64 / 1e9;
+        Snapshot { count: buckets.iter().sum(), buckets, sum }
+    }
+}
+
+/// Returns the shard of the current thread.
+fn shard(shards: usize) -> usize {
+    static THREADS: AtomicUsize = AtomicUsize::new(0);
+    thread_local! {
+        static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
+    }
+    // A power of two. A span may end while its thread does, when the cell is gone.
+    THREAD.try_with(|thread| *thread).unwrap_or(0) & (shards - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_value_equal_to_a_bound_belongs_below_it() {
+        let bounds = Bounds::new(Some(&[0.001, 0.5]));
+        let histogram = Histogram::new(&bounds);
+        for nanos in [0, 1_000_000, 1_000_001, 500_000_000, 500_000_001, 9_000_000_000] {
+            histogram.record(nanos, &bounds);
+        }
+        let Snapshot { buckets, count, sum } = histogram.snapshot(&bounds);
+        assert_eq!((buckets, count), (vec![2, 2, 2], 6));
+        assert!((sum - 10.002_000_002).abs() < 1e-12, "{sum}");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(32))]
+        #[test]
+        fn threads_lose_nothing(values in prop::collection::vec(0u64..100_000_000_000, 0..200)) {
+            let bounds = Bounds::new(None);
+            let histogram = Histogram::new(&bounds);
+            thread::scope(|scope| {
+                for _ in 0..4 {
+                    scope.spawn(|| values.iter().for_each(|value| histogram.record(*value, &bounds)));
+                }
+            });
+            let snapshot = histogram.snapshot(&bounds);
+            let mut expected = vec![0; DEFAULT.len() + 1];
+            for value in &values {
+                let seconds = *value as f64 / 1e9;
+                expected[DEFAULT.iter().position(|bound| seconds <= *bound).unwrap_or(DEFAULT.len())] += 4;
+            }
+            prop_assert_eq!(snapshot.count, 4 * values.len() as u64);
+            prop_assert_eq!(snapshot.buckets, expected);
+            let sum = values.iter().sum::<u64>() as f64 * 4e-9;
+            prop_assert!((snapshot.sum - sum).abs() <= sum * 1e-9);
+        }
+    }
+}

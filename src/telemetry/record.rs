@@ -1,0 +1,67 @@
+//! A span that is to be exported, as compact as the exporter can do with.
+
+use std::sync::Arc;
+
+use super::{Attributes, SpanOutcome, series::Series};
+use crate::event::{EventId, Ticks, TraceContext};
+
+/// The most links that a span has; the others are counted.
+const MAX_LINKS: usize = 128;
+
+/// A sampled span: made when it starts, exported after it ended.
+#[derive(Debug)]
+pub struct SpanRecord {
+    pub(super) series: Arc<Series>,
+    pub(super) context: TraceContext,
+    /// The span above it; zero for the root of a trace.
+    pub(super) parent: u64,
+    pub(super) start: Ticks,
+    pub(super) end: Ticks,
+    pub(super) outcome: SpanOutcome,
+    pub(super) error_type: Option<&'static str>,
+    pub(super) event_id: Option<EventId>,
+    /// Nanoseconds between the end of the span upstream and the start of this one.
+    pub(super) queued: Option<u64>,
+    pub(super) attributes: Attributes,
+    pub(super) links: Vec<TraceContext>,
+    pub(super) dropped_links: u32,
+}
+
+impl SpanRecord {
+    pub(super) fn new(series: Arc<Series>, context: TraceContext, parent: u64, start: Ticks) -> Self {
+        Self {
+            series,
+            context,
+            parent,
+            start,
+            end: start,
+            outcome: SpanOutcome::default(),
+            error_type: None,
+            event_id: None,
+            queued: None,
+            attributes: Attributes::default(),
+            links: Vec::new(),
+            dropped_links: 0,
+        }
+    }
+
+    /// Names the event that the span is about, and since when it waited for the task.
+    pub fn set_event(&mut self, id: EventId, queued: Ticks) {
+        self.event_id = Some(id);
+        self.queued = queued.is_set().then(|| self.start.since(queued));
+    }
+
+    /// Adds what the task says of its work.
+    pub fn set_attributes(&mut self, attributes: Attributes) {
+        self.attributes = attributes;
+    }
+
+    /// Links the span to another one, if that is exported as well.
+    pub fn link(&mut self, context: TraceContext) {
+        if self.links.len() < MAX_LINKS {
+            self.links.push(context);
+        } else {
+            self.dropped_links += 1;
+        }
+    }
+}
