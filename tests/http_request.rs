@@ -1,5 +1,7 @@
 //! `http_request` against a server that answers as the test says.
 
+mod spans;
+
 use std::{io::Write, net::TcpListener, time::Duration};
 
 use serde_json::{Value, json};
@@ -72,6 +74,7 @@ fn the_templates_make_the_request_and_the_body_becomes_the_data() {
     assert_eq!(request.header("x-id"), Some("a b?-1"));
     assert_eq!(request.header("x-fixed"), Some("yes it is"));
     assert_eq!(request.header("content-type"), Some("application/json"));
+    assert!(request.headers.iter().all(|(name, _)| !name.contains("trace")), "nothing is traced here");
     assert_eq!(request.header("user-agent"), Some(concat!("flowgen/", env!("CARGO_PKG_VERSION"))));
     assert_eq!(request.body, r#"{"n":1.5,"text":"n=1.5","list":["a b?"]}"#);
 }

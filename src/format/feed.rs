@@ -106,3 +106,34 @@ async fn stage(origin: &Origin, record: &RawRecord<'_>, emitter: &mut Emitter) -
     };
     Ok(emitter.stage(origin.id(record), decode).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::{
+        format::InputFormat,
+        task::{Source, testing::Collector},
+    };
+
+    struct Fed;
+
+    #[async_trait]
+    impl Source for Fed {
+        async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
+            let blocks = Blocks::read(|| Ok(&b"one\n"[..])).unwrap();
+            let origin = Origin::Stream(Arc::new(Input::new("in")));
+            feed(&origin, blocks, Decoder::new(InputFormat::Text, 10), emitter, &stop).await
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_of_no_file_is_described_by_its_size_alone() {
+        let (result, admitted, _) = Collector::until(usize::MAX).run(Box::new(Fed)).await;
+        result.unwrap();
+        let attributes = &admitted[0].attributes;
+        assert_eq!(attributes.get(RECORD_SIZE), Some(&3_i64.into()));
+        assert_eq!(attributes.iter().len(), 1);
+    }
+}

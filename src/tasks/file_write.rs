@@ -30,6 +30,9 @@
 //!
 //! In `csv` the header row that is there names the columns, else the first event does.
 //!
+//! Telemetry: the span has `file.path`, as the template makes it, and `flowgen.record.size`, the bytes of the
+//! event's line or row with its end.
+//!
 //! A named pipe waits for its reader as a failed attempt does, with retries. When the reader goes away the
 //! flow ends quietly, as with `stdout`.
 
@@ -243,7 +246,11 @@ impl Collected {
 
     fn encode(&mut self, place: usize, event: &Event, output: &mut Output) -> Result<(), TaskError> {
         let Lines { encoder, bytes, events, .. } = &mut self.files[place];
+        let before = bytes.len();
         encoder.encode(&event.data, bytes)?;
+        if let Some(span) = output.span() {
+            span.set(format::RECORD_SIZE, bytes.len() - before);
+        }
         events.push(self.events);
         self.events += 1;
         output.forward();
@@ -297,6 +304,9 @@ impl Processor for Appender {
             Some(path) => Cow::Borrowed(path),
             None => Cow::Owned(self.template.render(event)?),
         };
+        if let Some(span) = output.span() {
+            span.set(format::FILE_PATH, path.to_string());
+        }
         {
             let mut collected = self.collected();
             if let Some(place) = collected.find(&path) {

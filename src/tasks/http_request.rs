@@ -31,6 +31,14 @@
 //! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name. A server is trusted by the public roots, those of the
 //! machine, and those in `SSL_CERT_FILE`.
 //!
+//! Telemetry: the span is of kind CLIENT and has `http.request.method`, `server.address`, `server.port`,
+//! `url.full`, `http.request.body.size`, `http.response.status_code`, `http.response.body.size` if the
+//! response says its length and is not compressed, and `network.protocol.version`. `url.full` is the URL
+//! without userinfo, query and fragment; its path stays, so a secret belongs into a header. The one header
+//! that is shown is an `x-request-id`, sent or received: `http.request.header.x-request-id` and
+//! `http.response.header.x-request-id`, each a list. Of several attempts the last one is described. A
+//! request carries its event's place in the trace as `traceparent`, unless `headers` sets another one.
+//!
 //! Neither log lines nor errors hold a path, a query, userinfo, a header's value or a body: variables are
 //! put in when the flow is loaded, so that any of them may be a secret.
 
@@ -40,6 +48,7 @@ mod failure;
 mod headers;
 mod payload;
 mod response;
+mod span;
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -60,7 +69,7 @@ use crate::{
     format::ByteSize,
     problem::Problems,
     task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
-    telemetry::spawn_blocking,
+    telemetry::{SpanKind, spawn_blocking},
     template::TemplateError,
 };
 
@@ -143,6 +152,7 @@ impl Kind for HttpRequest {
     const ROLE: Role = Role::Processor;
     const SUMMARY: &'static str = "calls an HTTP API; the response's body is the new data";
     const ERROR_TYPES: &'static [&'static str] = ERROR_TYPES;
+    const SPAN_KIND: SpanKind = SpanKind::Client;
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
@@ -217,8 +227,14 @@ impl Requester {
 impl Processor for Requester {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
         let request = self.request(event)?;
+        if let Some(span) = output.span() {
+            span::describe_request(&request, span);
+        }
         let exchange = Exchange::of(&request);
         let response = self.client.execute(request).await.map_err(|error| exchange.broken(error))?;
+        if let Some(span) = output.span() {
+            span::describe_response(&response, span);
+        }
         exchange.check_status(&response)?;
         output.emit(event.with_data(self.reading.read(response, &exchange).await?));
         Ok(())

@@ -13,6 +13,8 @@
 //!
 //! An event's id is unlike that of any other run; a failure names its line, as `stdin:7`.
 //!
+//! Telemetry: the span has `flowgen.record.size`, the bytes of the record without the line's end.
+//!
 //! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
 //! it. Only one task of a worker can have the standard input.
 

@@ -14,6 +14,8 @@
 //!
 //! Whole lines of one batch are written at once, so that those of several tasks do not mix. An event is
 //! done once the kernel has it. The flow ends quietly when the reader goes away.
+//!
+//! Telemetry: the span has `flowgen.record.size`, the bytes of the event's line or row with its end.
 
 mod writer;
 
@@ -145,7 +147,11 @@ impl Collected {
 impl Processor for Printer {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
         let Collected { encoder, lines, .. } = &mut *self.collected();
+        let before = lines.len();
         encoder.encode(&event.data, lines)?;
+        if let Some(span) = output.span() {
+            span.set(format::RECORD_SIZE, lines.len() - before);
+        }
         output.forward();
         Ok(())
     }

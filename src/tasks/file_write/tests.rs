@@ -53,6 +53,29 @@ fn text(folder: &TempDir, path: &str) -> String {
 }
 
 #[tokio::test]
+async fn a_span_names_the_file_and_the_size_of_the_line_even_if_the_event_fails() {
+    let (_folder, task) = task(json!({"path": "a/{{ event.data.to }}.csv", "format": "csv"})).await;
+    let mut output = Output::default();
+    let mut attributes = async |data: Value| {
+        output.trace(true);
+        let event = Event::new(EventId::Sequence(0), "t".into(), Payload::from(data));
+        let result = task.handle(&event, &mut output).await;
+        (result.map_err(|error| error.error_type()), output.take_attributes())
+    };
+    for data in [json!({"to": "x", "n": "1"}), json!({"to": "x", "n": "2"})] {
+        let (result, attributes) = attributes(data).await;
+        result.unwrap();
+        assert_eq!(attributes.get("file.path"), Some(&"a/x.csv".into()));
+        assert_eq!(attributes.get("flowgen.record.size"), Some(&4_i64.into()), "the header is of no event");
+        assert_eq!(attributes.iter().len(), 2);
+    }
+    let (result, attributes) = attributes(json!({"to": "../x"})).await;
+    assert_eq!(result, Err(PATH));
+    assert_eq!(attributes.get("file.path"), Some(&"a/../x.csv".into()));
+    assert_eq!(attributes.iter().len(), 1);
+}
+
+#[tokio::test]
 async fn appends_whole_batches_to_a_file_in_a_new_directory() {
     let (folder, task) = task(json!({"path": "a/b/out.jsonl"})).await;
     handle(&*task, json!({"n": 1})).await.unwrap();

@@ -38,6 +38,9 @@ pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems)
     }
 }
 
+/// Carries the place in the trace to the other side (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
 /// The configured headers, compiled.
 pub(super) struct Headers(Vec<(HeaderName, Template)>);
 
@@ -47,9 +50,15 @@ impl Headers {
         named.map(|(name, value)| Ok((name, Template::compile(value)?))).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Collects all that a request carries besides what its body asks for.
+    /// Collects all that a request carries besides what its body asks for. A `traceparent` that is configured
+    /// wins: it may be that of someone who is not traced here.
     pub(super) fn outgoing(&self, event: &Event) -> Result<HeaderMap, TaskError> {
-        let mut headers = HeaderMap::with_capacity(self.0.len() + 1);
+        let mut headers = HeaderMap::with_capacity(self.0.len() + 2);
+        if event.trace.is_valid() {
+            let traceparent = event.trace.traceparent().to_string();
+            let value = HeaderValue::try_from(traceparent).expect("it is of digits, letters and dashes");
+            headers.insert(TRACEPARENT, value);
+        }
         for (name, template) in &self.0 {
             // Its error would not hold the value either, but it says less.
             let mut value = HeaderValue::try_from(template.render(event)?)

@@ -53,6 +53,20 @@ fn text(written: &Mutex<Vec<u8>>) -> String {
 }
 
 #[tokio::test]
+async fn a_span_tells_how_long_the_line_is() {
+    let (printer, _) = printer(&[], OutputFormat::Jsonl);
+    let mut output = Output::default();
+    for (data, size) in [(json!([1, 2]), 6_i64), (json!("é"), 5)] {
+        output.trace(true);
+        let event = Event::new(EventId::Sequence(0), "t".into(), Payload::from(data));
+        printer.handle(&event, &mut output).await.unwrap();
+        let attributes = output.take_attributes();
+        assert_eq!(attributes.iter().len(), 1);
+        assert_eq!(attributes.get("flowgen.record.size"), Some(&size.into()));
+    }
+}
+
+#[tokio::test]
 async fn nothing_is_written_before_the_flush_and_all_of_it_then() {
     let (printer, written) = printer(&[Ok(3), Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock)], OutputFormat::Jsonl);
     print(&printer, json!({"a": 1})).await;

@@ -1,0 +1,102 @@
+//! What the span of a request says, by the semantic conventions for HTTP clients.
+//!
+//! Must never say more: no query, no userinfo, no body, and of the headers none but the id of a request.
+
+use reqwest::{
+    Request, Response, Url, Version,
+    header::{HeaderMap, HeaderName},
+};
+use url::Host;
+
+use crate::telemetry::{Attributes, Text};
+
+/// The header by which the other side's log names a request.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Describes what is about to be sent.
+pub(super) fn describe_request(request: &Request, span: &mut Attributes) {
+    span.set("http.request.method", request.method().as_str().to_owned());
+    let url = request.url();
+    if let Some(host) = url.host() {
+        span.set("server.address", address(&host));
+    }
+    if let Some(port) = url.port_or_known_default() {
+        span.set("server.port", port);
+    }
+    span.set("url.full", shown(url));
+    if let Some(body) = request.body().and_then(reqwest::Body::as_bytes) {
+        span.set("http.request.body.size", body.len());
+    }
+    describe_id("http.request.header.x-request-id", request.headers(), span);
+}
+
+/// Describes the head of the answer.
+pub(super) fn describe_response(response: &Response, span: &mut Attributes) {
+    span.set("http.response.status_code", response.status().as_u16());
+    if let Some(version) = version(response.version()) {
+        span.set("network.protocol.version", version);
+    }
+    // Unknown for what is decompressed on the way: the convention means the bytes that were transferred.
+    if let Some(size) = response.content_length() {
+        span.set("http.response.body.size", size);
+    }
+    describe_id("http.response.header.x-request-id", response.headers(), span);
+}
+
+/// The convention makes a list of every header, since each may come more than once.
+fn describe_id(key: &'static str, headers: &HeaderMap, span: &mut Attributes) {
+    let ids = headers.get_all(REQUEST_ID).iter().filter_map(|id| id.to_str().ok());
+    let ids: Vec<_> = ids.map(|id| Text::from(id.to_owned())).collect();
+    if !ids.is_empty() {
+        span.set(key, ids);
+    }
+}
+
+/// Returns a host without the brackets that only a URL wants.
+fn address(host: &Host<&str>) -> String {
+    match host {
+        Host::Ipv6(address) => address.to_string(),
+        host => host.to_string(),
+    }
+}
+
+/// Returns a URL without what may be a secret by its place.
+fn shown(url: &Url) -> String {
+    let mut url = url.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    // These fail for URLs that can have no userinfo.
+    let _ = (url.set_username(""), url.set_password(None));
+    url.into()
+}
+
+fn version(version: Version) -> Option<&'static str> {
+    Some(match version {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_11 => "1.1",
+        Version::HTTP_2 => "2",
+        Version::HTTP_3 => "3",
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_is_shown_without_query_fragment_and_userinfo() {
+        let shown = |url: &str| shown(&url.parse().unwrap());
+        assert_eq!(shown("https://user:pass@a:8443/b/c?d=e#f"), "https://a:8443/b/c");
+        assert_eq!(shown("http://user@[::1]/?"), "http://[::1]/");
+        assert_eq!(shown("http://a"), "http://a/");
+    }
+
+    #[test]
+    fn an_address_is_a_name_or_a_bare_number() {
+        let shown = |url: &str| address(&url.parse::<Url>().unwrap().host().unwrap());
+        assert_eq!(shown("http://API.example.com:1/"), "api.example.com");
+        assert_eq!(shown("http://127.0.0.1:1/"), "127.0.0.1");
+        assert_eq!(shown("http://[2001:db8::1]:1/"), "2001:db8::1");
+    }
+}
