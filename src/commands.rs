@@ -57,6 +57,7 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
         use_color,
         &telemetry::Pipeline::default(),
     );
+    worker.telemetry.log_sources();
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
     run::execute(loaded.plan, resources)

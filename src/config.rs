@@ -70,7 +70,7 @@ pub fn load(
     let mut files: Vec<_> = sources.into_iter().map(|source| File::parse(source, environment)).collect();
     let is_parsed = files.iter().all(|file| !file.tree.is_null());
     let overrides = overrides::read(environment, &mut problems);
-    let settings = worker::settings(&mut files, &overrides, &mut problems, &mut warnings);
+    let settings = worker::settings(&mut files, &overrides, environment, &mut problems, &mut warnings);
     let mut flows = Vec::new();
     let mut defined = false;
     for (n, file) in files.iter_mut().enumerate() {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::{
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
-    telemetry::{LoggingConfig, TelemetryConfig},
+    telemetry::{self, LoggingConfig},
 };
 
 /// What one worker runs.
@@ -26,7 +26,7 @@ pub struct Plan {
 #[derive(Debug)]
 pub struct Worker {
     /// What is exported.
-    pub telemetry: TelemetryConfig,
+    pub telemetry: telemetry::Settings,
     /// What is logged.
     pub logging: LoggingConfig,
     /// The directory of resources.
@@ -40,7 +40,7 @@ pub struct Worker {
 impl Default for Worker {
     fn default() -> Self {
         Self {
-            telemetry: TelemetryConfig::default(),
+            telemetry: telemetry::Settings::default(),
             logging: LoggingConfig::default(),
             resources: None,
             shutdown_timeout: Duration::from_secs(25),

@@ -4,6 +4,7 @@ mod attributes;
 mod callsites;
 mod config;
 mod encode;
+mod endpoint;
 mod failures;
 mod histogram;
 mod hop;
@@ -35,7 +36,8 @@ pub use outcome::SpanOutcome;
 pub use pipeline::Pipeline;
 pub use record::SpanRecord;
 pub use secret::Secret;
-pub use settings::{Export, Settings};
+pub(crate) use settings::Configured;
+pub use settings::{ExemplarFilter, Export, Propagator, Resolved, Settings, Signal, Source};
 pub use span_kind::SpanKind;
 pub use spans::{OpenSpan, Spans, Tracer};
 

@@ -13,3 +13,4 @@ mod layers;
 mod readme;
 mod run;
 mod support;
+mod telemetry_settings;

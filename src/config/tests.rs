@@ -289,6 +289,7 @@ fn no_report_shows_what_a_variable_sets() {
         ("TLS", "{ca_file: [Hunter2]}"),
         ("HISTOGRAM", "{type: Hunter2}"),
         ("PROTOCOL", &"Hunter2".repeat(14)),
+        ("OTLP_ENDPOINT", "http://user:Hunter2@host:4317/Hunter2?Hunter2"),
     ] {
         let variable = format!("FLOWGEN_TELEMETRY__{name}");
         let problems = load_files(&[("a.yaml", flow)], &[(&variable, value)]).unwrap_err();
@@ -359,7 +360,7 @@ fn variables_win_over_yaml() {
     assert_eq!(worker.telemetry.service_name, "variable");
     assert_eq!(worker.telemetry.trace_sample_rate, 0.5);
     assert_eq!(worker.telemetry.keep_traces.limit, 7);
-    assert_eq!(worker.telemetry.headers["x-api-key"].expose(), "abc");
+    assert_eq!(worker.telemetry.traces.unwrap().headers["x-api-key"].expose(), "abc");
 }
 
 #[test]
@@ -403,6 +404,165 @@ fn a_telemetry_block_without_enabled_is_off_with_a_warning() {
     assert_eq!(told(&loaded.warnings), ["1:1 telemetry: telemetry is off: its block does not say `enabled`"]);
     let loaded = load_files(&[("a.yaml", text)], &[("FLOWGEN_TELEMETRY__ENABLED", "false")]).unwrap();
     assert_eq!(told(&loaded.warnings), Vec::<String>::new());
+}
+
+/// Returns `value (source)` of the rows of a key.
+fn shown(telemetry: &crate::telemetry::Settings, key: &str) -> Vec<String> {
+    let rows = telemetry.sources.iter().filter(|row| row.key == key);
+    let name = |source: &crate::telemetry::Source| {
+        let source = source.to_string();
+        source.rsplit('/').next().unwrap_or_default().to_owned()
+    };
+    rows.map(|row| format!("{} ({})", row.value, name(&row.source))).collect()
+}
+
+#[test]
+fn every_telemetry_setting_says_where_it_came_from() {
+    let text = "\
+telemetry:
+  enabled: true
+  service_name: '${NAME}'
+  timeout: 5s
+  headers: {x-file: hunter2, x_both: hunter2}
+  resource_attributes: {a.b: c}
+  tls: {ca_file: , server_name: collector}
+  span_queue:
+    size: 1000
+flow: {tasks: [{tick: }]}
+";
+    let variables = [
+        ("NAME", "orders"),
+        ("FLOWGEN_TELEMETRY__TIMEOUT", "7s"),
+        ("FLOWGEN_TELEMETRY__HEADERS__X_BOTH", "hunter2"),
+        ("FLOWGEN_TELEMETRY__HISTOGRAM", "{type: explicit, buckets: [1, 2.5]}"),
+        ("OTEL_EXPORTER_OTLP_TIMEOUT", "1000"),
+        ("OTEL_EXPORTER_OTLP_HEADERS", "x-ambient=hunter2"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "d=e"),
+        ("OTEL_METRIC_EXPORT_INTERVAL", "15000"),
+        ("OTEL_LOGS_EXPORTER", "none"),
+    ];
+    let loaded = load_files(&[("a.yaml", text)], &variables).unwrap();
+    assert_eq!(told(&loaded.warnings), Vec::<String>::new());
+    let telemetry = loaded.plan.worker.telemetry;
+    for (key, rows) in [
+        ("enabled", &["true (a.yaml:2)"][..]),
+        ("service_name", &["orders (a.yaml:3)"]),
+        ("timeout", &["7s (FLOWGEN_TELEMETRY__TIMEOUT)"]),
+        ("headers", &["x-file=*** (a.yaml:5)", "x_both=*** (FLOWGEN_TELEMETRY__HEADERS__X_BOTH)"]),
+        ("resource_attributes", &["a.b=c (a.yaml:6)", "d=e (OTEL_RESOURCE_ATTRIBUTES)"]),
+        ("tls.ca_file", &["none (default)"]),
+        ("tls.server_name", &["collector (a.yaml:7)"]),
+        ("span_queue.size", &["1000 (a.yaml:9)"]),
+        ("span_queue.batch", &["1000 (default)"]),
+        ("metrics_export_interval", &["15s (OTEL_METRIC_EXPORT_INTERVAL)"]),
+        ("histogram", &["explicit, [1.0, 2.5] (FLOWGEN_TELEMETRY__HISTOGRAM)"]),
+        ("otlp_endpoint", &["http://localhost:4317 (default)"]),
+    ] {
+        assert_eq!(shown(&telemetry, key), rows, "{key}");
+    }
+    assert_eq!(telemetry.span_queue.batch, 1000);
+}
+
+#[test]
+fn files_of_tls_are_relative_to_where_they_are_named() {
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("ca.pem");
+    fs::write(&pem, "-----BEGIN CERTIFICATE-----").unwrap();
+    let flow = "flow: {tasks: [{tick: }]}";
+    let text = "telemetry: {enabled: true, otlp_endpoint: 'https://x:4317', tls: {ca_file: ca.pem}}\n";
+    let ca_file = |text: &str, variables: &[(&str, &str)]| {
+        let path = dir.path().join("a.yaml");
+        fs::write(&path, format!("{text}{flow}")).unwrap();
+        let loaded = load(&[path], None, REGISTRY, &Fixed::of(variables));
+        loaded.map(|loaded| loaded.plan.worker.telemetry.traces.unwrap().tls.ca_file.unwrap())
+    };
+    assert_eq!(ca_file(text, &[]).unwrap(), pem);
+    let whole = pem.to_str().unwrap();
+    for (variable, value) in [
+        ("FLOWGEN_TELEMETRY__TLS__CA_FILE", whole),
+        ("FLOWGEN_TELEMETRY__TLS", &format!("{{ca_file: {whole}}}")),
+    ] {
+        assert_eq!(ca_file(text, &[(variable, value)]).unwrap(), pem);
+        let value = value.replace(whole, "ca.pem");
+        let problems = ca_file(text, &[(variable, &value)]).unwrap_err();
+        assert_eq!(
+            told(&problems),
+            [format!(
+                "{variable} {}: cannot read the file",
+                match variable {
+                    "FLOWGEN_TELEMETRY__TLS" => "telemetry.tls",
+                    _ => "telemetry.tls.ca_file",
+                }
+            )]
+        );
+    }
+    let ambient = [("OTEL_EXPORTER_OTLP_CERTIFICATE", whole)];
+    assert_eq!(ca_file("telemetry: {enabled: true}\n", &ambient).unwrap(), pem);
+}
+
+#[test]
+fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
+    let flow = "telemetry: {enabled: true}\nflow: {tasks: [{tick: }]}";
+    for (key, value, message) in [
+        ("OTLP_ENDPOINT", "", "the endpoint is empty"),
+        ("OTLP_ENDPOINT", "http://x:4318", "port 4318 is OTLP/HTTP, which flowgen does not speak"),
+        (
+            "OTLP_ENDPOINT",
+            "http://x/v1/traces",
+            "an endpoint with a path is OTLP/HTTP, which flowgen does not speak",
+        ),
+        ("PROTOCOL", "http/protobuf", "unknown value `${FLOWGEN_TELEMETRY__PROTOCOL}`"),
+        ("METRICS_EXPORT_INTERVAL", "0s", "must be longer than zero"),
+        ("SPAN_QUEUE__BATCH", "0", "must be at least 1"),
+        ("TRACE_SAMPLE_RATE", "-1", "must be between 0.0 and 1.0"),
+        ("TEMPORALITY", "delta", "`temporality: ${FLOWGEN_TELEMETRY__TEMPORALITY}` is not supported yet"),
+        ("KEEP_TRACES__LIMIT", "5", "`keep_traces` is not supported yet"),
+    ] {
+        let variable = format!("FLOWGEN_TELEMETRY__{key}");
+        let told = refused(flow, &[(&variable, value)]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].starts_with(&format!("{variable} telemetry.")), "{told:?}");
+        assert!(told[0].ends_with(message), "{told:?}");
+    }
+    let buckets = ("FLOWGEN_TELEMETRY__HISTOGRAM", "{type: explicit, buckets: [2, 1]}");
+    assert_eq!(refused(flow, &[buckets]).len(), 1);
+}
+
+#[test]
+fn what_is_not_built_is_accepted_where_it_means_nothing_and_while_telemetry_is_off() {
+    let flow = "flow: {tasks: [{tick: }]}";
+    let neutral = "temporality: '${T:-cumulative}', histogram: {type: explicit}, trace_attributes: {}, \
+        keep_traces: {errors: '${K:-false}'}";
+    assert_eq!(plan(&format!("telemetry: {{enabled: true, {neutral}}}\n{flow}")).flows.len(), 1);
+    let meant =
+        "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {}";
+    assert_eq!(plan(&format!("telemetry: {{enabled: false, {meant}}}\n{flow}")).flows.len(), 1);
+    assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 4);
+}
+
+#[test]
+fn what_has_no_effect_is_warned_of() {
+    let text = |tls: &str| {
+        format!(
+            "telemetry:\n  enabled: true\n  metrics_export_interval: 99ms\n  {tls}\nflow: {{tasks: [{{tick: }}]}}"
+        )
+    };
+    let warnings = |tls: &str, variables: &[(&str, &str)]| {
+        told(&load_files(&[("a.yaml", &text(tls))], variables).unwrap().warnings)
+    };
+    let often = "3:28 telemetry.metrics_export_interval: metrics are exported more than ten times a second";
+    assert_eq!(warnings("", &[]), [often]);
+    let dir = tempfile::tempdir().unwrap();
+    let pem = dir.path().join("ca.pem");
+    fs::write(&pem, "-----BEGIN CERTIFICATE-----").unwrap();
+    let tls = format!("tls: {{ca_file: {}}}", pem.display());
+    let no_effect = "4:3 telemetry.tls: `tls` has no effect: the endpoint is `http://`";
+    assert_eq!(warnings(&tls, &[]), [no_effect, often]);
+    assert_eq!(warnings(&tls, &[("OTEL_EXPORTER_OTLP_ENDPOINT", "https://x:4317")]), [often]);
+    assert_eq!(warnings(&tls, &[("OTEL_SDK_DISABLED", "true")]), Vec::<String>::new());
+    let variable = "OTEL_EXPORTER_OTLP_ENDPOINT telemetry.otlp_endpoint: ignored: port 4318 is OTLP/HTTP, which \
+        flowgen does not speak";
+    assert_eq!(warnings("", &[("OTEL_EXPORTER_OTLP_ENDPOINT", "http://x:4318")]), [variable, often]);
 }
 
 #[test]

@@ -1,6 +1,8 @@
 //! The settings that all flows share: found in any one of the files, overridden by variables.
 
-use std::{fs, path::Path, time::Duration};
+mod telemetry;
+
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
@@ -8,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     File,
+    environment::Environment,
     keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
     mask,
     overrides::{self, Override},
@@ -19,8 +22,7 @@ use crate::{
     plan::Worker,
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     retry::RetryPolicy,
-    telemetry::{LoggingConfig, TelemetryConfig},
-    template::Template,
+    telemetry::LoggingConfig,
 };
 
 /// The most events that a channel may hold; it is also far below what a channel can count.
@@ -39,6 +41,7 @@ pub(super) struct Settings {
 pub(super) fn settings(
     files: &mut [File],
     overrides: &[Override],
+    environment: &dyn Environment,
     problems: &mut Vec<Problem>,
     warnings: &mut Vec<Problem>,
 ) -> Settings {
@@ -48,7 +51,7 @@ pub(super) fn settings(
         blocks.planned(key);
     }
     let mut settings = Settings::default();
-    settings.worker.telemetry = blocks.telemetry();
+    settings.worker.telemetry = blocks.telemetry(environment);
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
     settings.has_resources =
@@ -168,60 +171,6 @@ impl Blocks<'_> {
                 None
             }
         }
-    }
-
-    fn telemetry(&mut self) -> TelemetryConfig {
-        let is_written = self.files.iter().any(|file| file.tree.get("telemetry").is_some());
-        let found = self.find("telemetry");
-        let says_whether = found.as_ref().is_some_and(|(value, _)| value.get("enabled").is_some());
-        if (is_written || found.is_some()) && !says_whether {
-            let path = top("telemetry");
-            let owner = self.files.iter().find(|file| file.tree.get("telemetry").is_some());
-            let mut warning =
-                Problem::new(path.clone(), "telemetry is off: its block does not say `enabled`");
-            warning
-                .focus(Focus::Key)
-                .hint("write `enabled: true` to switch it on, or `false` to keep it off");
-            warning.origin = Some(match owner {
-                Some(file) => Origin::Place(file.source.place(&path, Focus::Key)),
-                None => Origin::Variable("FLOWGEN_TELEMETRY__*".into()),
-            });
-            self.warnings.push(warning);
-        }
-        let Some((value, owner)) = found else { return TelemetryConfig::default() };
-        let Some(mut config) = self.typed::<TelemetryConfig>("telemetry", value, owner) else {
-            return TelemetryConfig::default();
-        };
-        let base = owner.map(|owner| self.base_of(owner)).unwrap_or_default();
-        for (key, file) in [
-            ("ca_file", &mut config.tls.ca_file),
-            ("cert_file", &mut config.tls.cert_file),
-            ("key_file", &mut config.tls.key_file),
-        ] {
-            let path = top("telemetry").key("tls").key(key);
-            if !self.overrides.iter().any(|one| one.path == path) {
-                *file = file.take().map(|file| base.join(file));
-            }
-        }
-        let mut problems = Problems::below(top("telemetry"));
-        if config.enabled && planned::is_telemetry_planned() {
-            problems
-                .report("enabled", planned::message("exporting telemetry"))
-                .hint("write `enabled: false`");
-        }
-        config.check(&mut problems, &|path: &Path| fs::File::open(path).map(drop));
-        for (name, text) in &config.trace_attributes {
-            let Err(error) = Template::compile(text) else { continue };
-            let path = problems.base().key("trace_attributes").key(&**name);
-            let problem = problems.push(Problem::new(path, error.message)).hint_opt(error.hint);
-            if let Some(line) = error.line {
-                problem.focus(Focus::Inside { line, column: error.column.unwrap_or(1) });
-            }
-        }
-        for problem in problems.into_vec() {
-            self.tell(owner, problem);
-        }
-        config
     }
 
     fn logging(&mut self) -> LoggingConfig {

@@ -24,6 +24,7 @@ pub struct TelemetryConfig {
     #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub metrics_export_interval: Duration,
     /// The share of traces that is exported, decided at the source: 0.0 to 1.0.
+    #[schemars(range(min = 0.0, max = 1.0))]
     pub trace_sample_rate: f64,
     /// The traces that are exported even when they were not sampled.
     pub keep_traces: KeepTraces,
@@ -46,6 +47,7 @@ pub struct TelemetryConfig {
     /// The buckets of histograms.
     pub histogram: Histogram,
     /// The number of label sets of one metric; by default what the flows can produce, at least 2000.
+    #[schemars(range(min = 1))]
     pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.
     pub span_queue: SpanQueue,
@@ -95,6 +97,7 @@ pub struct KeepTraces {
     #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub slower_than: Option<Duration>,
     /// How many a second at most; at least 1.
+    #[schemars(range(min = 1))]
     pub limit: u32,
 }
 
@@ -116,7 +119,7 @@ pub enum Compression {
 }
 
 /// The certificates of the connection to the collector.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct TlsConfig {
     /// A further root certificate, PEM.
@@ -167,8 +170,10 @@ impl Default for Histogram {
 #[serde(deny_unknown_fields, default)]
 pub struct SpanQueue {
     /// How many spans it holds; at least 1.
+    #[schemars(range(min = 1))]
     pub size: usize,
     /// How many spans one export call takes at most; no more than `size`.
+    #[schemars(range(min = 1))]
     pub batch: usize,
     /// How long a span waits for others.
     #[serde(with = "humantime_serde")]

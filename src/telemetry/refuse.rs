@@ -1,31 +1,22 @@
 //! What the `telemetry` and `logging` blocks refuse: values that cannot be right.
 
-use std::{
-    io,
-    net::IpAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io, path::Path, time::Duration};
 
-use url::{Host, Url};
+use super::{Histogram, LoggingConfig, TelemetryConfig, endpoint};
+use crate::problem::{Focus, Problem, Problems, did_you_mean};
 
-use super::{Histogram, LoggingConfig, TelemetryConfig};
-use crate::problem::{Problems, did_you_mean};
+/// Opens and reads a file that the configuration names.
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
-/// The port of OTLP/HTTP, which is not spoken.
-const HTTP_PORT: u16 = 4318;
 /// The levels of log lines.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
 impl TelemetryConfig {
-    /// Reports what cannot be right, and gives the endpoint its scheme. `read` opens a file of the
-    /// configuration.
-    pub(crate) fn check(&mut self, problems: &mut Problems, read: &dyn Fn(&Path) -> io::Result<()>) {
-        match endpoint(&self.otlp_endpoint) {
+    /// Reports what cannot be right, and gives the endpoint its scheme.
+    pub(crate) fn check(&mut self, problems: &mut Problems, read: ReadFile<'_>) {
+        match endpoint::parse(&self.otlp_endpoint, None) {
             Ok(url) => self.otlp_endpoint = url,
-            Err((message, hint)) => {
-                problems.report("otlp_endpoint", message).hint_opt(hint);
-            }
+            Err(fault) => fault.report("otlp_endpoint", problems),
         }
         if self.service_name.trim().is_empty() {
             problems.report("service_name", "the name of the service is empty");
@@ -80,38 +71,10 @@ impl TelemetryConfig {
     }
 
     fn check_names(&self, problems: &mut Problems) {
-        // Names of HTTP/2 headers are lowercase; gRPC keeps some of them to itself.
-        let is_header = |name: &str| {
-            !name.is_empty()
-                && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b))
-        };
         for (name, value) in &self.headers {
-            let path = |problems: &mut Problems, message: String, hint: &str| {
-                let base = problems.base().key("headers").key(&**name);
-                problems
-                    .push(crate::problem::Problem::new(base, message))
-                    .focus(crate::problem::Focus::Key)
-                    .hint(hint);
-            };
-            if !is_header(name) {
-                path(
-                    problems,
-                    format!("`{name}` is no name of a header"),
-                    "lowercase letters, digits, `-`, `_` and `.`",
-                );
-            } else if name.starts_with("grpc-") {
-                path(
-                    problems,
-                    format!("the header `{name}` belongs to gRPC"),
-                    "names that start with `grpc-` are reserved",
-                );
-            } else if !value.expose().bytes().all(|b| (0x20..0x7f).contains(&b)) {
-                path(
-                    problems,
-                    format!("the value of the header `{name}` is not printable ASCII"),
-                    "remove line ends and other control characters",
-                );
-            }
+            let Err(fault) = header(name, value.expose()) else { continue };
+            let path = problems.base().key("headers").key(&**name);
+            problems.push(Problem::new(path, fault.message)).focus(Focus::Key).hint_opt(fault.hint);
         }
         for (key, names) in
             [("trace_attributes", &self.trace_attributes), ("resource_attributes", &self.resource_attributes)]
@@ -122,7 +85,7 @@ impl TelemetryConfig {
         }
     }
 
-    fn check_tls(&self, problems: &mut Problems, read: &dyn Fn(&Path) -> io::Result<()>) {
+    fn check_tls(&self, problems: &mut Problems, read: ReadFile<'_>) {
         let tls = &self.tls;
         match (&tls.cert_file, &tls.key_file) {
             (Some(_), None) => {
@@ -133,16 +96,13 @@ impl TelemetryConfig {
             }
             _ => {}
         }
-        let files: [(&str, &Option<PathBuf>); 3] = [
-            ("tls.ca_file", &tls.ca_file),
-            ("tls.cert_file", &tls.cert_file),
-            ("tls.key_file", &tls.key_file),
-        ];
-        for (key, file) in files {
-            let Some(Err(error)) = file.as_deref().map(read) else { continue };
-            let cause = error.to_string().to_lowercase();
-            let cause = cause.split(" (os error").next().unwrap_or_default().to_owned();
-            problems.report(key, "cannot read the file").hint(cause);
+        for (key, file, content) in [
+            ("tls.ca_file", &tls.ca_file, Pem::Certificate),
+            ("tls.cert_file", &tls.cert_file, Pem::Certificate),
+            ("tls.key_file", &tls.key_file, Pem::Key),
+        ] {
+            let Some(Err(fault)) = file.as_deref().map(|file| content.check(file, read)) else { continue };
+            fault.report(key, problems);
         }
     }
 }
@@ -158,52 +118,76 @@ impl LoggingConfig {
     }
 }
 
-/// Returns the endpoint as a URL with a scheme, or what is wrong with it and how to mend it.
-fn endpoint(text: &str) -> Result<String, (String, Option<String>)> {
-    let text = text.trim();
-    if text.is_empty() {
-        return Err(("the endpoint is empty".into(), Some("such as `http://localhost:4317`".into())));
-    }
-    let shown = without_userinfo(text);
-    let has_scheme = text.contains("://");
-    let full = if has_scheme { text.to_owned() } else { format!("http://{text}") };
-    let url = Url::parse(&full).map_err(|error| (format!("`{shown}` is no endpoint: {error}"), None))?;
-    if !matches!(url.scheme(), "http" | "https") {
-        let message = format!("`{shown}` has a scheme that is none of OTLP/gRPC");
-        return Err((message, Some("use `http://` or `https://`".into())));
-    }
-    if url.port() == Some(HTTP_PORT) {
-        let message = "port 4318 is OTLP/HTTP, which flowgen does not speak".into();
-        return Err((message, Some("use OTLP/gRPC, port 4317".into())));
-    }
-    if !has_scheme && !url.host().is_some_and(|host| is_private(&host)) {
-        let message = format!("`{shown}` has no scheme");
-        return Err((message, Some(format!("write `https://{shown}`, or `http://{shown}` for plain text"))));
-    }
-    Ok(full)
+/// What is wrong with a value, wherever it comes from, and how to mend it.
+#[derive(Debug)]
+pub(super) struct Fault {
+    pub(super) message: String,
+    pub(super) hint: Option<String>,
 }
 
-/// Returns an endpoint as messages show it: without the name and the password before its host.
-fn without_userinfo(text: &str) -> String {
-    let Some((before, host)) = text.rsplit_once('@') else { return text.to_owned() };
-    match before.split_once("://") {
-        Some((scheme, _)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric()) => {
-            format!("{scheme}://{host}")
+impl Fault {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    fn report(self, key: &str, problems: &mut Problems) {
+        problems.report(key, self.message).hint_opt(self.hint);
+    }
+}
+
+/// Refuses what cannot be metadata of a call. Never shows the value.
+pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
+    // Names of HTTP/2 headers are lowercase; gRPC keeps some of them to itself.
+    let is_name = !name.is_empty()
+        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b));
+    if !is_name {
+        return Err(Fault::new(format!("`{name}` is no name of a header"))
+            .hint("lowercase letters, digits, `-`, `_` and `.`"));
+    }
+    if name.starts_with("grpc-") || matches!(name, "te" | "content-type") {
+        return Err(Fault::new(format!("the header `{name}` belongs to gRPC"))
+            .hint("`te`, `content-type` and names that start with `grpc-` are reserved"));
+    }
+    if name.ends_with("-bin") {
+        return Err(Fault::new(format!("the header `{name}` is binary, by the rules of gRPC"))
+            .hint("a name that does not end with `-bin` holds text"));
+    }
+    if !value.bytes().all(|b| (0x20..0x7f).contains(&b)) {
+        return Err(Fault::new(format!("the value of the header `{name}` is not printable ASCII"))
+            .hint("remove line ends and other control characters"));
+    }
+    Ok(())
+}
+
+/// What a file of TLS holds.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Pem {
+    Certificate,
+    Key,
+}
+
+impl Pem {
+    /// Refuses a file that cannot be read or does not hold it.
+    pub(super) fn check(self, file: &Path, read: ReadFile<'_>) -> Result<(), Fault> {
+        let (mark, what) = match self {
+            Self::Certificate => ("-----BEGIN CERTIFICATE-----", "certificate"),
+            Self::Key => ("PRIVATE KEY-----", "private key"),
+        };
+        let lacks = || Fault::new(format!("the file holds no {what}")).hint("PEM is read, DER is not");
+        match read(file) {
+            Ok(text) if text.contains(mark) => Ok(()),
+            Ok(_) => Err(lacks()),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(lacks()),
+            Err(error) => {
+                let cause = error.to_string().to_lowercase();
+                let cause = cause.split(" (os error").next().unwrap_or_default().to_owned();
+                Err(Fault::new("cannot read the file").hint(cause))
+            }
         }
-        _ => host.to_owned(),
-    }
-}
-
-/// Returns whether plain text is the obvious choice for a host: this machine or a private address.
-fn is_private(host: &Host<&str>) -> bool {
-    let is_private_ip = |ip: IpAddr| match ip {
-        IpAddr::V4(ip) => ip.is_loopback() || ip.is_private() || ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
-    };
-    match host {
-        Host::Domain(name) => *name == "localhost" || name.ends_with(".localhost"),
-        Host::Ipv4(ip) => is_private_ip((*ip).into()),
-        Host::Ipv6(ip) => is_private_ip((*ip).into()),
     }
 }
 
@@ -223,48 +207,6 @@ mod tests {
     #[test]
     fn the_defaults_are_right() {
         assert_eq!(told(|_| {}), Vec::<String>::new());
-    }
-
-    #[test]
-    fn an_endpoint_gets_its_scheme_where_that_is_obvious() {
-        for (given, full) in [
-            ("localhost:4317", "http://localhost:4317"),
-            ("127.0.0.1:4317", "http://127.0.0.1:4317"),
-            ("10.0.0.7:4317", "http://10.0.0.7:4317"),
-            ("[::1]:4317", "http://[::1]:4317"),
-            ("https://collector.example:443", "https://collector.example:443"),
-        ] {
-            assert_eq!(endpoint(given).as_deref(), Ok(full));
-        }
-        for wrong in [
-            "",
-            " ",
-            "http://",
-            "ftp://x:4317",
-            "collector.example:4317",
-            "8.8.8.8:4317",
-            "http://x:4318",
-            "localhost:4318",
-            "http://x:99999",
-        ] {
-            assert!(endpoint(wrong).is_err(), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn no_message_shows_the_password_of_an_endpoint() {
-        for wrong in [
-            "http://user:topsecret@host:4318",
-            "ftp://user:topsecret@host",
-            "http://user:topsecret@host:99999",
-            "user:topsecret@collector.example:4317",
-            "http://user:topsecret/@x@[host",
-            "user:topsecret://x@host:1",
-        ] {
-            let (message, hint) = endpoint(wrong).unwrap_err();
-            assert!(!format!("{message} {hint:?}").contains("secret"), "{message} {hint:?}");
-        }
-        assert_eq!(without_userinfo("https://a:b@c@host:1/x"), "https://host:1/x");
     }
 
     #[test]
@@ -296,11 +238,15 @@ mod tests {
             told(|c| c.tls.cert_file = Some("c.pem".into())),
             ["tls.cert_file: a certificate without its key", "tls.cert_file: cannot read the file"]
         );
+        let pem = |text: &str| Pem::Key.check(Path::new("k"), &|_| Ok(text.to_owned())).is_ok();
+        assert!(pem("-----BEGIN PRIVATE KEY-----") && pem("-----BEGIN EC PRIVATE KEY-----"));
+        assert!(!pem("") && !pem("-----BEGIN CERTIFICATE-----"));
         let header = |name: &str, value: &str| {
             told(|c| c.headers = [(name.to_owned(), value.to_owned().into())].into())
         };
         assert_eq!(header("X Key", "v"), ["headers.X Key: `X Key` is no name of a header"]);
         assert_eq!(header("grpc-x", "v").len() + header("x", "a\nb").len(), 2);
+        assert_eq!(header("x-bin", "v").len() + header("content-type", "v").len(), 2);
         assert_eq!(header("x-api-key", "v").len(), 0);
     }
 }
