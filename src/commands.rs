@@ -16,10 +16,12 @@ use clap::ValueEnum;
 
 use crate::{
     config::{self, Environment, ProcessEnvironment},
+    event::Ticks,
     report::{self, Colours},
     services::resources::ResourceDirectory,
     task::Resources,
-    tasks, telemetry,
+    tasks,
+    telemetry::{self, Pipeline, Telemetry},
 };
 
 /// The exit code of a configuration or a command line that is wrong.
@@ -39,6 +41,7 @@ pub(crate) enum Output {
 
 /// Loads flows and runs them.
 pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode {
+    let began = Ticks::now();
     let loaded = match config::load(paths, worker_config, tasks::registry(), &ProcessEnvironment) {
         Ok(loaded) => loaded,
         Err(problems) => {
@@ -50,17 +53,20 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     let worker = &loaded.plan.worker;
     let use_color = Colours::of_stderr() == Colours::On;
     let directives = ProcessEnvironment.variable("RUST_LOG");
-    telemetry::init(
-        &worker.logging,
-        directives.as_deref(),
-        &worker.telemetry.service_name,
-        use_color,
-        &telemetry::Pipeline::default(),
-    );
+    let pipeline = Pipeline::new(&worker.telemetry);
+    let service = &worker.telemetry.service_name;
+    telemetry::init(&worker.logging, directives.as_deref(), service, use_color, &pipeline);
     worker.telemetry.log_sources();
+    let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            report::failure(&error);
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
-    run::execute(loaded.plan, resources)
+    run::execute(loaded.plan, resources, telemetry, began)
 }
 
 /// Writes a command's output, and says how that went.

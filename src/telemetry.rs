@@ -5,7 +5,9 @@ mod callsites;
 mod config;
 mod encode;
 mod endpoint;
+mod export;
 mod failures;
+mod guard;
 mod histogram;
 mod hop;
 mod ids;
@@ -29,7 +31,9 @@ pub use config::{
     Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,
     Temporality, TlsConfig,
 };
+pub use export::StartError;
 pub use failures::{FailureLog, error_chain};
+pub use guard::Telemetry;
 pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
 pub use logs::init;
 pub use outcome::SpanOutcome;

@@ -29,8 +29,17 @@ pub(super) struct SpanQueue {
 #[derive(Debug, Default)]
 struct State {
     spans: VecDeque<Box<SpanRecord>>,
-    created: u64,
-    refused: u64,
+    counts: Counts,
+    is_closed: bool,
+}
+
+/// What a queue has seen.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counts {
+    /// Every span that was pushed.
+    pub(super) created: u64,
+    /// Those of them that found no room.
+    pub(super) refused: u64,
 }
 
 impl SpanQueue {
@@ -49,9 +58,12 @@ impl SpanQueue {
     /// Adds a span, if there is room for it.
     pub(super) fn push(&self, span: Box<SpanRecord>) {
         let mut state = self.state();
-        state.created += 1;
+        if state.is_closed {
+            return;
+        }
+        state.counts.created += 1;
         if state.spans.len() >= self.size {
-            state.refused += 1;
+            state.counts.refused += 1;
             return;
         }
         state.spans.push_back(span);
@@ -89,14 +101,23 @@ impl SpanQueue {
         self.waiting.store(state.spans.len(), Ordering::Relaxed);
     }
 
-    /// Returns how many spans were ever pushed.
-    pub(super) fn created(&self) -> u64 {
-        self.state().created
+    /// Returns how many spans wait; it may be a little late.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
-    /// Returns how many of them found no room.
-    pub(super) fn refused(&self) -> u64 {
-        self.state().refused
+    /// Returns how many spans were ever pushed, and how many of them found no room.
+    pub(super) fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    /// Forgets the spans that wait, and every span from now on, so that the counts are final. Returns how many
+    /// it forgot.
+    pub(super) fn close(&self) -> usize {
+        let mut state = self.state();
+        state.is_closed = true;
+        self.waiting.store(0, Ordering::Relaxed);
+        std::mem::take(&mut state.spans).len()
     }
 
     /// Returns how many traces were not begun for want of room.

@@ -1,0 +1,31 @@
+//! The export of spans and metrics over OTLP/gRPC.
+//!
+//! Owns the connection to the collector, the thread that exports, and the account of what was exported
+//! and dropped. It knows neither how spans are recorded nor how metrics are counted: it is handed a queue
+//! and something to collect from.
+
+mod accounts;
+mod chunk;
+mod client;
+mod collector;
+mod error;
+mod exporter;
+mod flush;
+mod metrics;
+mod resource;
+mod sender;
+mod tls;
+mod traces;
+
+pub use accounts::{Accounts, FLUSH_DEADLINE, Ledger, QUEUE_FULL, REJECTED, Totals};
+pub use client::{Accepted, Client, Signal};
+pub use error::{ClientError, ExportError};
+pub use exporter::{Exporter, MetricsExport, Outcome, StartError, TracesExport};
+pub use metrics::Collect;
+pub use resource::resource;
+
+/// The longest body of a call, in bytes: below the 4 MiB that gRPC receivers take by default.
+const BODY_LIMIT: usize = 7 * 512 * 1024;
+
+#[cfg(test)]
+mod tests;

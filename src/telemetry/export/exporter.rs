@@ -1,0 +1,204 @@
+//! The exporter: one thread with a runtime of its own, which nothing of the flows runs on.
+//!
+//! So it goes on exporting while tasks keep every other thread busy, and whoever flushes it is a plain
+//! thread that waits for an answer, with a deadline, and never for the runtime it stands on.
+
+use std::{
+    io,
+    sync::{Arc, mpsc},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use opentelemetry_proto::tonic::resource::v1::Resource;
+use tokio::runtime::{Builder, Runtime};
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    accounts::{Accounts, Totals},
+    client::{Client, Signal},
+    collector::Collector,
+    error::ClientError,
+    flush::FlushOrder,
+    metrics::{Collect, Metrics},
+    sender::Sender,
+    traces::Traces,
+};
+use crate::telemetry::{Export, queue::SpanQueue};
+
+/// The share of the time to flush that spans leave to metrics, one of so many: the last metrics tell how
+/// many spans were dropped.
+const SHARE_OF_METRICS: u32 = 4;
+
+/// The export of spans.
+pub struct TracesExport {
+    /// Where to, and how.
+    pub export: Export,
+    /// The queue that they come from.
+    pub queue: Arc<SpanQueue>,
+    /// How many go into one batch.
+    pub batch: usize,
+    /// How long a span waits for others.
+    pub delay: Duration,
+}
+
+/// The export of metrics.
+pub struct MetricsExport {
+    /// Where to, and how.
+    pub export: Export,
+    /// What they are collected from.
+    pub collect: Box<dyn Collect>,
+    /// How often.
+    pub interval: Duration,
+}
+
+/// Why the exporter does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The client of a signal cannot be made.
+    #[error("cannot export {signal}")]
+    Client {
+        /// The name of the signal.
+        signal: &'static str,
+        /// Why.
+        source: ClientError,
+    },
+    /// There is no thread for it.
+    #[error("cannot start the thread of the exporter")]
+    Thread(#[source] io::Error),
+}
+
+/// What became of everything that was to be exported.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Spans.
+    pub spans: Totals,
+    /// Data points of metrics.
+    pub points: Totals,
+}
+
+#[derive(Debug)]
+/// The running exporter. Dropped without a shutdown it ends without a flush.
+pub struct Exporter {
+    thread: JoinHandle<()>,
+    done: mpsc::Receiver<()>,
+    traces: FlushOrder,
+    metrics: FlushOrder,
+    queue: Option<Arc<SpanQueue>>,
+    has_metrics: bool,
+    accounts: Arc<Accounts>,
+}
+
+impl Exporter {
+    /// Starts it. It connects when there is something to export.
+    pub fn start(
+        traces: Option<TracesExport>,
+        metrics: Option<MetricsExport>,
+        resource: &Resource,
+        accounts: Arc<Accounts>,
+    ) -> Result<Self, StartError> {
+        let queue = traces.as_ref().map(|traces| Arc::clone(&traces.queue));
+        let has_metrics = metrics.is_some();
+        let (traces_order, traces_flush) = FlushOrder::new();
+        let (metrics_order, metrics_flush) = FlushOrder::new();
+        let mut collectors = Collectors { known: Vec::new(), accounts: Arc::clone(&accounts) };
+        let traces = match traces {
+            None => None,
+            Some(it) => {
+                let (client, collector) = collectors.client(Signal::Traces, &it.export)?;
+                let sender = Sender::new(client, collector, Arc::clone(&accounts), traces_flush);
+                Some(Traces::new(sender, it.queue, it.batch, it.delay, resource))
+            }
+        };
+        let metrics = match metrics {
+            None => None,
+            Some(it) => {
+                let (client, collector) = collectors.client(Signal::Metrics, &it.export)?;
+                let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush);
+                Some(Metrics::new(sender, it.collect, it.interval, resource))
+            }
+        };
+        let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
+        let (is_done, done) = mpsc::sync_channel(1);
+        let run = move || {
+            run(runtime, traces, metrics);
+            // Nobody may be waiting.
+            let _ = is_done.send(());
+        };
+        let thread = thread::Builder::new().name("flowgen-otlp".into()).spawn(run);
+        let thread = thread.map_err(StartError::Thread)?;
+        Ok(Self { thread, done, traces: traces_order, metrics: metrics_order, queue, has_metrics, accounts })
+    }
+
+    /// Flushes spans, then metrics, and ends. Whatever is left at the deadline is dropped, and so is what
+    /// a thread leaves that panicked.
+    ///
+    /// Blocks: not to be called from a future. Whoever makes spans must have ended, or spans made from
+    /// here on may be in no account.
+    pub fn shutdown(self, deadline: Instant) -> Outcome {
+        let time = deadline.saturating_duration_since(Instant::now());
+        let share_of_metrics = if self.has_metrics { time / SHARE_OF_METRICS } else { Duration::ZERO };
+        self.traces.give((deadline - share_of_metrics).into());
+        self.metrics.give(deadline.into());
+        if self.done.recv_timeout(time).is_ok() {
+            // It has nothing left to do but to return.
+            let _ = self.thread.join();
+        }
+        self.accounts.spans.close(|| self.queue.as_ref().map_or(0, |queue| queue.close()));
+        self.accounts.points.close(|| 0);
+        let mut spans = self.accounts.spans.totals();
+        if let Some(queue) = &self.queue {
+            let counts = queue.counts();
+            spans.created = counts.created;
+            if counts.refused > 0 {
+                spans.dropped.insert(super::accounts::QUEUE_FULL, counts.refused);
+            }
+        }
+        Outcome { spans, points: self.accounts.points.totals() }
+    }
+}
+
+/// The collectors by endpoint: signals that go to the same one share what is known of it.
+struct Collectors {
+    known: Vec<Arc<Collector>>,
+    accounts: Arc<Accounts>,
+}
+
+impl Collectors {
+    fn client(&mut self, signal: Signal, export: &Export) -> Result<(Client, Arc<Collector>), StartError> {
+        let client = Client::new(signal, export)
+            .map_err(|source| StartError::Client { signal: signal.name(), source })?;
+        let known = self.known.iter().find(|known| known.endpoint() == client.endpoint());
+        let collector = match known {
+            Some(known) => Arc::clone(known),
+            None => {
+                let collector = Arc::new(Collector::new(client.endpoint(), Arc::clone(&self.accounts)));
+                self.known.push(Arc::clone(&collector));
+                collector
+            }
+        };
+        Ok((client, collector))
+    }
+}
+
+/// Runs until both signals are flushed.
+fn run(runtime: Runtime, traces: Option<Traces>, metrics: Option<Metrics>) {
+    let spans_are_flushed = CancellationToken::new();
+    runtime.block_on(async {
+        tokio::join!(
+            async {
+                if let Some(traces) = traces {
+                    traces.run().await;
+                }
+                spans_are_flushed.cancel();
+            },
+            async {
+                if let Some(metrics) = metrics {
+                    metrics.run(spans_are_flushed.clone()).await;
+                }
+            },
+        );
+    });
+    // A name that is still being looked up holds up nobody.
+    runtime.shutdown_background();
+}

@@ -1,0 +1,54 @@
+//! Whom the exporter trusts, and as whom it shows itself.
+
+use std::{fs, path::Path};
+
+use rustls::{
+    RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
+
+use super::error::ClientError;
+use crate::telemetry::TlsConfig;
+
+/// Makes the connections of an endpoint encrypted.
+pub(super) fn apply(endpoint: Endpoint, config: &TlsConfig) -> Result<Endpoint, ClientError> {
+    let mut tls = ClientTlsConfig::new().trust_anchors(roots(config)?.roots);
+    let mut settings = Vec::new();
+    if let (Some(certificate), Some(key)) = (&config.cert_file, &config.key_file) {
+        certificates(certificate)?;
+        tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        settings.push(format!("the certificate `{}` and the key `{}`", certificate.display(), key.display()));
+    }
+    if let Some(name) = &config.server_name {
+        tls = tls.domain_name(name);
+        settings.push(format!("the server name `{name}`"));
+    }
+    endpoint.tls_config(tls).map_err(|source| ClientError::Tls { settings: settings.join(", "), source })
+}
+
+/// Trusts the public roots, those of the machine and the configured one. A machine that has none, or a
+/// broken one among them, is no reason not to start.
+fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
+    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    if let Some(path) = &config.ca_file {
+        for certificate in certificates(path)? {
+            roots.add(certificate).map_err(|source| ClientError::Root { path: path.clone(), source })?;
+        }
+    }
+    Ok(roots)
+}
+
+/// Returns the certificates of a file: at least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    let pem = read(path)?;
+    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
+        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
+        _ => Err(ClientError::NoCertificate(path.to_owned())),
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+    fs::read(path).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })
+}

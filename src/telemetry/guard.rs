@@ -1,0 +1,75 @@
+//! Telemetry as a whole: starts with the worker and is flushed before it ends.
+
+use std::{sync::Arc, time::Instant};
+
+use super::{
+    Pipeline, Settings, Tracer,
+    export::{Accounts, Exporter, MetricsExport, StartError, TracesExport, resource},
+};
+
+/// Running telemetry. Dropped without a shutdown it is not flushed.
+#[derive(Debug, Default)]
+pub struct Telemetry {
+    pipeline: Pipeline,
+    exporter: Option<Exporter>,
+}
+
+impl Telemetry {
+    /// Starts the export of what `pipeline` collects, if there is anything to export.
+    ///
+    /// # Errors
+    /// A certificate that cannot be used, or no thread to be had.
+    pub fn start(settings: &Settings, pipeline: Pipeline) -> Result<Self, StartError> {
+        let traces = settings.traces.clone().zip(pipeline.queue.clone());
+        let traces = traces.map(|(export, queue)| TracesExport {
+            export,
+            queue,
+            batch: settings.span_queue.batch,
+            delay: settings.span_queue.delay,
+        });
+        let metrics = settings.metrics.clone().zip(pipeline.table.clone());
+        let metrics = metrics.map(|(export, table)| MetricsExport {
+            export,
+            collect: Box::new(table),
+            interval: settings.metrics_export_interval,
+        });
+        if traces.is_none() && metrics.is_none() {
+            return Ok(Self { pipeline, exporter: None });
+        }
+        let resource = resource(&settings.service_name, &settings.resource_attributes);
+        let exporter = Exporter::start(traces, metrics, &resource, Arc::new(Accounts::default()))?;
+        Ok(Self { pipeline, exporter: Some(exporter) })
+    }
+
+    /// Returns whether anything is exported.
+    pub fn is_on(&self) -> bool {
+        self.exporter.is_some()
+    }
+
+    /// Returns what makes the spans.
+    pub fn tracer(&self) -> &Tracer {
+        self.pipeline.tracer()
+    }
+
+    /// Returns what tells how many spans wait for the exporter.
+    pub fn spans_waiting(&self) -> impl Fn() -> usize + use<> {
+        let queue = self.pipeline.queue.clone();
+        move || queue.as_ref().map_or(0, |queue| queue.len())
+    }
+
+    /// Exports what is left and says what became of everything. Whatever is left at the deadline is dropped.
+    ///
+    /// Blocks: not to be called from a future.
+    pub fn shutdown(self, deadline: Instant) {
+        let Some(exporter) = self.exporter else { return };
+        let outcome = exporter.shutdown(deadline);
+        tracing::info!(
+            spans_created = outcome.spans.created,
+            spans_exported = outcome.spans.exported,
+            spans_dropped = outcome.spans.dropped_in_all(),
+            points_exported = outcome.points.exported,
+            points_dropped = outcome.points.dropped_in_all(),
+            "telemetry flushed"
+        );
+    }
+}
