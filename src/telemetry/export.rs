@@ -27,5 +27,3 @@ pub use resource::resource;
 /// The longest body of a call, in bytes: below the 4 MiB that gRPC receivers take by default.
 const BODY_LIMIT: usize = 7 * 512 * 1024;
 
-#[cfg(test)]
-mod tests;
