@@ -222,3 +222,6 @@ fn put_fixed64(buffer: &mut Vec<u8>, field: u32, value: u64) {
     encode_key(field, WireType::SixtyFourBit, buffer);
     buffer.put_u64_le(value);
 }
+
+#[cfg(test)]
+mod tests;
