@@ -497,6 +497,10 @@ fn files_of_tls_are_relative_to_where_they_are_named() {
         );
     }
     let ambient = [("OTEL_EXPORTER_OTLP_CERTIFICATE", whole)];
+    // Nothing, said by a variable of flowgen, is something that was said.
+    let none = [ambient[0], ("FLOWGEN_TELEMETRY__TLS__CA_FILE", "null")];
+    let worker = with(&format!("telemetry: {{enabled: true}}\n{flow}"), &none).worker;
+    assert_eq!(worker.telemetry.traces.unwrap().tls.ca_file, None);
     assert_eq!(ca_file("telemetry: {enabled: true}\n", &ambient).unwrap(), pem);
 }
 

@@ -1,7 +1,7 @@
 //! The effective settings of telemetry: what the configuration, the variables of OpenTelemetry and the
 //! defaults amount to, each with where it came from.
 //!
-//! [`resolve`](Settings::resolve) makes them, in the order that `docs/telemetry.md` promises. Must not read
+//! [`Configured::resolve`] makes them, in the order that `docs/telemetry.md` promises. Must not read
 //! the environment itself.
 
 mod ambient;
