@@ -5,7 +5,7 @@ mod callsites;
 mod config;
 mod encode;
 mod endpoint;
-mod export;
+pub mod export;
 mod failures;
 mod guard;
 mod histogram;
@@ -31,7 +31,6 @@ pub use config::{
     Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,
     Temporality, TlsConfig,
 };
-pub use export::StartError;
 pub use failures::{FailureLog, error_chain};
 pub use guard::Telemetry;
 pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};

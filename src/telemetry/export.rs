@@ -17,13 +17,15 @@ mod sender;
 mod tls;
 mod traces;
 
-pub use accounts::{Accounts, FLUSH_DEADLINE, Ledger, QUEUE_FULL, REJECTED, Totals};
-pub use client::{Accepted, Client, Signal};
+pub use client::{Accepted, Client};
 pub use error::{ClientError, ExportError};
-pub use exporter::{Exporter, MetricsExport, Outcome, StartError, TracesExport};
-pub use metrics::Collect;
+pub use exporter::StartError;
+pub(super) use exporter::{Exporter, MetricsExport, TracesExport};
+pub(super) use metrics::Collect;
 pub use resource::resource;
 
 /// The longest body of a call, in bytes: below the 4 MiB that gRPC receivers take by default.
 const BODY_LIMIT: usize = 7 * 512 * 1024;
 
+#[cfg(test)]
+mod tests;

@@ -1,10 +1,10 @@
 //! Telemetry as a whole: starts with the worker and is flushed before it ends.
 
-use std::{sync::Arc, time::Instant};
+use std::time::Instant;
 
 use super::{
     Pipeline, Settings, Tracer,
-    export::{Accounts, Exporter, MetricsExport, StartError, TracesExport, resource},
+    export::{Exporter, MetricsExport, StartError, TracesExport, resource},
 };
 
 /// Running telemetry. Dropped without a shutdown it is not flushed.
@@ -37,7 +37,7 @@ impl Telemetry {
             return Ok(Self { pipeline, exporter: None });
         }
         let resource = resource(&settings.service_name, &settings.resource_attributes);
-        let exporter = Exporter::start(traces, metrics, &resource, Arc::new(Accounts::default()))?;
+        let exporter = Exporter::start(traces, metrics, &resource)?;
         Ok(Self { pipeline, exporter: Some(exporter) })
     }
 

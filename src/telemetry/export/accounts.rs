@@ -5,94 +5,99 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use crate::telemetry::queue::SpanQueue;
+
 /// The reason of a drop: the queue before the exporter was full.
-pub const QUEUE_FULL: &str = "queue_full";
+pub(in crate::telemetry) const QUEUE_FULL: &str = "queue_full";
 /// The reason of a drop: the collector took the rest of the call.
-pub const REJECTED: &str = "rejected";
+pub(in crate::telemetry) const REJECTED: &str = "rejected";
 /// The reason of a drop: the worker ended first.
-pub const FLUSH_DEADLINE: &str = "flush_deadline";
+pub(in crate::telemetry) const FLUSH_DEADLINE: &str = "flush_deadline";
 
 /// The accounts of both signals.
 #[derive(Debug, Default)]
-pub struct Accounts {
-    /// Spans.
-    pub spans: Ledger,
-    /// Data points of metrics.
-    pub points: Ledger,
+pub(in crate::telemetry) struct Accounts {
+    pub(super) spans: Ledger,
+    pub(super) points: Ledger,
+    /// Where spans come from. It counts those that are created, and those that find it full.
+    queue: Option<Arc<SpanQueue>>,
 }
 
-/// The account of one signal.
+/// What became of what the exporter took into its hands.
 #[derive(Debug, Default)]
-pub struct Ledger {
-    created: AtomicU64,
-    /// Apart from the other drops, because spans are counted here by the thousand while nothing moves.
-    queue_full: AtomicU64,
-    state: Mutex<State>,
-}
+pub(super) struct Ledger(Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
+    taken: u64,
     in_hand: u64,
     exported: u64,
     dropped: BTreeMap<&'static str, u64>,
     is_closed: bool,
 }
 
-/// What a ledger says.
+/// What became of the spans, or of the data points.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
+pub(in crate::telemetry) struct Totals {
     /// How many there were.
-    pub created: u64,
+    pub(in crate::telemetry) created: u64,
     /// How many the collector took.
-    pub exported: u64,
+    pub(in crate::telemetry) exported: u64,
     /// How many were dropped, by reason: [`QUEUE_FULL`], [`REJECTED`], [`FLUSH_DEADLINE`], or the type of
     /// the failed export.
-    pub dropped: BTreeMap<&'static str, u64>,
+    pub(in crate::telemetry) dropped: BTreeMap<&'static str, u64>,
 }
 
 impl Totals {
     /// Returns how many were dropped for any reason.
-    pub fn dropped_in_all(&self) -> u64 {
+    pub(in crate::telemetry) fn dropped_in_all(&self) -> u64 {
         self.dropped.values().sum()
     }
 }
 
-impl Ledger {
-    /// Counts items that want to be exported, before they get into any queue.
-    pub fn created(&self, items: u64) {
-        self.created.fetch_add(items, Ordering::Relaxed);
+impl Accounts {
+    pub(super) fn new(queue: Option<Arc<SpanQueue>>) -> Self {
+        Self { queue, ..Self::default() }
     }
 
-    /// Counts items that found no room in the queue.
-    pub fn queue_full(&self, items: u64) {
-        self.queue_full.fetch_add(items, Ordering::Relaxed);
-    }
-
-    /// Returns what there is so far.
-    pub fn totals(&self) -> Totals {
-        let state = self.lock();
-        let mut dropped = state.dropped.clone();
-        let exported = state.exported;
-        drop(state);
-        let queue_full = self.queue_full.load(Ordering::Relaxed);
-        if queue_full > 0 {
-            dropped.insert(QUEUE_FULL, queue_full);
+    /// Returns what became of spans so far.
+    pub(in crate::telemetry) fn spans(&self) -> Totals {
+        let mut totals = self.spans.totals();
+        if let Some(queue) = &self.queue {
+            let counts = queue.counts();
+            totals.created = counts.created;
+            if counts.refused > 0 {
+                totals.dropped.insert(QUEUE_FULL, counts.refused);
+            }
         }
-        Totals { created: self.created.load(Ordering::Relaxed), exported, dropped }
+        totals
     }
 
+    /// Returns what became of data points so far. They are created when they are collected.
+    pub(in crate::telemetry) fn points(&self) -> Totals {
+        self.points.totals()
+    }
+
+    /// Ends the accounts: what is in hand and what is in the queue is dropped. What the exporter does from
+    /// now on, if it is still alive, does not count, and the queue counts no more spans.
+    pub(super) fn close(&self) {
+        self.spans.close(|| self.queue.as_ref().map_or(0, |queue| queue.close()));
+        self.points.close(|| 0);
+    }
+}
+
+impl Ledger {
     /// Lets the exporter take items into its hands, unless the ledger is closed. `take` returns how many
     /// it took; it runs under the ledger's lock, so that nothing is ever in no account.
     pub(super) fn take(&self, take: impl FnOnce() -> usize) {
         let mut state = self.lock();
         if !state.is_closed {
-            state.in_hand += take() as u64;
+            let taken = take() as u64;
+            state.taken += taken;
+            state.in_hand += taken;
         }
     }
 
@@ -106,20 +111,6 @@ impl Ledger {
         self.settle(items, |state| *state.dropped.entry(reason).or_default() += items);
     }
 
-    /// Ends the account: what is in hand, and what `waiting` takes out of the queue, is dropped. What the
-    /// exporter does from now on, if it is still alive, does not count.
-    pub(super) fn close(&self, waiting: impl FnOnce() -> usize) {
-        let mut state = self.lock();
-        if state.is_closed {
-            return;
-        }
-        let left = waiting() as u64 + std::mem::take(&mut state.in_hand);
-        if left > 0 {
-            *state.dropped.entry(FLUSH_DEADLINE).or_default() += left;
-        }
-        state.is_closed = true;
-    }
-
     fn settle(&self, items: u64, count: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         if !state.is_closed && items > 0 {
@@ -128,8 +119,27 @@ impl Ledger {
         }
     }
 
+    fn close(&self, waiting: impl FnOnce() -> usize) {
+        let mut state = self.lock();
+        if state.is_closed {
+            return;
+        }
+        let waiting = waiting() as u64;
+        let left = waiting + std::mem::take(&mut state.in_hand);
+        if left > 0 {
+            *state.dropped.entry(FLUSH_DEADLINE).or_default() += left;
+        }
+        state.taken += waiting;
+        state.is_closed = true;
+    }
+
+    fn totals(&self) -> Totals {
+        let state = self.lock();
+        Totals { created: state.taken, exported: state.exported, dropped: state.dropped.clone() }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -138,19 +148,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_created_is_exported_or_dropped_for_a_reason() {
+    fn everything_is_exported_or_dropped_for_a_reason() {
         let ledger = Ledger::default();
-        ledger.created(20);
-        ledger.queue_full(1);
         ledger.take(|| 15);
         ledger.exported(5);
         ledger.dropped(REJECTED, 2);
         ledger.dropped("unavailable", 3);
         ledger.close(|| 4);
         let totals = ledger.totals();
-        assert_eq!((totals.created, totals.exported), (20, 5));
-        let dropped = [(FLUSH_DEADLINE, 9), (QUEUE_FULL, 1), (REJECTED, 2), ("unavailable", 3)];
-        assert_eq!(totals.dropped, dropped.into());
+        assert_eq!((totals.created, totals.exported), (19, 5));
+        assert_eq!(totals.dropped, [(FLUSH_DEADLINE, 9), (REJECTED, 2), ("unavailable", 3)].into());
         assert_eq!(totals.created, totals.exported + totals.dropped_in_all());
     }
 

@@ -12,6 +12,8 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
+use crate::telemetry::{SCOPE, VERSION};
+
 /// What a metric takes in a body beside its own bytes: a tag and a length.
 const METRIC_HEADER: usize = 6;
 
@@ -90,8 +92,8 @@ pub(super) fn chunks(metrics: Vec<Metric>, limit: usize) -> Vec<Chunk> {
 
 fn request(resource: &Resource, metrics: Vec<Metric>) -> ExportMetricsServiceRequest {
     let scope = InstrumentationScope {
-        name: env!("CARGO_PKG_NAME").into(),
-        version: env!("CARGO_PKG_VERSION").into(),
+        name: SCOPE.into(),
+        version: VERSION.into(),
         ..InstrumentationScope::default()
     };
     let scope_metrics = vec![ScopeMetrics { scope: Some(scope), metrics, ..ScopeMetrics::default() }];

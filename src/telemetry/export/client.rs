@@ -31,7 +31,7 @@ use super::{
     error::{ClientError, ExportError, masked, one_line},
     tls,
 };
-use crate::telemetry::{Compression, Export, Secret};
+use crate::telemetry::{Compression, Export, Secret, Signal};
 
 const USER_AGENT: &str = concat!("flowgen/", env!("CARGO_PKG_VERSION"));
 
@@ -40,32 +40,6 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When a silent connection is probed, how often, and how many times before it is given up.
 const TCP_KEEP_ALIVE: (Duration, Duration, u32) = (Duration::from_secs(30), Duration::from_secs(10), 3);
-
-/// What is exported.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Signal {
-    /// Spans.
-    Traces,
-    /// Data points of metrics.
-    Metrics,
-}
-
-impl Signal {
-    /// Returns the name of the signal.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Traces => "traces",
-            Self::Metrics => "metrics",
-        }
-    }
-
-    fn method(self) -> PathAndQuery {
-        PathAndQuery::from_static(match self {
-            Self::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
-            Self::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
-        })
-    }
-}
 
 /// What the collector took.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -137,7 +111,7 @@ impl Client {
     pub async fn export(&self, body: Bytes) -> Result<Accepted, ExportError> {
         let connection = self.connection();
         let request = Request::from_parts(self.metadata.clone(), Default::default(), body);
-        let call = call(connection.channel, self.signal.method(), self.compression, request);
+        let call = call(connection.channel, method(self.signal), self.compression, request);
         // In a task of its own, since an answer that breaks the protocol can make the libraries panic.
         let mut calls = JoinSet::new();
         calls.spawn(call);
@@ -191,6 +165,14 @@ async fn call(
     }
     grpc.ready().await.map_err(|error| Status::from_error(Box::new(error)))?;
     Ok(grpc.unary(request, method, EncodedCodec).await?.into_inner())
+}
+
+/// Returns the gRPC method that takes a signal.
+fn method(signal: Signal) -> PathAndQuery {
+    PathAndQuery::from_static(match signal {
+        Signal::Traces => "/opentelemetry.proto.collector.trace.v1.TraceService/Export",
+        Signal::Metrics => "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export",
+    })
 }
 
 /// Returns the endpoint without what is before its host and after its port, and as messages show it.

@@ -9,11 +9,8 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::{
-    accounts::Accounts,
-    client::{Accepted, Signal},
-    error::ExportError,
-};
+use super::{accounts::Accounts, client::Accepted, error::ExportError};
+use crate::telemetry::Signal;
 
 /// How soon after a warning the next one may follow, so that a collector which fails every other call does
 /// not fill the log.
@@ -107,8 +104,7 @@ impl Collector {
     }
 
     fn drops(&self) -> Drops {
-        let dropped = |ledger: &super::accounts::Ledger| ledger.totals().dropped_in_all();
-        Drops(dropped(&self.accounts.spans), dropped(&self.accounts.points))
+        Drops(self.accounts.spans().dropped_in_all(), self.accounts.points().dropped_in_all())
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

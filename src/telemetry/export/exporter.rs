@@ -16,40 +16,40 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     accounts::{Accounts, Totals},
-    client::{Client, Signal},
+    client::Client,
     collector::Collector,
     error::ClientError,
-    flush::FlushOrder,
+    flush::{Flush, FlushOrder},
     metrics::{Collect, Metrics},
     sender::Sender,
     traces::Traces,
 };
-use crate::telemetry::{Export, queue::SpanQueue};
+use crate::telemetry::{Export, Signal, queue::SpanQueue};
 
 /// The share of the time to flush that spans leave to metrics, one of so many: the last metrics tell how
 /// many spans were dropped.
 const SHARE_OF_METRICS: u32 = 4;
 
 /// The export of spans.
-pub struct TracesExport {
+pub(in crate::telemetry) struct TracesExport {
     /// Where to, and how.
-    pub export: Export,
+    pub(in crate::telemetry) export: Export,
     /// The queue that they come from.
-    pub queue: Arc<SpanQueue>,
+    pub(in crate::telemetry) queue: Arc<SpanQueue>,
     /// How many go into one batch.
-    pub batch: usize,
+    pub(in crate::telemetry) batch: usize,
     /// How long a span waits for others.
-    pub delay: Duration,
+    pub(in crate::telemetry) delay: Duration,
 }
 
 /// The export of metrics.
-pub struct MetricsExport {
+pub(in crate::telemetry) struct MetricsExport {
     /// Where to, and how.
-    pub export: Export,
+    pub(in crate::telemetry) export: Export,
     /// What they are collected from.
-    pub collect: Box<dyn Collect>,
+    pub(in crate::telemetry) collect: Box<dyn Collect>,
     /// How often.
-    pub interval: Duration,
+    pub(in crate::telemetry) interval: Duration,
 }
 
 /// Why the exporter does not start.
@@ -70,43 +70,41 @@ pub enum StartError {
 
 /// What became of everything that was to be exported.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(in crate::telemetry) struct Outcome {
     /// Spans.
-    pub spans: Totals,
+    pub(in crate::telemetry) spans: Totals,
     /// Data points of metrics.
-    pub points: Totals,
+    pub(in crate::telemetry) points: Totals,
 }
 
-#[derive(Debug)]
 /// The running exporter. Dropped without a shutdown it ends without a flush.
-pub struct Exporter {
+#[derive(Debug)]
+pub(in crate::telemetry) struct Exporter {
     thread: JoinHandle<()>,
     done: mpsc::Receiver<()>,
     traces: FlushOrder,
     metrics: FlushOrder,
-    queue: Option<Arc<SpanQueue>>,
     has_metrics: bool,
-    accounts: Arc<Accounts>,
+    pub(super) accounts: Arc<Accounts>,
 }
 
 impl Exporter {
     /// Starts it. It connects when there is something to export.
-    pub fn start(
+    pub(in crate::telemetry) fn start(
         traces: Option<TracesExport>,
         metrics: Option<MetricsExport>,
         resource: &Resource,
-        accounts: Arc<Accounts>,
     ) -> Result<Self, StartError> {
-        let queue = traces.as_ref().map(|traces| Arc::clone(&traces.queue));
+        let accounts = Arc::new(Accounts::new(traces.as_ref().map(|traces| Arc::clone(&traces.queue))));
         let has_metrics = metrics.is_some();
-        let (traces_order, traces_flush) = FlushOrder::new();
+        let (traces_order, flush) = FlushOrder::new();
         let (metrics_order, metrics_flush) = FlushOrder::new();
         let mut collectors = Collectors { known: Vec::new(), accounts: Arc::clone(&accounts) };
         let traces = match traces {
             None => None,
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Traces, &it.export)?;
-                let sender = Sender::new(client, collector, Arc::clone(&accounts), traces_flush);
+                let sender = Sender::new(client, collector, Arc::clone(&accounts), flush.clone());
                 Some(Traces::new(sender, it.queue, it.batch, it.delay, resource))
             }
         };
@@ -121,21 +119,20 @@ impl Exporter {
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;
         let (is_done, done) = mpsc::sync_channel(1);
         let run = move || {
-            run(runtime, traces, metrics);
+            run(runtime, flush, traces, metrics);
             // Nobody may be waiting.
             let _ = is_done.send(());
         };
         let thread = thread::Builder::new().name("flowgen-otlp".into()).spawn(run);
         let thread = thread.map_err(StartError::Thread)?;
-        Ok(Self { thread, done, traces: traces_order, metrics: metrics_order, queue, has_metrics, accounts })
+        Ok(Self { thread, done, traces: traces_order, metrics: metrics_order, has_metrics, accounts })
     }
 
     /// Flushes spans, then metrics, and ends. Whatever is left at the deadline is dropped, and so is what
-    /// a thread leaves that panicked.
+    /// a thread leaves that panicked. Spans that end from here on count no more.
     ///
-    /// Blocks: not to be called from a future. Whoever makes spans must have ended, or spans made from
-    /// here on may be in no account.
-    pub fn shutdown(self, deadline: Instant) -> Outcome {
+    /// Blocks: not to be called from a future.
+    pub(in crate::telemetry) fn shutdown(self, deadline: Instant) -> Outcome {
         let time = deadline.saturating_duration_since(Instant::now());
         let share_of_metrics = if self.has_metrics { time / SHARE_OF_METRICS } else { Duration::ZERO };
         self.traces.give((deadline - share_of_metrics).into());
@@ -144,17 +141,8 @@ impl Exporter {
             // It has nothing left to do but to return.
             let _ = self.thread.join();
         }
-        self.accounts.spans.close(|| self.queue.as_ref().map_or(0, |queue| queue.close()));
-        self.accounts.points.close(|| 0);
-        let mut spans = self.accounts.spans.totals();
-        if let Some(queue) = &self.queue {
-            let counts = queue.counts();
-            spans.created = counts.created;
-            if counts.refused > 0 {
-                spans.dropped.insert(super::accounts::QUEUE_FULL, counts.refused);
-            }
-        }
-        Outcome { spans, points: self.accounts.points.totals() }
+        self.accounts.close();
+        Outcome { spans: self.accounts.spans(), points: self.accounts.points() }
     }
 }
 
@@ -182,13 +170,14 @@ impl Collectors {
 }
 
 /// Runs until both signals are flushed.
-fn run(runtime: Runtime, traces: Option<Traces>, metrics: Option<Metrics>) {
+fn run(runtime: Runtime, mut flush: Flush, traces: Option<Traces>, metrics: Option<Metrics>) {
     let spans_are_flushed = CancellationToken::new();
     runtime.block_on(async {
         tokio::join!(
             async {
-                if let Some(traces) = traces {
-                    traces.run().await;
+                match traces {
+                    Some(traces) => traces.run().await,
+                    None => drop(flush.begun().await),
                 }
                 spans_are_flushed.cancel();
             },

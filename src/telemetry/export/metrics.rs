@@ -15,7 +15,7 @@ use super::{
 };
 
 /// What metrics are collected from.
-pub trait Collect: Send {
+pub(in crate::telemetry) trait Collect: Send {
     /// Returns all metrics as they are now.
     fn collect(&mut self) -> Vec<Metric>;
 
@@ -83,9 +83,7 @@ impl Metrics {
     fn collect(&mut self) -> Vec<Chunk> {
         let metrics = self.collect.collect();
         let points = metrics.iter().map(chunk::points).sum();
-        let ledger = self.sender.ledger();
-        ledger.created(points as u64);
-        ledger.take(|| points);
+        self.sender.ledger().take(|| points);
         chunk::chunks(metrics, BODY_LIMIT.saturating_sub(chunk::envelope(&self.resource)))
     }
 }

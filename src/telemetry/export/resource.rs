@@ -8,15 +8,12 @@ use opentelemetry_proto::tonic::{
 };
 use uuid::Uuid;
 
-const VERSION: &str = env!("CARGO_PKG_VERSION");
+use crate::telemetry::{SCOPE, VERSION};
 
 /// What nobody can configure: which library made the telemetry. The name `opentelemetry` is that of the
 /// official ones.
-const SDK: [(&str, &str); 3] = [
-    ("telemetry.sdk.name", env!("CARGO_PKG_NAME")),
-    ("telemetry.sdk.language", "rust"),
-    ("telemetry.sdk.version", VERSION),
-];
+const SDK: [(&str, &str); 3] =
+    [("telemetry.sdk.name", SCOPE), ("telemetry.sdk.language", "rust"), ("telemetry.sdk.version", VERSION)];
 
 /// Makes the resource of this process. `attributes` win over what is found out here. Each call names
 /// another instance: call it once.

@@ -11,12 +11,12 @@ use tokio::time::sleep;
 
 use super::{
     accounts::{Accounts, FLUSH_DEADLINE, Ledger, REJECTED},
-    client::{Accepted, Client, Signal},
+    client::{Accepted, Client},
     collector::Collector,
     error::ExportError,
     flush::Flush,
 };
-use crate::retry::RetryPolicy;
+use crate::{retry::RetryPolicy, telemetry::Signal};
 
 /// While the worker runs.
 const RUNNING: RetryPolicy = RetryPolicy {

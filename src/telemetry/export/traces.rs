@@ -11,11 +11,14 @@ use super::{
     accounts::FLUSH_DEADLINE,
     sender::{Sender, Sent},
 };
-use crate::telemetry::{encode, queue::SpanQueue, record::SpanRecord};
+use crate::telemetry::{SpanRecord, encode, queue::SpanQueue};
 
 /// How many batches are on their way at once, so that a collector far away takes no fewer spans than one
 /// nearby. Bounds what the exporter holds.
-const MAX_BATCHES: usize = 4;
+pub(super) const MAX_BATCHES: usize = 4;
+
+/// Spans as they come out of the queue.
+type Batch = Vec<Box<SpanRecord>>;
 
 /// Exports spans.
 pub(super) struct Traces {
@@ -75,7 +78,7 @@ impl Traces {
         }
     }
 
-    fn take(&self) -> Vec<Box<SpanRecord>> {
+    fn take(&self) -> Batch {
         let mut records = Vec::with_capacity(self.batch);
         self.sender.ledger().take(|| {
             self.queue.take(self.batch, &mut records);
@@ -84,7 +87,7 @@ impl Traces {
         records
     }
 
-    async fn export(self: Arc<Self>, records: Vec<Box<SpanRecord>>) {
+    async fn export(self: Arc<Self>, records: Batch) {
         if self.sender.flush().is_over() {
             return self.sender.ledger().dropped(FLUSH_DEADLINE, records.len() as u64);
         }
