@@ -69,6 +69,7 @@ impl Telemetry {
             spans_dropped = outcome.spans.dropped_in_all(),
             points_exported = outcome.points.exported,
             points_dropped = outcome.points.dropped_in_all(),
+            traces_shed = self.pipeline.queue.as_ref().map_or(0, |queue| queue.shed()),
             "telemetry flushed"
         );
     }
