@@ -18,10 +18,15 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --locked --all-targets --all-features -- -D warnings
+    cargo clippy --locked --test e2e -- -D warnings
 
 # Runs all tests.
 test:
     cargo test --locked
+
+# Runs the end-to-end tests against a real Collector; `just e2e readme` only some.
+e2e *ARGS:
+    tests/e2e/run {{ ARGS }}
 
 # Builds the library's documentation, with warnings as errors.
 doc:

@@ -1,0 +1,30 @@
+# syntax=docker/dockerfile:1
+
+# Both stages are of Debian 13, so that the libc that the binary is linked with is the one that it meets.
+FROM rust:1.95-trixie AS build
+WORKDIR /src
+COPY Cargo.toml Cargo.lock ./
+COPY src src
+# The caches keep what has been downloaded and compiled, so that a change compiles only what changed.
+RUN --mount=type=cache,target=/usr/local/cargo/registry \
+    --mount=type=cache,target=/src/target,sharing=locked \
+    cargo build --locked --profile dist --bin flowgen && \
+    install -D target/dist/flowgen /out/flowgen && \
+    install -d /out/state
+
+# Holds libc, libgcc, public root certificates and time zones; no shell, no package manager.
+FROM gcr.io/distroless/cc-debian13:nonroot
+LABEL org.opencontainers.image.title="flowgen" \
+      org.opencontainers.image.description="Runs event flows written in YAML" \
+      org.opencontainers.image.version="0.1.0" \
+      org.opencontainers.image.licenses="MIT OR Apache-2.0" \
+      org.opencontainers.image.base.name="gcr.io/distroless/cc-debian13:nonroot"
+COPY --from=build /out/flowgen /usr/local/bin/flowgen
+COPY --from=build --chown=65532:65532 /out/state /var/lib/flowgen
+COPY flows /flows
+USER 65532:65532
+# The only place that it writes to: the root may be read-only.
+WORKDIR /var/lib/flowgen
+VOLUME ["/var/lib/flowgen"]
+ENTRYPOINT ["flowgen"]
+CMD ["run", "/flows"]

@@ -1,0 +1,29 @@
+//! The end-to-end tests: flowgen against a real OpenTelemetry Collector, and in a root directory like the image's.
+//!
+//! `tests/e2e/run` builds the Collector and starts them; `cargo test` alone does not. They read what the Collector
+//! itself wrote, so that nothing of flowgen's takes part in the judgement.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod collector;
+mod container;
+mod earthquakes;
+mod hosted;
+mod image;
+mod otlp;
+mod process;
+mod readme;
+mod stop;
+
+use std::{path::Path, process::Command};
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Returns a command that runs the binary in the repository, with nothing of the tests' own environment.
+fn flowgen(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_flowgen"));
+    command.args(arguments).current_dir(repository()).env_clear();
+    command
+}
