@@ -15,7 +15,11 @@ use flate2::read::GzDecoder;
 use crate::{
     machine,
     measure::{self, Sample},
+    telemetry,
 };
+
+/// What the cases of two groups are compared with.
+pub(crate) const FLOOR: &str = "floor: bare tokio, 3 tasks";
 
 /// One subject. The first of a group is what the others are compared with.
 pub(crate) struct Case {
@@ -23,17 +27,34 @@ pub(crate) struct Case {
     pub(crate) name: String,
     /// Events or rows of one run, where a cost for each makes sense.
     pub(crate) events: Option<u64>,
+    /// What it is to keep to. Never fails a run.
+    pub(crate) limit: Option<Limit>,
     measure: Box<dyn FnMut() -> Result<Sample>>,
 }
 
+/// What a case may cost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Limit {
+    /// CPU time an event, as a multiple of that of another case of the group.
+    Cpu { times: f64, of: &'static str },
+    /// At least so many events a second of CPU time.
+    EventsPerCore(f64),
+    /// Bytes of resident memory.
+    Memory(u64),
+}
+
 impl Case {
-    fn new(
+    pub(crate) fn new(
         group: &'static str,
         name: impl Into<String>,
         events: Option<u64>,
         measure: impl FnMut() -> Result<Sample> + 'static,
     ) -> Self {
-        Self { group, name: name.into(), events, measure: Box::new(measure) }
+        Self { group, name: name.into(), events, limit: None, measure: Box::new(measure) }
+    }
+
+    pub(crate) fn limited(self, limit: Option<Limit>) -> Self {
+        Self { limit, ..self }
     }
 
     pub(crate) fn run(&mut self) -> Result<Sample> {
@@ -45,7 +66,7 @@ impl Case {
 type Runner<'a> = &'a dyn Fn(&str, String) -> Result<Commands>;
 
 /// Makes the same command again and again.
-type Commands = Box<dyn Fn() -> Command>;
+pub(crate) type Commands = Box<dyn Fn() -> Command>;
 
 /// What the cases read, and what had to be left out.
 pub(crate) struct Input {
@@ -124,7 +145,6 @@ fn cut_after(bytes: &[u8], limit: u64) -> (usize, u64) {
 
 /// Returns all cases that this machine can run, group by group.
 pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> Result<Vec<Case>> {
-    let bench = env::current_exe()?;
     let run = |name: &str, yaml: String| -> Result<Commands> {
         let (path, flowgen) = (folder.join(name).with_extension("yaml"), flowgen.to_owned());
         fs::write(&path, yaml)?;
@@ -133,12 +153,12 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
     let mut cases = Vec::new();
 
     let flow = run("engine", engine_flow(events))?;
-    cases.push(Case::new("engine", "floor: bare tokio, 3 tasks", Some(events), move || {
-        measure::to_end(&mut quiet(Command::new(&bench).args(["floor", &events.to_string()])))
-    }));
+    cases.push(floor("engine", events)?);
     cases.push(Case::new("engine", "flowgen: generate → log(trace) → drop", Some(events), move || {
         measure::to_end(&mut flow())
     }));
+    let run_engine = |events: u64| run(&format!("telemetry-{events}"), engine_flow(events));
+    cases.extend(telemetry::cases(events, &run_engine)?);
 
     if let Some((flights, rows)) = &input.flights {
         cases.extend(file_cases(folder, flights, *rows, input.has_jq, &run)?);
@@ -176,6 +196,14 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
         measure::idle(&mut idle(), Duration::from_millis(1500))
     }));
     Ok(cases)
+}
+
+/// The floor as the first case of a group.
+pub(crate) fn floor(group: &'static str, events: u64) -> Result<Case> {
+    let bench = env::current_exe()?;
+    Ok(Case::new(group, FLOOR, Some(events), move || {
+        measure::to_end(&mut quiet(Command::new(&bench).args(["floor", &events.to_string()])))
+    }))
 }
 
 /// The same rows through a flow, `jq` and a bare loop. Each writes a file, whose lines are compared.
@@ -232,7 +260,8 @@ fn quiet(command: &mut Command) -> Command {
     let mut quiet = Command::new(command.get_program());
     quiet.args(command.get_args()).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     quiet.env_remove("RUST_LOG");
-    for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("FLOWGEN_")) {
+    let is_ours = |name: &str| name.starts_with("FLOWGEN_") || name.starts_with("OTEL_");
+    for (name, _) in env::vars_os().filter(|(name, _)| is_ours(&name.to_string_lossy())) {
         quiet.env_remove(name);
     }
     quiet

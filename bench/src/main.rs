@@ -9,6 +9,8 @@ mod floor;
 mod machine;
 mod measure;
 mod report;
+mod sink;
+mod telemetry;
 
 use std::{env, path::PathBuf, process::Command};
 
@@ -25,9 +27,9 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
 
   --quick     one round with few events: shows that everything runs, measures nothing
   --rounds    how often each case runs; the median counts (5)
-  --events    events of the engine cases (2000000)
+  --events    events of the engine and telemetry cases (2000000); half of it with all traces
   --rows      rows of the file cases (2000000)
-  --only      one group: engine, file, memory, start
+  --only      one group: engine, telemetry, file, memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.
@@ -66,6 +68,8 @@ fn main() -> Result<()> {
         // The subjects that this program measures in a process of their own.
         ["floor", count] => return floor::run(count.parse()?),
         ["json-loop", input, output] => return floor::json_loop(input.as_ref(), output.as_ref()),
+        // What telemetry is exported to.
+        [sink::ARGUMENT] => return sink::serve(),
         ["--help" | "-h", ..] => {
             println!("{USAGE}");
             return Ok(());

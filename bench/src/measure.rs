@@ -11,6 +11,8 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use wait4::Wait4;
 
+use crate::telemetry::Flushed;
+
 /// What one run cost. What a case does not measure is `None`.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
@@ -21,12 +23,24 @@ pub(crate) struct Sample {
     pub(crate) memory: Option<u64>,
     /// Lines of the output.
     pub(crate) rows: Option<u64>,
+    /// What became of its spans.
+    pub(crate) spans: Option<Flushed>,
 }
 
 /// Runs a command to its end, which must be a success.
 pub(crate) fn to_end(command: &mut Command) -> Result<Sample> {
     let begin = Instant::now();
     wait(spawn(command)?, begin)
+}
+
+/// Runs a command to its end, which must be a success. Returns its stderr as well.
+pub(crate) fn with_stderr(command: &mut Command) -> Result<(Sample, String)> {
+    let begin = Instant::now();
+    let mut child = spawn(command.stderr(Stdio::piped()))?;
+    let mut stderr = String::new();
+    child.stderr.take().context("no stderr")?.read_to_string(&mut stderr)?;
+    let sample = wait(child, begin).with_context(|| format!("it said:\n{stderr}"))?;
+    Ok((sample, stderr))
 }
 
 /// Runs a command whose stdout is taken slowly: 64 KiB, then a pause.
@@ -90,7 +104,7 @@ fn wait(child: Child, begin: Instant) -> Result<Sample> {
         cpu: Some(ended.rusage.utime + ended.rusage.stime),
         wall: Some(begin.elapsed()),
         memory: Some(ended.rusage.maxrss),
-        rows: None,
+        ..Sample::default()
     })
 }
 

@@ -6,9 +6,10 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    cases::{Case, Input},
+    cases::{Case, Input, Limit},
     machine::{self, Machine},
     measure::Sample,
+    telemetry::Flushed,
 };
 
 /// The medians of one case.
@@ -53,6 +54,7 @@ pub(crate) fn write(
 ) -> Result<()> {
     let (machine, now) = (Machine::this(), jiff::Zoned::now());
     let medians: Vec<_> = samples.iter().map(|samples| Medians::of(samples)).collect();
+    let limits = limits(cases, &medians, rounds);
     let binary = fs::metadata(flowgen)?.len();
     println!(
         "{}, {} ({} cores, {} GiB), {}, {}, commit {}; medians of {rounds} interleaved rounds\n",
@@ -99,10 +101,13 @@ pub(crate) fn write(
             "wall_seconds": own.wall,
             "memory_bytes": own.memory,
             "ratio_to_first_of_group": {"cpu": cpu_ratio, "events_per_second": rate_ratio, "memory": memory_ratio},
+            "limit": limits[index],
             "samples": samples[index].iter().map(raw).collect::<Vec<_>>(),
         }));
     }
-    println!("\nbinary: {:.1} MiB", binary as f64 / f64::from(1 << 20));
+    println!();
+    print_remarks(cases, samples, &limits);
+    println!("binary: {:.1} MiB", binary as f64 / f64::from(1 << 20));
     for what in &input.left_out {
         println!("left out: {what}");
     }
@@ -123,6 +128,53 @@ pub(crate) fn write(
     Ok(())
 }
 
+/// Returns, for each case that has a limit, how it stands to it. One round judges nobody.
+fn limits(cases: &[Case], medians: &[Medians], rounds: usize) -> Vec<Option<String>> {
+    let cpu = |index: usize| Some(medians[index].cpu? / cases[index].events? as f64);
+    let stands = |(index, case): (usize, &Case)| {
+        let (text, is_kept) = match case.limit? {
+            Limit::Cpu { times, of } => {
+                let other = cases.iter().position(|other| other.group == case.group && other.name == of)?;
+                let ratio = ratio(cpu(index), cpu(other))?;
+                (format!("{ratio:.2} × the CPU time of `{of}`, at most {times:.2}"), ratio <= times)
+            }
+            Limit::EventsPerCore(least) => {
+                let rate = 1.0 / cpu(index)?;
+                (format!("{rate:.0} events/s a core, at least {least:.0}"), rate >= least)
+            }
+            Limit::Memory(most) => {
+                let (own, most) = (medians[index].memory?, most as f64);
+                let mib = f64::from(1 << 20);
+                (format!("{:.1} MiB, at most {:.1}", own / mib, most / mib), own <= most)
+            }
+        };
+        let verdict = match (rounds, is_kept) {
+            (1, _) => "not judged by one round",
+            (_, true) => "kept",
+            (_, false) => "NOT KEPT",
+        };
+        Some(format!("{text}: {verdict}"))
+    };
+    cases.iter().enumerate().map(stands).collect()
+}
+
+/// Prints the limits, and what became of the spans in the last round.
+fn print_remarks(cases: &[Case], samples: &[Vec<Sample>], limits: &[Option<String>]) {
+    for (case, limit) in cases.iter().zip(limits) {
+        if let Some(limit) = limit {
+            println!("limit: {} / {}: {limit}", case.group, case.name);
+        }
+    }
+    for (case, samples) in cases.iter().zip(samples) {
+        if let Some(Flushed { created, exported, dropped, .. }) = samples.last().and_then(|last| last.spans) {
+            println!(
+                "spans: {} / {}: {created} created, {exported} exported, {dropped} dropped",
+                case.group, case.name
+            );
+        }
+    }
+}
+
 fn ratio(own: Option<f64>, base: Option<f64>) -> Option<f64> {
     base.filter(|base| *base > 0.0).and_then(|base| Some(own? / base))
 }
@@ -138,6 +190,7 @@ fn raw(sample: &Sample) -> Value {
         "wall_seconds": seconds(sample.wall),
         "memory_bytes": sample.memory,
         "rows": sample.rows,
+        "spans": sample.spans.map(|it| json!({"created": it.created, "exported": it.exported, "dropped": it.dropped})),
     })
 }
 

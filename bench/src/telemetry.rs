@@ -1,0 +1,208 @@
+//! What telemetry costs: the flow of the engine group with more and more of it switched on, exporting to a
+//! collector of the benchmark's own. Settings are variables, so that the flow is the same in every row.
+
+use std::{env, process::Command};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+
+use crate::{
+    cases::{Case, Commands, FLOOR, Limit, floor},
+    measure::{self, Sample},
+    sink::{Sink, Tally},
+};
+
+/// Name of the group.
+const GROUP: &str = "telemetry";
+const OFF: &str = "off: no settings";
+/// Spans that an event leaves in the three tasks.
+const HOPS: u64 = 3;
+/// Those of the worker's life: start, three tasks that are registered and run, shutdown.
+const MAX_LIFECYCLE: u64 = 2 * HOPS + 2;
+/// What a worker may hold with the default queue, in bytes.
+const MAX_MEMORY: u64 = 64 << 20;
+
+/// What must have been exported, besides being accounted for.
+#[derive(Clone, Copy, Debug)]
+enum Traces {
+    /// Telemetry is off: nobody calls.
+    Off,
+    /// No event's span.
+    None,
+    /// Those of some events, none dropped.
+    Some,
+    /// Those of all events, none dropped.
+    All,
+    /// As many as a slow exporter takes.
+    Any,
+}
+
+/// One row of the table.
+struct Row {
+    name: &'static str,
+    variables: Vec<(&'static str, String)>,
+    traces: Traces,
+    limit: Option<Limit>,
+}
+
+impl Row {
+    fn new(name: &'static str, traces: Traces, limit: impl Into<Option<Limit>>) -> Self {
+        let variables = match traces {
+            Traces::Off => Vec::new(),
+            _ => vec![("FLOWGEN_TELEMETRY__ENABLED", "true".to_owned())],
+        };
+        Self { name, variables, traces, limit: limit.into() }
+    }
+
+    fn set(mut self, name: &'static str, value: impl ToString) -> Self {
+        self.variables.push((name, value.to_string()));
+        self
+    }
+
+    /// Runs the flow against a collector and checks what both of them counted.
+    fn measure(&self, command: &mut Command, events: u64) -> Result<Sample> {
+        let sink = Sink::start(&mut Command::new(env::current_exe()?))?;
+        command.env("FLOWGEN_LOGGING__FORMAT", "json").envs(self.variables.iter().cloned());
+        if !self.variables.is_empty() {
+            command.env("FLOWGEN_TELEMETRY__OTLP_ENDPOINT", &sink.endpoint);
+        }
+        let (sample, stderr) = measure::with_stderr(command)?;
+        let spans = checked(self.traces, &stderr, sink.finish()?, events)
+            .with_context(|| format!("the worker said:\n{stderr}"))?;
+        Ok(Sample { spans, ..sample })
+    }
+}
+
+/// What the worker says of its spans and points when it ends.
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
+pub(crate) struct Flushed {
+    #[serde(rename = "spans_created")]
+    pub(crate) created: u64,
+    #[serde(rename = "spans_exported")]
+    pub(crate) exported: u64,
+    #[serde(rename = "spans_dropped")]
+    pub(crate) dropped: u64,
+    points_exported: u64,
+    points_dropped: u64,
+}
+
+impl Flushed {
+    /// Finds the line among those of stderr.
+    fn find(stderr: &str) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Line {
+            message: String,
+            #[serde(flatten)]
+            flushed: Flushed,
+        }
+        let mut lines = stderr.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
+        lines.find(|line| line.message == "telemetry flushed").map(|line| line.flushed)
+    }
+}
+
+/// Returns the cases. `run` makes the commands of the flow for a number of events.
+pub(crate) fn cases(events: u64, run: &dyn Fn(u64) -> Result<Commands>) -> Result<Vec<Case>> {
+    let mut cases = vec![floor(GROUP, events)?];
+    for row in rows(events) {
+        // Queues hold every span of a run, if need be.
+        let events = if matches!(row.traces, Traces::All | Traces::Any) { events / 2 } else { events };
+        let (commands, name, limit) = (run(events)?, row.name, row.limit);
+        let case = Case::new(GROUP, name, Some(events), move || row.measure(&mut commands(), events));
+        cases.push(case.limited(limit));
+    }
+    Ok(cases)
+}
+
+fn rows(events: u64) -> [Row; 7] {
+    let rate = "FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE";
+    let of_floor = |times| Limit::Cpu { times, of: FLOOR };
+    [
+        Row::new(OFF, Traces::Off, None),
+        Row::new("enabled: false", Traces::Off, Limit::Cpu { times: 1.05, of: OFF })
+            .set("FLOWGEN_TELEMETRY__ENABLED", false),
+        Row::new("metrics only: no exporter of traces", Traces::None, of_floor(6.0))
+            .set("OTEL_TRACES_EXPORTER", "none"),
+        Row::new("metrics only: trace_sample_rate 0", Traces::None, of_floor(6.0)).set(rate, "0.0"),
+        Row::new("1 % of traces", Traces::Some, of_floor(7.0)).set(rate, "0.01"),
+        Row::new("all traces, queue for all spans", Traces::All, Limit::EventsPerCore(150_000.0))
+            .set(rate, "1.0")
+            // Above the mark at which no new traces are begun.
+            .set("FLOWGEN_TELEMETRY__SPAN_QUEUE__SIZE", 2 * HOPS * events + MAX_LIFECYCLE)
+            .set("FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH", 8192.min(events)),
+        Row::new("all traces, default queue", Traces::Any, Limit::Memory(MAX_MEMORY)).set(rate, "1.0"),
+    ]
+}
+
+/// Compares what the worker says, what arrived and what there was to export.
+fn checked(traces: Traces, stderr: &str, tally: Tally, events: u64) -> Result<Option<Flushed>> {
+    let flushed = Flushed::find(stderr);
+    if let Traces::Off = traces {
+        ensure!(flushed.is_none() && tally == Tally::default(), "it exported while off: {tally:?}");
+        return Ok(None);
+    }
+    let flushed = flushed.context("it did not say what became of its spans")?;
+    let Flushed { created, exported, dropped, points_exported, points_dropped } = flushed;
+    ensure!(created == exported + dropped, "it lost count of its spans: {flushed:?}");
+    ensure!(
+        (exported, points_exported) == (tally.spans, tally.points),
+        "it says {flushed:?}, and what arrived is {tally:?}"
+    );
+    ensure!(points_exported > 0 && points_dropped == 0, "not all metrics arrived: {flushed:?}");
+    let expected = match traces {
+        Traces::Off | Traces::None => 0..=MAX_LIFECYCLE,
+        Traces::Some | Traces::Any => 0..=HOPS * events + MAX_LIFECYCLE,
+        Traces::All => HOPS * events..=HOPS * events + MAX_LIFECYCLE,
+    };
+    ensure!(expected.contains(&created), "{created} spans of {events} events were made, not {expected:?}");
+    ensure!(dropped == 0 || matches!(traces, Traces::Any), "{dropped} spans were dropped");
+    Ok(Some(flushed))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flushed(spans: [u64; 3], points: [u64; 2]) -> String {
+        let [created, exported, dropped] = spans;
+        let [points_exported, points_dropped] = points;
+        format!(
+            "no JSON\n{{\"message\":\"another line\"}}\n{{\"message\":\"telemetry flushed\",\"spans_created\":{created},\
+             \"spans_exported\":{exported},\"spans_dropped\":{dropped},\"points_exported\":{points_exported},\
+             \"points_dropped\":{points_dropped}}}\n"
+        )
+    }
+
+    fn is_right(traces: Traces, spans: [u64; 3], points: [u64; 2], arrived: [u64; 2]) -> bool {
+        let tally = Tally { calls: 2, bytes: 100, spans: arrived[0], points: arrived[1] };
+        checked(traces, &flushed(spans, points), tally, 10).is_ok()
+    }
+
+    #[test]
+    fn every_span_must_be_accounted_for_and_have_arrived() {
+        assert!(is_right(Traces::All, [38, 38, 0], [9, 0], [38, 9]));
+        assert!(!is_right(Traces::All, [38, 37, 0], [9, 0], [37, 9]));
+        assert!(!is_right(Traces::All, [38, 38, 0], [9, 0], [37, 9]));
+        assert!(!is_right(Traces::All, [38, 38, 0], [9, 0], [38, 8]));
+        assert!(!is_right(Traces::All, [38, 38, 0], [9, 1], [38, 9]));
+        assert!(!is_right(Traces::Any, [38, 38, 0], [0, 0], [38, 0]));
+    }
+
+    #[test]
+    fn what_a_row_is_about_must_have_happened() {
+        assert!(!is_right(Traces::All, [29, 29, 0], [9, 0], [29, 9]));
+        assert!(!is_right(Traces::All, [39, 39, 0], [9, 0], [39, 9]));
+        assert!(!is_right(Traces::All, [30, 29, 1], [9, 0], [29, 9]));
+        assert!(!is_right(Traces::Some, [30, 29, 1], [9, 0], [29, 9]));
+        assert!(is_right(Traces::Any, [30, 29, 1], [9, 0], [29, 9]));
+        assert!(is_right(Traces::None, [8, 8, 0], [9, 0], [8, 9]));
+        assert!(!is_right(Traces::None, [9, 9, 0], [9, 0], [9, 9]));
+    }
+
+    #[test]
+    fn a_worker_whose_telemetry_is_off_calls_nobody() {
+        assert_eq!(checked(Traces::Off, "{}\n", Tally::default(), 10).unwrap(), None);
+        assert!(checked(Traces::Off, "", Tally { calls: 1, ..Tally::default() }, 10).is_err());
+        assert!(checked(Traces::Off, &flushed([0; 3], [0; 2]), Tally::default(), 10).is_err());
+        assert!(checked(Traces::Any, "{}\n", Tally::default(), 10).is_err());
+    }
+}
