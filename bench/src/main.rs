@@ -27,7 +27,7 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
 
   --quick     one round with few events: shows that everything runs, measures nothing
   --rounds    how often each case runs; the median counts (5)
-  --events    events of the engine and telemetry cases (2000000); half of it with all traces
+  --events    events of the engine and telemetry cases (2000000), fewer with all traces
   --rows      rows of the file cases (2000000)
   --only      one group: engine, telemetry, file, memory, start
   --flowgen   a flowgen that was built already";

@@ -1,7 +1,7 @@
 //! A collector that takes every export at once and counts what is in it.
 //!
-//! It is a process of its own, so that its time is not the worker's. It speaks just enough gRPC and looks at the
-//! lengths in a message, never at what is inside a span.
+//! It is a process of its own, so that its time is not the worker's. It speaks just enough gRPC and looks at
+//! lengths and at the value of one counter, never at what is inside a span.
 
 use std::{
     io::{self, BufRead, BufReader, Read},
@@ -32,6 +32,10 @@ const METRICS: &str = "/opentelemetry.proto.collector.metrics.v1.MetricsService/
 const ITEMS: [u64; 3] = [1, 2, 2];
 /// The fields of a metric that hold its points: gauge, sum, the three of histograms and summaries.
 const POINT_LISTS: [u64; 5] = [5, 7, 9, 10, 11];
+/// The metric whose value is looked at, and the fields from its point to the name, and to the value.
+const HANDLED: &[u8] = b"task.handle.count";
+const NAME: [u64; 1] = [1];
+const VALUE: [u64; 3] = [7, 1, 6];
 
 /// More than an export, so that none waits for the window to open.
 const WINDOW: u32 = 1 << 24;
@@ -53,6 +57,8 @@ pub(crate) struct Tally {
     pub(crate) spans: u64,
     /// Data points of metrics.
     pub(crate) points: u64,
+    /// What all points of `task.handle.count` said last.
+    pub(crate) handled: u64,
 }
 
 /// A collector that runs until it is asked for its tally, or until this process ends.
@@ -146,6 +152,7 @@ async fn answer(
             tally.bytes += one.bytes;
             tally.spans += one.spans;
             tally.points += one.points;
+            tally.handled = tally.handled.max(one.handled);
             OK
         }
         Err(status) => status,
@@ -180,12 +187,12 @@ fn tally_of(path: &str, framed: &[u8]) -> Result<Tally, u8> {
     };
     let mut tally = Tally { calls: 1, bytes: message.len() as u64, ..Tally::default() };
     match path {
-        TRACES => tally.spans = count(message, &ITEMS).ok_or(INVALID_ARGUMENT)?,
+        TRACES => each(message, &ITEMS, &mut |_| tally.spans += 1).ok_or(INVALID_ARGUMENT)?,
         METRICS => {
-            for list in POINT_LISTS {
-                let [resource, scope, metric] = ITEMS;
-                let path = [resource, scope, metric, list, 1];
-                tally.points += count(message, &path).ok_or(INVALID_ARGUMENT)?;
+            let mut metrics = Vec::new();
+            each(message, &ITEMS, &mut |metric| metrics.push(metric)).ok_or(INVALID_ARGUMENT)?;
+            for metric in metrics {
+                count_points(metric, &mut tally).ok_or(INVALID_ARGUMENT)?;
             }
         }
         _ => return Err(UNIMPLEMENTED),
@@ -193,10 +200,27 @@ fn tally_of(path: &str, framed: &[u8]) -> Result<Tally, u8> {
     Ok(tally)
 }
 
-/// Counts the messages below a protobuf message at a path of field numbers; `None` if it is none.
-fn count(mut message: &[u8], path: &[u64]) -> Option<u64> {
-    let Some((number, below)) = path.split_first() else { return Some(1) };
-    let mut found = 0;
+fn count_points(metric: &[u8], tally: &mut Tally) -> Option<()> {
+    for list in POINT_LISTS {
+        each(metric, &[list, 1], &mut |_| tally.points += 1)?;
+    }
+    let mut is_handled = false;
+    each(metric, &NAME, &mut |name| is_handled = name == HANDLED)?;
+    if is_handled {
+        each(metric, &VALUE, &mut |value| {
+            tally.handled += value.try_into().map_or(0, u64::from_le_bytes);
+        })?;
+    }
+    Some(())
+}
+
+/// Calls `found` with every field of a protobuf message at a path of field numbers. Varints are passed over.
+/// `None` if it is no message.
+fn each<'a>(mut message: &'a [u8], path: &[u64], found: &mut dyn FnMut(&'a [u8])) -> Option<()> {
+    let Some((number, below)) = path.split_first() else {
+        found(message);
+        return Some(());
+    };
     while !message.is_empty() {
         let key = varint(&mut message)?;
         let length = match key & 7 {
@@ -211,11 +235,11 @@ fn count(mut message: &[u8], path: &[u64]) -> Option<u64> {
         };
         let (field, rest) = message.split_at_checked(length)?;
         message = rest;
-        if key == number << 3 | 2 {
-            found += count(field, below)?;
+        if key >> 3 == *number {
+            each(field, below, found)?;
         }
     }
-    Some(found)
+    Some(())
 }
 
 fn varint(bytes: &mut &[u8]) -> Option<u64> {
@@ -250,14 +274,17 @@ mod tests {
         let span = field(2, &[7 << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0, 8 << 3 | 5, 0, 0, 0, 0, 6 << 3, 0x81, 1]);
         let scope = field(2, &[field(1, b"flowgen"), span.clone(), span].concat());
         let traces = field(1, &[field(1, b""), scope.clone(), scope].concat());
-        let spans = |spans| Ok(Tally { calls: 1, bytes: traces.len() as u64, spans, points: 0 });
+        let spans = |spans| Ok(Tally { calls: 1, bytes: traces.len() as u64, spans, ..Tally::default() });
         assert_eq!(tally_of(TRACES, &framed(&traces)), spans(4));
 
-        let sum = field(7, &[field(1, b""), field(1, b""), vec![3 << 3, 1]].concat());
-        let histogram = field(9, &field(1, b""));
-        let scope = field(2, &[field(2, &sum), field(2, &histogram)].concat());
-        let metrics = field(1, &scope);
-        assert_eq!(tally_of(METRICS, &framed(&metrics)).unwrap().points, 3);
+        let point = |value: u64| field(1, &[vec![6 << 3 | 1], value.to_le_bytes().to_vec()].concat());
+        let sum = field(7, &[point(3), point(400), vec![3 << 3, 1]].concat());
+        let handled = field(2, &[field(1, HANDLED), sum.clone()].concat());
+        let other = field(2, &[field(1, b"task.run.count"), sum].concat());
+        let histogram = field(2, &field(9, &field(1, b"")));
+        let metrics = field(1, &field(2, &[handled, other, histogram].concat()));
+        let tally = tally_of(METRICS, &framed(&metrics)).unwrap();
+        assert_eq!((tally.points, tally.handled), (5, 403));
     }
 
     #[test]
