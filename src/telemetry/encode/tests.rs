@@ -6,8 +6,8 @@ use opentelemetry_proto::tonic::{
     resource::v1::Resource,
     trace::v1::Span,
 };
-use prost::Message;
 use proptest::prelude::*;
+use prost::Message;
 
 use super::*;
 use crate::{
@@ -115,7 +115,9 @@ fn a_span_arrives_with_all_that_is_known_of_it() {
 fn what_a_span_does_not_have_is_left_out() {
     let span = Box::new(SpanRecord::new(series(false), context(7, 9), 0, Ticks::now()));
     let spans = decoded(&encoded(&[span], usize::MAX)[0]);
-    assert!(spans[0].parent_span_id.is_empty() && spans[0].attributes.is_empty() && spans[0].links.is_empty());
+    assert!(
+        spans[0].parent_span_id.is_empty() && spans[0].attributes.is_empty() && spans[0].links.is_empty()
+    );
     assert_eq!(spans[0].status, None);
 }
 
