@@ -18,6 +18,8 @@ pub(super) struct Body {
     pub(super) items: u64,
 }
 
+/// The longest event id that is exported, in bytes: a script may make one of any length.
+const MAX_EVENT_ID: usize = 1024;
 /// `Status.code` of a span that failed.
 const STATUS_ERROR: u64 = 2;
 /// Set in flags where it is known whether the other span is of another process. Without the bit beside it: it is not.
@@ -133,7 +135,7 @@ impl Encoder {
             text.clear();
             // Writing to a string cannot fail.
             let _ = write!(text, "{id}");
-            self.text("flowgen.event.id", &text);
+            self.text("flowgen.event.id", &text[..text.floor_char_boundary(MAX_EVENT_ID)]);
             self.text = text;
             self.text("outcome", span.outcome.name());
         }

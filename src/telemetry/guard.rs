@@ -34,7 +34,7 @@ impl Telemetry {
             interval: settings.metrics_export_interval,
         });
         if traces.is_none() && metrics.is_none() {
-            return Ok(Self { pipeline, exporter: None });
+            return Ok(Self::default());
         }
         let resource = resource(&settings.service_name, &settings.resource_attributes);
         let exporter = Exporter::start(traces, metrics, &resource)?;

@@ -20,7 +20,7 @@ pub struct Pipeline {
 impl Pipeline {
     /// Makes the parts that the settings ask for.
     pub fn new(settings: &Settings) -> Self {
-        if !settings.enabled {
+        if !settings.enabled || (settings.traces.is_none() && settings.metrics.is_none()) {
             return Self::default();
         }
         let bounds = match &settings.histogram {

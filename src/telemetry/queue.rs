@@ -20,7 +20,7 @@ pub(super) struct SpanQueue {
     /// Above this many, sources start no new traces.
     pressure: usize,
     state: Mutex<State>,
-    /// As many as wait, for those who do not take the lock; it may be a little late.
+    /// As many as wait, for those who do not take the lock.
     waiting: AtomicUsize,
     is_batch_there: Notify,
     shed: AtomicU64,
@@ -68,8 +68,9 @@ impl SpanQueue {
         }
         state.spans.push_back(span);
         let waiting = state.spans.len();
-        drop(state);
+        // Under the lock: a number that comes late could keep sources from ever beginning a trace again.
         self.waiting.store(waiting, Ordering::Relaxed);
+        drop(state);
         if waiting == self.batch {
             self.is_batch_there.notify_one();
         }
@@ -101,7 +102,7 @@ impl SpanQueue {
         self.waiting.store(state.spans.len(), Ordering::Relaxed);
     }
 
-    /// Returns how many spans wait; it may be a little late.
+    /// Returns how many spans wait.
     pub(super) fn len(&self) -> usize {
         self.waiting.load(Ordering::Relaxed)
     }

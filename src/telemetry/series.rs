@@ -19,7 +19,7 @@ use super::{
     export::Collect,
     histogram::{Bounds, Histogram},
 };
-use crate::event::Ticks;
+use crate::event::{Ticks, follow_wall_clock};
 
 /// The `error.type` of an error that its kind does not declare.
 const OTHER: &str = "_OTHER";
@@ -114,6 +114,7 @@ impl SeriesTable {
 
     /// Returns everything counted so far.
     pub(super) fn collect(&self) -> Vec<Metric> {
+        follow_wall_clock();
         let now = Ticks::now().unix_nanos();
         let mut names: BTreeMap<&str, Vec<&Slot>> = BTreeMap::new();
         for (_, slot) in &self.slots {

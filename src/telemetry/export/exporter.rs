@@ -48,7 +48,9 @@ pub(in crate::telemetry) struct MetricsExport {
     pub(in crate::telemetry) export: Export,
     /// What they are collected from.
     pub(in crate::telemetry) collect: Box<dyn Collect>,
-    /// How often.
+    /// How long after the start the first time.
+    pub(in crate::telemetry) first: Duration,
+    /// How often from then on.
     pub(in crate::telemetry) interval: Duration,
 }
 
@@ -113,7 +115,7 @@ impl Exporter {
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Metrics, &it.export)?;
                 let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush);
-                Some(Metrics::new(sender, it.collect, it.interval, resource))
+                Some(Metrics::new(sender, it.collect, (it.first, it.interval), resource))
             }
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;

@@ -28,6 +28,7 @@ pub(in crate::telemetry) trait Collect: Send {
 pub(super) struct Metrics {
     sender: Sender,
     collect: Box<dyn Collect>,
+    first: Duration,
     interval: Duration,
     resource: Resource,
 }
@@ -36,15 +37,15 @@ impl Metrics {
     pub(super) fn new(
         sender: Sender,
         collect: Box<dyn Collect>,
-        interval: Duration,
+        (first, interval): (Duration, Duration),
         resource: &Resource,
     ) -> Self {
-        Self { sender, collect, interval, resource: resource.clone() }
+        Self { sender, collect, first, interval, resource: resource.clone() }
     }
 
     /// Exports at every interval until `last` is cancelled, and then once more.
     pub(super) async fn run(mut self, last: CancellationToken) {
-        let mut ticks = interval_at(Instant::now() + self.interval, self.interval);
+        let mut ticks = interval_at(Instant::now() + self.first, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
         loop {
             tokio::select! {
