@@ -1,11 +1,15 @@
 //! Telemetry as a whole: starts with the worker and is flushed before it ends.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{
     Pipeline, Settings, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
 };
+
+/// When metrics are exported first: early, so that the counters are there as zeros before the first error, and
+/// late enough for the tasks to be built.
+const FIRST_METRICS: Duration = Duration::from_secs(1);
 
 /// Running telemetry. Dropped without a shutdown it is not flushed.
 #[derive(Debug, Default)]
@@ -31,6 +35,7 @@ impl Telemetry {
         let metrics = metrics.map(|(export, table)| MetricsExport {
             export,
             collect: Box::new(table),
+            first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
         });
         if traces.is_none() && metrics.is_none() {

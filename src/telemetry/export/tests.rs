@@ -105,7 +105,7 @@ impl Test {
 
     fn metrics(&self, export: Export, points: usize) -> Option<MetricsExport> {
         let collect = Box::new(Points(points, Arc::clone(&self.accepted)));
-        Some(MetricsExport { export, collect, interval: LONG })
+        Some(MetricsExport { export, collect, first: LONG, interval: LONG })
     }
 
     fn start(&self, traces: Option<TracesExport>, metrics: Option<MetricsExport>) -> Exporter {
@@ -241,7 +241,8 @@ fn metrics_leave_at_every_interval_and_a_delta_learns_what_arrived() {
     let receiver = Receiver::answering([Answer::Fail(Status::invalid_argument("no")), Answer::Take]);
     let test = Test::new(1);
     let metrics = test.metrics(export(receiver.address), 2).unwrap();
-    let metrics = MetricsExport { interval: Duration::from_millis(5), ..metrics };
+    let soon = Duration::from_millis(5);
+    let metrics = MetricsExport { first: soon, interval: soon, ..metrics };
     let exporter = test.start(None, Some(metrics));
     receiver.call();
     receiver.call();
@@ -258,7 +259,14 @@ fn points_that_a_newer_collection_follows_are_given_up() {
     let receiver = Receiver::answering([Answer::Fail(later)]);
     let test = Test::new(1);
     let metrics = test.metrics(export(receiver.address), 2).unwrap();
-    let exporter = test.start(None, Some(MetricsExport { interval: Duration::from_millis(1), ..metrics }));
+    let exporter = test.start(
+        None,
+        Some(MetricsExport {
+            first: Duration::from_millis(1),
+            interval: Duration::from_millis(1),
+            ..metrics
+        }),
+    );
     receiver.call();
     receiver.call();
     let (exported, dropped) = sums(&exporter.shutdown(soon()).points);
@@ -345,8 +353,12 @@ fn a_thread_that_is_stuck_or_gone_leaves_accounts_that_add_up() {
     for panics in [true, false] {
         let test = Test::new(2);
         let interval = Duration::from_millis(1);
-        let metrics =
-            MetricsExport { export: export(hanging.address), collect: Box::new(Fatal(panics)), interval };
+        let metrics = MetricsExport {
+            export: export(hanging.address),
+            collect: Box::new(Fatal(panics)),
+            first: interval,
+            interval,
+        };
         let exporter = test.start(test.traces(export(hanging.address)), Some(metrics));
         (0..5).for_each(|n| test.span(n));
         let outcome = exporter.shutdown(Instant::now() + Duration::from_millis(200));
