@@ -241,8 +241,8 @@ fn metrics_leave_at_every_interval_and_a_delta_learns_what_arrived() {
     let receiver = Receiver::answering([Answer::Fail(Status::invalid_argument("no")), Answer::Take]);
     let test = Test::new(1);
     let metrics = test.metrics(export(receiver.address), 2).unwrap();
-    let soon = Duration::from_millis(5);
-    let metrics = MetricsExport { first: soon, interval: soon, ..metrics };
+    let often = Duration::from_millis(5);
+    let metrics = MetricsExport { first: often, interval: often, ..metrics };
     let exporter = test.start(None, Some(metrics));
     receiver.call();
     receiver.call();
