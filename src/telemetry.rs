@@ -40,7 +40,7 @@ pub use pipeline::Pipeline;
 pub use record::SpanRecord;
 pub use secret::Secret;
 pub(crate) use settings::Configured;
-pub use settings::{ExemplarFilter, Export, Propagator, Resolved, Settings, Signal, Source};
+pub use settings::{Export, Resolved, Settings, Signal, Source};
 pub use span_kind::SpanKind;
 pub use spans::{OpenSpan, Spans, Tracer};
 

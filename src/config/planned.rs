@@ -86,6 +86,7 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Telemetry, "trace_attributes", Neutral::Empty),
     (Place::Telemetry, "temporality", Neutral::Text("cumulative")),
     (Place::Telemetry, "histogram", Neutral::Unless("type", &Neutral::Text("explicit"))),
+    (Place::Telemetry, "cardinality_limit", Neutral::Null),
     (Place::Flow, "on_task_panic", Neutral::Text("stop")),
     (Place::Flow, "deadline", Neutral::Null),
     (Place::Flow, "durable", Neutral::Bool(false)),

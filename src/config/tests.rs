@@ -520,6 +520,7 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
         ("SPAN_QUEUE__BATCH", "0", "must be at least 1"),
         ("TRACE_SAMPLE_RATE", "-1", "must be between 0.0 and 1.0"),
         ("TEMPORALITY", "delta", "`temporality: ${FLOWGEN_TELEMETRY__TEMPORALITY}` is not supported yet"),
+        ("CARDINALITY_LIMIT", "5000", "`cardinality_limit` is not supported yet"),
         ("KEEP_TRACES__LIMIT", "5", "`keep_traces` is not supported yet"),
     ] {
         let variable = format!("FLOWGEN_TELEMETRY__{key}");
@@ -536,12 +537,12 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
 fn what_is_not_built_is_accepted_where_it_means_nothing_and_while_telemetry_is_off() {
     let flow = "flow: {tasks: [{tick: }]}";
     let neutral = "temporality: '${T:-cumulative}', histogram: {type: explicit}, trace_attributes: {}, \
-        keep_traces: {errors: '${K:-false}'}";
+        keep_traces: {errors: '${K:-false}'}, cardinality_limit: null";
     assert_eq!(plan(&format!("telemetry: {{enabled: true, {neutral}}}\n{flow}")).flows.len(), 1);
-    let meant =
-        "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {}";
+    let meant = "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {}, \
+        cardinality_limit: 5000";
     assert_eq!(plan(&format!("telemetry: {{enabled: false, {meant}}}\n{flow}")).flows.len(), 1);
-    assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 4);
+    assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 5);
 }
 
 #[test]

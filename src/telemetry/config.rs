@@ -46,7 +46,7 @@ pub struct TelemetryConfig {
     pub temporality: Temporality,
     /// The buckets of histograms.
     pub histogram: Histogram,
-    /// The number of label sets of one metric; by default what the flows can produce, at least 2000.
+    /// The number of label sets of one metric at most.
     #[schemars(range(min = 1))]
     pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.

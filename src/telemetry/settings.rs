@@ -12,12 +12,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, Temporality, TlsConfig, endpoint};
 
@@ -40,8 +35,6 @@ pub struct Settings {
     pub metrics_export_interval: Duration,
     /// The share of traces that is exported: 0.0 to 1.0.
     pub trace_sample_rate: f64,
-    /// Whether the decision of a remote parent stands, instead of one of our own.
-    pub is_parent_based: bool,
     /// The traces that are exported even when they were not sampled.
     pub keep_traces: KeepTraces,
     /// Attributes of spans, as templates.
@@ -50,14 +43,8 @@ pub struct Settings {
     pub temporality: Temporality,
     /// The buckets of histograms.
     pub histogram: Histogram,
-    /// The number of label sets of one metric, if it is limited.
-    pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.
     pub span_queue: SpanQueue,
-    /// Which measurements become exemplars.
-    pub exemplars: ExemplarFilter,
-    /// The formats in which context is passed on.
-    pub propagators: BTreeSet<Propagator>,
     /// Every setting above as people may see it, in the order of the documentation.
     pub sources: Vec<Resolved>,
 }
@@ -123,27 +110,6 @@ impl fmt::Debug for Export {
             .field("tls", &self.tls)
             .finish()
     }
-}
-
-/// Which measurements become exemplars.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum ExemplarFilter {
-    /// Those made inside a span that is exported.
-    #[default]
-    TraceBased,
-    /// All.
-    AlwaysOn,
-    /// None.
-    AlwaysOff,
-}
-
-/// A format in which context is passed on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Propagator {
-    /// W3C `traceparent` and `tracestate`.
-    TraceContext,
-    /// W3C `baggage`.
-    Baggage,
 }
 
 /// What is exported.

@@ -3,9 +3,9 @@
 //! They may have been set for every program of the machine, so one that cannot be used is a fault to warn of
 //! and never a refusal. An empty one counts as not set, as the specification wants it.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
-use super::{ExemplarFilter, Source};
+use super::Source;
 use crate::telemetry::{
     Compression, Histogram, Temporality,
     refuse::{self, Fault},
@@ -48,21 +48,16 @@ impl Ambient<'_> {
     }
 }
 
-/// The share of traces and whether the decision of a remote parent stands.
+/// The share of traces.
 pub(super) struct Sampler {
     pub(super) rate: f64,
-    pub(super) is_parent_based: bool,
     /// Whether the rate is the sampler's argument, if it has one.
     pub(super) takes_rate: bool,
 }
 
-/// Reads a sampler.
+/// Reads a sampler. No source takes a remote parent, so that one which follows its parent decides alone.
 pub(super) fn sampler(text: &str) -> Result<Sampler, Fault> {
-    let (name, is_parent_based) = match text.strip_prefix("parentbased_") {
-        Some(name) => (name, true),
-        None => (text, false),
-    };
-    let (rate, takes_rate) = match name {
+    let (rate, takes_rate) = match text.strip_prefix("parentbased_").unwrap_or(text) {
         "always_on" => (1.0, false),
         "always_off" => (0.0, false),
         "traceidratio" => (1.0, true),
@@ -72,7 +67,7 @@ pub(super) fn sampler(text: &str) -> Result<Sampler, Fault> {
             ));
         }
     };
-    Ok(Sampler { rate, is_parent_based, takes_rate })
+    Ok(Sampler { rate, takes_rate })
 }
 
 /// Reads a share: 0.0 to 1.0.
@@ -144,7 +139,7 @@ pub(super) fn compression(text: &str) -> Result<Compression, Fault> {
 pub(super) fn temporality(text: &str) -> Result<Temporality, Fault> {
     match text.to_lowercase().as_str() {
         "cumulative" => Ok(Temporality::Cumulative),
-        "delta" | "lowmemory" => Err(Fault::new(format!("{} is not supported yet", quoted(text)))),
+        "delta" | "lowmemory" => Err(unsupported(text)),
         _ => Err(unknown(text).hint("`cumulative`")),
     }
 }
@@ -153,20 +148,25 @@ pub(super) fn temporality(text: &str) -> Result<Temporality, Fault> {
 pub(super) fn histogram(text: &str) -> Result<Histogram, Fault> {
     match text.to_lowercase().as_str() {
         "explicit_bucket_histogram" => Ok(Histogram::default()),
-        "base2_exponential_bucket_histogram" => {
-            Err(Fault::new(format!("{} is not supported yet", quoted(text))))
-        }
+        "base2_exponential_bucket_histogram" => Err(unsupported(text)),
         _ => Err(unknown(text).hint("`explicit_bucket_histogram`")),
     }
 }
 
-/// Reads a filter of exemplars.
-pub(super) fn exemplars(text: &str) -> Result<ExemplarFilter, Fault> {
-    match text {
-        "trace_based" => Ok(ExemplarFilter::TraceBased),
-        "always_on" => Ok(ExemplarFilter::AlwaysOn),
-        "always_off" => Ok(ExemplarFilter::AlwaysOff),
-        _ => Err(unknown(text).hint("`trace_based`, `always_on` or `always_off`")),
+/// Reads a filter of exemplars: there are none.
+pub(super) fn exemplars(text: &str) -> Result<(), Fault> {
+    if text == "always_off" { Ok(()) } else { Err(unsupported(text)) }
+}
+
+/// Reads a list of propagators: context is passed on as `tracecontext`. Events carry no baggage, so that
+/// nothing is amiss when it is asked for, too.
+pub(super) fn propagators(text: &str) -> Result<(), Fault> {
+    let names: BTreeSet<_> = text.split(',').map(str::trim).collect();
+    let passes_on = names.contains("tracecontext");
+    if passes_on && names.iter().all(|name| matches!(*name, "tracecontext" | "baggage")) {
+        Ok(())
+    } else {
+        Err(unsupported(text))
     }
 }
 
@@ -214,6 +214,10 @@ fn decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
+}
+
+fn unsupported(text: &str) -> Fault {
+    Fault::new(format!("{} is not supported yet", quoted(text)))
 }
 
 fn unknown(text: &str) -> Fault {

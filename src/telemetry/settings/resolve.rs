@@ -1,10 +1,10 @@
 //! The order of precedence, setting by setting: configured, then the variable of the signal, then the
 //! general one, then the default.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use super::{
-    ExemplarFilter, Propagator, Resolved, Settings, Signal, Source,
+    Resolved, Settings, Signal, Source,
     ambient::{self, Ambient, Setting},
     show,
 };
@@ -18,8 +18,8 @@ use crate::{
 
 /// The attribute that has a key of its own.
 const SERVICE_NAME: &str = "service.name";
-/// The settings that only variables have.
-const WITHOUT_KEY: [&str; 4] = ["exporter", "parent_based", "exemplars", "propagators"];
+/// What only variables speak of.
+const WITHOUT_KEY: [&str; 3] = ["exporter", "exemplars", "propagators"];
 
 /// What was configured, by files and `FLOWGEN_TELEMETRY__*`.
 pub(crate) struct Configured<'a> {
@@ -86,18 +86,10 @@ impl Resolver<'_> {
             ambient::milliseconds,
             show::duration,
         );
-        let (trace_sample_rate, is_parent_based) = self.sampler();
+        let trace_sample_rate = self.sampler();
         let (temporality, histogram) = self.shapes();
-        self.configured_row("cardinality_limit", show::or(self.config.cardinality_limit, "of the plan"));
         let span_queue = self.span_queue();
-        let exemplars = self.pick(
-            "exemplars",
-            ExemplarFilter::default(),
-            &["OTEL_METRICS_EXEMPLAR_FILTER"],
-            ambient::exemplars,
-            |filter| show::exemplars(*filter).to_owned(),
-        );
-        let propagators = self.propagators();
+        self.warn_of_what_is_not_built();
         Settings {
             enabled,
             service_name,
@@ -106,15 +98,11 @@ impl Resolver<'_> {
             metrics,
             metrics_export_interval,
             trace_sample_rate,
-            is_parent_based,
             keep_traces: self.config.keep_traces.clone(),
             trace_attributes: self.config.trace_attributes.clone(),
             temporality,
             histogram,
-            cardinality_limit: self.config.cardinality_limit,
             span_queue,
-            exemplars,
-            propagators,
             sources: std::mem::take(&mut self.rows),
         }
     }
@@ -188,12 +176,11 @@ impl Resolver<'_> {
         entries.into_iter().map(|(name, (value, _))| (name, value)).collect()
     }
 
-    /// A configured rate replaces a sampler as a whole, with what it says of parents.
-    fn sampler(&mut self) -> (f64, bool) {
+    /// A configured rate replaces a sampler as a whole, with its argument.
+    fn sampler(&mut self) -> f64 {
         if self.configured("trace_sample_rate").is_some() {
             self.configured_row("trace_sample_rate", self.config.trace_sample_rate.to_string());
-            self.row("parent_based", "true".into(), Source::Default);
-            return (self.config.trace_sample_rate, true);
+            return self.config.trace_sample_rate;
         }
         const ARGUMENT: [&str; 1] = ["OTEL_TRACES_SAMPLER_ARG"];
         let Some(Setting { value: sampler, source }) =
@@ -202,15 +189,12 @@ impl Resolver<'_> {
             let unused = |_: &str| Err(Fault::new("says nothing without a usable `OTEL_TRACES_SAMPLER`"));
             let _: Option<Setting<()>> = self.ambient.first(&ARGUMENT, unused);
             self.row("trace_sample_rate", self.config.trace_sample_rate.to_string(), Source::Default);
-            self.row("parent_based", "true".into(), Source::Default);
-            return (self.config.trace_sample_rate, true);
+            return self.config.trace_sample_rate;
         };
         let argument = sampler.takes_rate.then(|| self.ambient.first(&ARGUMENT, ambient::rate)).flatten();
-        let (rate, rate_source) =
-            argument.map_or((sampler.rate, source.clone()), |argument| (argument.value, argument.source));
-        self.row("trace_sample_rate", rate.to_string(), rate_source);
-        self.row("parent_based", sampler.is_parent_based.to_string(), source);
-        (rate, sampler.is_parent_based)
+        let Setting { value: rate, source } = argument.unwrap_or(Setting { value: sampler.rate, source });
+        self.row("trace_sample_rate", rate.to_string(), source);
+        rate
     }
 
     fn shapes(&mut self) -> (Temporality, Histogram) {
@@ -270,32 +254,12 @@ impl Resolver<'_> {
         SpanQueue { size, batch, delay }
     }
 
-    fn propagators(&mut self) -> BTreeSet<Propagator> {
-        const VARIABLE: &str = "OTEL_PROPAGATORS";
-        let named = self.ambient.first(&[VARIABLE], |text| Ok(text.to_owned()));
-        let all = || BTreeSet::from([Propagator::TraceContext, Propagator::Baggage]);
-        let Some(Setting { value: text, source }) = named else {
-            self.row("propagators", show::propagators(&all()), Source::Default);
-            return all();
-        };
-        let (mut used, mut is_usable) = (BTreeSet::new(), false);
-        for name in text.split(',').map(str::trim).filter(|name| !name.is_empty()) {
-            match name {
-                "tracecontext" => drop(used.insert(Propagator::TraceContext)),
-                "baggage" => drop(used.insert(Propagator::Baggage)),
-                "none" => {}
-                _ => {
-                    let message = format!("the propagator {} is not known", ambient::quoted(name));
-                    let fault = Fault::new(message).hint("`tracecontext`, `baggage` or `none`");
-                    self.ambient.faults.push((VARIABLE.to_owned(), fault));
-                    continue;
-                }
-            }
-            is_usable = true;
-        }
-        let (used, source) = if is_usable { (used, source) } else { (all(), Source::Default) };
-        self.row("propagators", show::propagators(&used), source);
-        used
+    /// There is nothing to choose here yet: a variable that asks for something else is warned of.
+    fn warn_of_what_is_not_built(&mut self) {
+        self.ambient.first(&["OTEL_METRICS_EXEMPLAR_FILTER"], ambient::exemplars);
+        self.warn("exemplars", "always_off", &Source::Default);
+        self.ambient.first(&["OTEL_PROPAGATORS"], ambient::propagators);
+        self.warn("propagators", "tracecontext", &Source::Default);
     }
 
     /// Resolves one setting that is configured, set by the first usable one of `variables`, or as `config` has
@@ -357,6 +321,12 @@ impl Resolver<'_> {
 
     /// Adds a setting as people see it, and warns of the variables that could not be used for it.
     fn row(&mut self, key: &'static str, value: String, source: Source) {
+        self.warn(key, &value, &source);
+        self.rows.push(Resolved { key, signal: self.signal, value, source });
+    }
+
+    /// Warns of the variables that could not be used for a setting.
+    fn warn(&mut self, key: &str, value: &str, source: &Source) {
         for (variable, fault) in std::mem::take(&mut self.ambient.faults) {
             let origin = Some(Origin::Variable(variable));
             if self.warnings.iter().any(|known| known.origin == origin) {
@@ -368,12 +338,11 @@ impl Resolver<'_> {
                 KeyPath::default().key("telemetry").join(&path(key))
             };
             let mut warning = Problem::new(path, format!("ignored: {}", fault.message));
-            let instead = format!("instead `{key}` is {} ({source})", ambient::quoted(&value));
+            let instead = format!("instead `{key}` is {} ({source})", ambient::quoted(value));
             warning.hint(fault.hint.map_or_else(|| instead.clone(), |hint| format!("{hint}; {instead}")));
             warning.origin = origin;
             self.warnings.push(warning);
         }
-        self.rows.push(Resolved { key, signal: self.signal, value, source });
     }
 }
 

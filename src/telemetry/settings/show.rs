@@ -1,13 +1,11 @@
 //! Settings as people may see them.
 
 use std::{
-    collections::BTreeSet,
     fmt::Display,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use super::{ExemplarFilter, Propagator};
 use crate::telemetry::{Histogram, Temporality};
 
 pub(super) fn duration(duration: &Duration) -> String {
@@ -37,21 +35,4 @@ pub(super) fn histogram(histogram: &Histogram) -> String {
         Histogram::Explicit { buckets: Some(bounds) } => format!("explicit, {bounds:?}"),
         Histogram::Exponential {} => "exponential".into(),
     }
-}
-
-pub(super) fn exemplars(filter: ExemplarFilter) -> &'static str {
-    match filter {
-        ExemplarFilter::TraceBased => "trace_based",
-        ExemplarFilter::AlwaysOn => "always_on",
-        ExemplarFilter::AlwaysOff => "always_off",
-    }
-}
-
-pub(super) fn propagators(propagators: &BTreeSet<Propagator>) -> String {
-    let names = propagators.iter().map(|propagator| match propagator {
-        Propagator::TraceContext => "tracecontext",
-        Propagator::Baggage => "baggage",
-    });
-    let names: Vec<_> = names.collect();
-    if names.is_empty() { "none".into() } else { names.join(", ") }
 }

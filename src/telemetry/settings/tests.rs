@@ -1,6 +1,6 @@
 //! What wins over what, setting by setting, and what becomes of variables that cannot be used.
 
-use std::{io, path::Path};
+use std::{collections::BTreeSet, io, path::Path};
 
 use proptest::prelude::*;
 
@@ -86,7 +86,6 @@ fn nothing_said_gives_the_defaults() {
     assert_eq!(outcome.settings.service_name, "flowgen");
     assert_eq!(outcome.traces().endpoint, "http://localhost:4317");
     assert_eq!(outcome.traces(), outcome.metrics());
-    assert!(outcome.settings.is_parent_based);
     assert_eq!(outcome.shown("enabled"), ["true (flow.yaml:12)"]);
     let others = outcome.settings.sources.iter().filter(|row| row.key != "enabled");
     assert!(
@@ -94,7 +93,7 @@ fn nothing_said_gives_the_defaults() {
             .clone()
             .all(|row| row.source == Source::Default && row.signal.is_none() || row.key == "exporter")
     );
-    assert!(others.count() > 20);
+    assert!(others.count() > 15);
     assert!(!Settings::default().enabled);
 }
 
@@ -198,36 +197,17 @@ const CASES: &[Case] = &[
         configure: |config| config.span_queue.delay = Duration::from_secs(2),
         configured: "2s",
     },
-    Case {
-        key: "exemplars",
-        specific: None,
-        general: ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off", "always_off"),
-        default: "trace_based",
-        configure: |_| {},
-        configured: "",
-    },
-    Case {
-        key: "propagators",
-        specific: None,
-        general: ("OTEL_PROPAGATORS", "tracecontext", "tracecontext"),
-        default: "tracecontext, baggage",
-        configure: |_| {},
-        configured: "",
-    },
 ];
 
 #[test]
 fn what_is_said_closer_wins() {
     for Case { key, specific, general, default, configure, configured } in CASES {
         let set: Vec<_> = specific.iter().chain([general]).map(|(name, value, _)| (*name, *value)).collect();
-        let is_configurable = !configured.is_empty();
         // FLOWGEN_* > YAML > everything of OTEL.
-        if is_configurable {
-            let outcome = resolve(configure, &["enabled", key], &[key], &set);
-            assert_eq!(outcome.shown(key), [format!("{configured} ({FLOWGEN})")]);
-            let outcome = resolve(configure, &["enabled", key], &[], &set);
-            assert_eq!(outcome.shown(key), [format!("{configured} (flow.yaml:12)")]);
-        }
+        let outcome = resolve(configure, &["enabled", key], &[key], &set);
+        assert_eq!(outcome.shown(key), [format!("{configured} ({FLOWGEN})")]);
+        let outcome = resolve(configure, &["enabled", key], &[], &set);
+        assert_eq!(outcome.shown(key), [format!("{configured} (flow.yaml:12)")]);
         // The signal's own > the general one, which the other signal keeps.
         if let Some((name, _, shown)) = specific {
             let outcome = ambient(&set);
@@ -431,18 +411,40 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
         ),
         (
             "OTEL_METRICS_EXEMPLAR_FILTER",
-            "some",
-            ": ignored: unknown value `some` | \
-             `trace_based`, `always_on` or `always_off`; instead `exemplars` is `trace_based` (default)",
+            "trace_based",
+            ": ignored: `trace_based` is not supported yet | instead `exemplars` is `always_off` (default)",
         ),
         (
             "OTEL_PROPAGATORS",
             "tracecontext,b3",
-            ": ignored: the propagator `b3` is not known | \
-             `tracecontext`, `baggage` or `none`; instead `propagators` is `tracecontext` (OTEL_PROPAGATORS)",
+            ": ignored: `tracecontext,b3` is not supported yet | \
+             instead `propagators` is `tracecontext` (default)",
         ),
     ] {
         assert_eq!(ambient(&[(variable, value)]).warnings, [format!("{variable} {warning}")]);
+    }
+}
+
+#[test]
+fn a_variable_of_something_not_built_is_warned_of_unless_it_asks_for_what_happens_anyway() {
+    for (variable, value, is_met) in [
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off", true),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "", true),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", false),
+        ("OTEL_METRICS_EXEMPLAR_FILTER", "never", false),
+        ("OTEL_PROPAGATORS", "tracecontext", true),
+        ("OTEL_PROPAGATORS", "tracecontext,baggage", true),
+        ("OTEL_PROPAGATORS", "baggage, tracecontext", true),
+        ("OTEL_PROPAGATORS", " ", true),
+        ("OTEL_PROPAGATORS", "baggage", false),
+        ("OTEL_PROPAGATORS", "none", false),
+        ("OTEL_PROPAGATORS", "tracecontext,none", false),
+        ("OTEL_PROPAGATORS", "b3multi", false),
+    ] {
+        let outcome = ambient(&[(variable, value)]);
+        assert_eq!(outcome.warnings.is_empty(), is_met, "{variable}={value}: {:?}", outcome.warnings);
+        // Nothing was set, so that nobody is told that something was.
+        assert_eq!(outcome.settings.sources, ambient(&[]).settings.sources);
     }
 }
 
@@ -475,29 +477,25 @@ fn nobody_is_told_of_a_variable_that_was_overruled() {
 }
 
 #[test]
-fn a_sampler_says_the_rate_and_whether_a_parent_counts() {
-    for (sampler, argument, rate, is_parent_based) in [
-        ("always_on", "", 1.0, false),
-        ("always_on", "0.5", 1.0, false),
-        ("always_off", "", 0.0, false),
-        ("traceidratio", "0.25", 0.25, false),
-        ("traceidratio", "", 1.0, false),
-        ("traceidratio", "2", 1.0, false),
-        ("parentbased_always_on", "", 1.0, true),
-        ("parentbased_always_off", "0.5", 0.0, true),
-        ("parentbased_traceidratio", "0.25", 0.25, true),
-        ("xray", "0.25", 1.0, true),
+fn a_sampler_says_the_rate_whether_it_follows_a_parent_or_not() {
+    for (sampler, argument, rate) in [
+        ("always_on", "", 1.0),
+        ("always_on", "0.5", 1.0),
+        ("always_off", "", 0.0),
+        ("traceidratio", "0.25", 0.25),
+        ("traceidratio", "", 1.0),
+        ("traceidratio", "2", 1.0),
+        ("parentbased_always_on", "", 1.0),
+        ("parentbased_always_off", "0.5", 0.0),
+        ("parentbased_traceidratio", "0.25", 0.25),
+        ("xray", "0.25", 1.0),
     ] {
         let set = [("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)];
         let settings = ambient(&set).settings;
-        assert_eq!(
-            (settings.trace_sample_rate, settings.is_parent_based),
-            (rate, is_parent_based),
-            "{sampler}"
-        );
+        assert_eq!(settings.trace_sample_rate, rate, "{sampler}");
         // A configured rate replaces the sampler as a whole.
         let configured = resolve(|config| config.trace_sample_rate = 0.1, &["trace_sample_rate"], &[], &set);
-        assert_eq!((configured.settings.trace_sample_rate, configured.settings.is_parent_based), (0.1, true));
+        assert_eq!(configured.settings.trace_sample_rate, 0.1);
     }
 }
 
@@ -641,7 +639,13 @@ proptest! {
     #[test]
     fn no_value_of_any_variable_breaks_anything(text in "(otlp|none|http://|:4318|=|,|%|%2|%20|\\PC|@|/|[0-9]|\n){0,20}") {
         let names = CASES.iter().flat_map(|case| case.specific.iter().chain([&case.general]).map(|(name, ..)| *name));
-        let extra = ["OTEL_RESOURCE_ATTRIBUTES", "OTEL_TRACES_EXPORTER", "OTEL_TRACES_SAMPLER_ARG"];
+        let extra = [
+            "OTEL_RESOURCE_ATTRIBUTES",
+            "OTEL_TRACES_EXPORTER",
+            "OTEL_TRACES_SAMPLER_ARG",
+            "OTEL_METRICS_EXEMPLAR_FILTER",
+            "OTEL_PROPAGATORS",
+        ];
         for name in names.chain(extra) {
             let outcome = ambient(&[(name, &text)]);
             prop_assert!(outcome.settings.enabled);
