@@ -33,7 +33,7 @@ const FLUSHING: RetryPolicy = RetryPolicy {
     ..RUNNING
 };
 
-/// The longest that a collector can ask to wait.
+/// The longest that a collector can ask to wait while the worker runs; during the flush there is no time.
 const MAX_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// Sends the bodies of one signal.
@@ -116,8 +116,9 @@ impl Sender {
         give_up: Pin<&mut impl Future<Output = ()>>,
     ) -> Pause {
         let is_flushing = self.flush.has_begun();
-        let policy = if is_flushing { FLUSHING } else { RUNNING };
-        let asked = error.retry_after().map(|asked| asked.min(MAX_RETRY_AFTER));
+        let (policy, longest) =
+            if is_flushing { (FLUSHING, FLUSHING.max_backoff) } else { (RUNNING, MAX_RETRY_AFTER) };
+        let asked = error.retry_after().map(|asked| asked.min(longest));
         let delay = policy.delay(attempts, Duration::ZERO, asked).unwrap_or(policy.max_backoff);
         let mut flush = self.flush();
         tokio::select! {

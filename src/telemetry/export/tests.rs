@@ -182,6 +182,24 @@ fn a_collector_that_is_busy_for_a_while_gets_everything_in_the_end() {
 }
 
 #[test]
+fn the_order_to_flush_ends_the_wait_for_the_next_attempt() {
+    let later = retry_info(Duration::from_secs(3600)).into();
+    let later = Status::with_details(Code::Unavailable, "starting", later);
+    let receiver = Receiver::answering([Answer::Fail(later)]);
+    let test = Test::new(1);
+    let exporter = test.start(test.traces(export(receiver.address)), None);
+    // Answers come in the order of the calls, and only so many are waited for at once: the first failure is
+    // known when the last of these calls is made.
+    let spans = MAX_BATCHES as u64 + 2;
+    for number in 0..spans {
+        test.span(number);
+        receiver.call();
+    }
+    let outcome = exporter.shutdown(Instant::now() + Duration::from_secs(20));
+    assert_eq!(sums(&outcome.spans), (spans, vec![]));
+}
+
+#[test]
 fn what_is_refused_for_good_is_dropped_under_its_reason() {
     for (status, reason) in [
         (Status::permission_denied("no"), "permission_denied"),
