@@ -169,7 +169,8 @@ impl Default for Histogram {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct SpanQueue {
-    /// How many spans it holds; at least 1.
+    /// How many spans it is for; at least 1. Above three quarters of it no trace is begun; what begun traces still
+    /// bring may fill twice as much.
     #[schemars(range(min = 1))]
     pub size: usize,
     /// How many spans one export call takes at most; no more than `size`.

@@ -15,10 +15,13 @@ use super::{config, record::SpanRecord};
 /// Spans that ended and wait for the exporter. What does not fit is counted and dropped.
 #[derive(Debug)]
 pub(super) struct SpanQueue {
-    size: usize,
+    /// As many make an export worth while.
     batch: usize,
-    /// Above this many, sources start no new traces.
+    /// Above this many, sources begin no new traces.
     pressure: usize,
+    /// No more are kept. Traces that were begun bring spans for as long as their events are on their way, faster
+    /// than they can be exported; without room for those, single spans of them would be lost.
+    capacity: usize,
     state: Mutex<State>,
     /// As many as wait, for those who do not take the lock.
     waiting: AtomicUsize,
@@ -45,9 +48,10 @@ pub(super) struct Counts {
 impl SpanQueue {
     pub(super) fn new(config: &config::SpanQueue) -> Self {
         Self {
-            size: config.size,
-            batch: config.batch,
+            // Sources stop before the queue is full: an export must not wait for one that never is.
+            batch: config.batch.min(config.size.div_ceil(2)),
             pressure: config.size - config.size / 4,
+            capacity: config.size.saturating_mul(2),
             state: Mutex::default(),
             waiting: AtomicUsize::new(0),
             is_batch_there: Notify::new(),
@@ -62,7 +66,7 @@ impl SpanQueue {
             return;
         }
         state.counts.created += 1;
-        if state.spans.len() >= self.size {
+        if state.spans.len() >= self.capacity {
             state.counts.refused += 1;
             return;
         }
