@@ -13,4 +13,5 @@ mod layers;
 mod readme;
 mod run;
 mod support;
+mod telemetry;
 mod telemetry_settings;

@@ -1,10 +1,11 @@
 //! A worker process under test: its folder, its pipes, its signals and what it leaves on stderr.
 
 use std::{
+    collections::BTreeSet,
     fs::File,
     io::{BufRead, BufReader, Read},
-    path::Path,
-    process::{Child, ChildStdin, ChildStdout, Stdio},
+    path::{Path, PathBuf},
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::mpsc,
     thread::JoinHandle,
 };
@@ -35,18 +36,25 @@ pub(crate) struct Ended {
 impl Worker {
     /// Starts `flowgen run` of a flow, with its files in a new folder.
     pub(crate) fn start(yaml: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_with(yaml, files, |_| {})
+    }
+
+    /// As [`Self::start`], with what `prepare` does to the command.
+    pub(crate) fn start_with(
+        yaml: &str,
+        files: &[(&str, &[u8])],
+        prepare: impl FnOnce(&mut Command),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, content) in files {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
         std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
-        let mut child = flowgen(folder.path())
-            .args(["run", "flow.yaml"])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut command = flowgen(folder.path());
+        command.args(["run", "flow.yaml"]);
+        prepare(&mut command);
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let pipe = BufReader::new(child.stderr.take().unwrap());
         let (sender, logged) = mpsc::channel();
         let stderr = std::thread::spawn(move || {
@@ -82,9 +90,42 @@ impl Worker {
     /// Returns a figure of `/proc/<pid>/status`, in KiB.
     pub(crate) fn memory(&self, key: &str) -> u64 {
         let mut text = String::new();
-        File::open(format!("/proc/{}/status", self.child.id())).unwrap().read_to_string(&mut text).unwrap();
+        File::open(self.proc("status")).unwrap().read_to_string(&mut text).unwrap();
         let line = text.lines().find_map(|line| line.strip_prefix(key)).unwrap();
         line.trim_start_matches(':').trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Returns the names of its threads.
+    pub(crate) fn threads(&self) -> BTreeSet<String> {
+        let threads = self.proc("task").read_dir().unwrap().map(|thread| thread.unwrap().path().join("comm"));
+        // A thread may end before its name is read.
+        threads
+            .filter_map(|name| std::fs::read_to_string(name).ok())
+            .map(|name| name.trim().to_owned())
+            .collect()
+    }
+
+    /// Returns how many of its open files are TCP sockets.
+    pub(crate) fn tcp_sockets(&self) -> usize {
+        let tables =
+            ["net/tcp", "net/tcp6"].map(|name| std::fs::read_to_string(self.proc(name)).unwrap_or_default());
+        let inodes: BTreeSet<&str> = tables
+            .iter()
+            .flat_map(|table| table.lines().skip(1))
+            .filter_map(|line| line.split_whitespace().nth(9))
+            .collect();
+        let files = self.proc("fd").read_dir().unwrap();
+        let targets = files.filter_map(|file| std::fs::read_link(file.unwrap().path()).ok());
+        let is_tcp = |target: &PathBuf| {
+            let target = target.to_string_lossy();
+            let inode = target.strip_prefix("socket:[").and_then(|inode| inode.strip_suffix(']'));
+            inode.is_some_and(|inode| inodes.contains(inode))
+        };
+        targets.filter(is_tcp).count()
+    }
+
+    fn proc(&self, name: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(name)
     }
 
     /// Closes stdin, reads stdout to its end if nobody else does, and waits.

@@ -95,6 +95,11 @@ impl ExportError {
         Self::without_answer("timeout", &format!("no answer within {timeout}"))
     }
 
+    /// Makes it for a call that the end of the worker came before.
+    pub(super) fn cut_off() -> Self {
+        Self::without_answer("timeout", "no answer before the worker ended")
+    }
+
     /// Makes it for a call that ended in a panic of the libraries below, such as over an answer that
     /// breaks the protocol.
     pub(super) fn panicked() -> Self {

@@ -87,7 +87,11 @@ impl Sender {
             let result = tokio::select! {
                 biased;
                 result = self.client.export(body.clone()) => result,
-                () = over(self.flush()) => return self.give_up(FLUSH_DEADLINE, items),
+                () = over(self.flush()) => {
+                    // The first that is heard of a collector which never answers may be this.
+                    self.collector.failed(self.client.signal(), &ExportError::cut_off());
+                    return self.give_up(FLUSH_DEADLINE, items);
+                }
             };
             let error = match result {
                 Ok(accepted) => return self.accepted(&accepted, items),

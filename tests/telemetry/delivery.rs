@@ -1,0 +1,159 @@
+//! How exports reach the collector: split, again, with headers, over TLS.
+
+use std::path::Path;
+
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use serde_json::Value;
+use tonic::{
+    Code,
+    transport::{Identity, ServerTlsConfig},
+};
+
+use super::{Observed, export_to, flushed, number, observe, observe_with, start};
+use crate::support::{
+    collector::{Answer, Collector, Signal},
+    worker::{Ended, Worker},
+};
+
+const FLOW: &str = "flow: {tasks: [{generate: {name: numbers, count: 10}}, {drop: {name: nowhere}}]}\n";
+
+fn warnings(ended: &Ended) -> Vec<Value> {
+    ended.logs().into_iter().filter(|line| line["level"] == "WARN").collect()
+}
+
+/// Scenario: one batch of spans and one collection of metrics are both larger than a gRPC server takes by
+/// default. Guarantee: they arrive, in calls that are small enough.
+#[test]
+fn an_export_that_is_too_large_for_a_receiver_is_split() {
+    let requests: String = (0..40)
+        .map(|n| {
+            format!(
+                "    - http_request: {{name: call-{n}, endpoint: 'http://localhost:1', depends_on: none}}\n"
+            )
+        })
+        .collect();
+    let yaml = format!(
+        "flow:
+  name: {}
+  tasks:
+    - generate: {{name: numbers, count: 1500}}
+    - drop: {{name: nowhere}}
+    - filter: {{name: none, condition: 'false', depends_on: numbers}}
+{requests}",
+        "n".repeat(2000)
+    );
+    let observed = observe_with(&yaml, &[], |command| {
+        command
+            .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH", "1000000")
+            .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__DELAY", "1h");
+    });
+    observed.assert_shapes(&[("numbers(none:filtered nowhere)", 1500)]);
+    for signal in [Signal::Traces, Signal::Metrics] {
+        assert!(
+            observed.calls.iter().filter(|call| call.signal == signal).count() > 1,
+            "{signal:?} was not split"
+        );
+    }
+    assert!(warnings(&observed.ended).is_empty(), "{}", observed.ended.stderr);
+}
+
+#[test]
+fn what_is_refused_for_a_while_is_sent_again() {
+    let collector =
+        Collector::scripted(
+            |call| if call.number < 2 { Answer::Refuse(Code::Unavailable) } else { Answer::Accept },
+        );
+    let worker = start(&collector, FLOW, &[]);
+    let observed = Observed::of(worker, &collector);
+    observed.assert_shapes(&[("numbers(nowhere)", 10)]);
+    assert_eq!(observed.ended.code, Some(0));
+}
+
+/// Scenario: the collector takes a call but rejects some of it. Guarantee: that is what counts as dropped.
+#[test]
+fn what_a_collector_rejects_is_dropped() {
+    let collector = Collector::scripted(|call| match (call.signal, call.number) {
+        (Signal::Traces, 0) => Answer::RejectSome(3),
+        (Signal::Metrics, 0) => Answer::RejectSome(2),
+        _ => Answer::Accept,
+    });
+    let worker = start(&collector, FLOW, &[]);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let line = flushed(&ended);
+    assert_eq!(number(&line, "spans_dropped"), 3, "{line}");
+    assert_eq!(number(&line, "points_dropped"), 2, "{line}");
+    assert_eq!(number(&line, "spans_created"), collector.spans().len() as u64, "{line}");
+    assert_eq!(number(&line, "points_exported") + 2, collector.metrics().points, "{line}");
+}
+
+#[test]
+fn every_call_has_the_headers() {
+    let yaml =
+        format!("telemetry:\n  enabled: true\n  headers: {{x-api-key: m4rker, x-scope: two words}}\n{FLOW}");
+    let observed = observe(&yaml, &[]);
+    let calls = &observed.calls;
+    assert!(calls.iter().any(|call| call.signal == Signal::Traces));
+    assert!(calls.iter().any(|call| call.signal == Signal::Metrics));
+    for call in calls {
+        assert_eq!(call.header("x-api-key"), Some("m4rker"), "{call:?}");
+        assert_eq!(call.header("x-scope"), Some("two words"), "{call:?}");
+        let agent = call.header("user-agent").unwrap_or_default();
+        assert!(agent.contains("flowgen/"), "{call:?}");
+    }
+    assert!(!observed.ended.stderr.contains("m4rker"), "{}", observed.ended.stderr);
+}
+
+/// An authority of the test, and a certificate of it for the collector.
+struct Authority {
+    certificate: String,
+    server: ServerTlsConfig,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".into(), "127.0.0.1".into()]).unwrap();
+        let server = params.signed_by(&key, &issuer).unwrap();
+        let identity = Identity::from_pem(server.pem(), key.serialize_pem());
+        Self { certificate: issuer.pem(), server: ServerTlsConfig::new().identity(identity) }
+    }
+}
+
+/// Runs a flow that exports to a collector over TLS and trusts this certificate.
+fn over_tls(collector: &Collector, certificate: &str) -> Ended {
+    let yaml =
+        format!("shutdown_timeout: 2s\ntelemetry:\n  enabled: true\n  tls: {{ca_file: ca.pem}}\n{FLOW}");
+    let worker = Worker::start_with(&yaml, &[("ca.pem", certificate.as_bytes())], |command| {
+        export_to(&format!("https://{}", collector.address), command);
+    });
+    assert!(worker.folder.path().join(Path::new("ca.pem")).exists());
+    worker.end()
+}
+
+#[test]
+fn a_collector_is_trusted_by_the_authority_that_was_named() {
+    let authority = Authority::new();
+    let collector = Collector::with_tls(authority.server.clone());
+    let ended = over_tls(&collector, &authority.certificate);
+    let observed = Observed::after(ended, &collector);
+    observed.audit();
+    observed.assert_shapes(&[("numbers(nowhere)", 10)]);
+}
+
+#[test]
+fn a_collector_of_another_authority_gets_nothing() {
+    let (known, other) = (Authority::new(), Authority::new());
+    let collector = Collector::with_tls(other.server);
+    let ended = over_tls(&collector, &known.certificate);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(collector.calls().len(), 0);
+    let line = flushed(&ended);
+    assert_eq!((number(&line, "spans_exported"), number(&line, "points_exported")), (0, 0), "{line}");
+    let warnings = warnings(&ended);
+    assert_eq!(warnings.len(), 1, "{}", ended.stderr);
+    assert!(warnings[0].to_string().contains("certificate"), "{}", warnings[0]);
+}

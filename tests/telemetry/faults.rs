@@ -1,0 +1,118 @@
+//! Collectors that are gone, silent or slow: the flow does not notice, and every loss is counted.
+
+use std::net::TcpListener;
+
+use super::{Observed, export_to, flushed, number, start_with};
+use crate::support::{
+    collector::{Answer, Collector},
+    worker::{Ended, Worker},
+};
+
+const FLOW: &str = "
+shutdown_timeout: 2s
+flow:
+  tasks:
+    - generate: {name: numbers, count: 1000}
+    - script: {name: same, code: event}
+    - drop: {name: nowhere}
+";
+
+/// Runs [`FLOW`] with its telemetry sent to `endpoint`.
+fn run(endpoint: &str) -> Ended {
+    Worker::start_with(FLOW, &[], |command| export_to(endpoint, command)).end()
+}
+
+/// Checks that the run was as any other, but for one warning that names the endpoint, and that everything was
+/// dropped.
+fn assert_undisturbed(ended: &Ended, endpoint: &str) {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["completed"], 1000);
+    let line = flushed(ended);
+    assert_eq!(number(&line, "spans_exported"), 0, "{line}");
+    assert_eq!(number(&line, "points_exported"), 0, "{line}");
+    assert!(number(&line, "spans_dropped") >= 3000, "{line}");
+    assert!(number(&line, "points_dropped") > 0, "{line}");
+    let warnings: Vec<_> = ended.logs().into_iter().filter(|line| line["level"] == "WARN").collect();
+    assert_eq!(warnings.len(), 1, "{}", ended.stderr);
+    let address = endpoint.trim_start_matches("http://");
+    assert!(warnings[0].to_string().contains(address), "{}", warnings[0]);
+}
+
+#[test]
+fn a_collector_that_is_not_there_disturbs_nobody() {
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let endpoint = format!("http://{address}");
+    assert_undisturbed(&run(&endpoint), &endpoint);
+}
+
+#[test]
+fn a_collector_that_never_answers_disturbs_nobody() {
+    let collector = Collector::scripted(|_| Answer::Never);
+    assert_undisturbed(&run(&collector.endpoint()), &collector.endpoint());
+}
+
+/// Scenario: something accepts connections, and says nothing. Guarantee: as above.
+#[test]
+fn a_black_hole_disturbs_nobody() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || listener.incoming().map_while(Result::ok).collect::<Vec<_>>());
+    assert_undisturbed(&run(&endpoint), &endpoint);
+}
+
+/// Runs 50,000 events past a collector that does not answer before they are through.
+fn overflow(size: usize, capacity: usize) -> Observed {
+    let yaml = format!(
+        "
+channel_capacity: {capacity}
+flow:
+  tasks:
+    - generate: {{name: numbers, count: 50000}}
+    - script: {{name: same, code: event}}
+    - drop: {{name: nowhere}}
+"
+    );
+    let collector = Collector::scripted(|_| Answer::Hold);
+    let worker = start_with(&collector, &yaml, &[], |command| {
+        command
+            .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__SIZE", size.to_string())
+            .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH", (size / 8).to_string());
+    });
+    worker.until_logged("flow drained");
+    collector.release();
+    let observed = Observed::after(worker.end(), &collector);
+    assert_eq!(observed.ended.code, Some(0), "{}", observed.ended.stderr);
+    observed
+}
+
+/// Checks that the collector has what was exported, and that the metrics have all events.
+fn assert_accounted(observed: &Observed) {
+    let line = flushed(&observed.ended);
+    assert_eq!(number(&line, "spans_exported"), observed.spans.len() as u64, "{line}");
+    assert_eq!(number(&line, "points_exported"), observed.metrics.points, "{line}");
+    for task in ["numbers", "same", "nowhere"] {
+        assert_eq!(observed.count(task, "completed"), 50_000, "{task}");
+    }
+}
+
+/// Scenario: the queue of spans fills up, and what is in flight fits into its last quarter. Guarantee: whole
+/// traces are left out, and no span of any other.
+#[test]
+fn a_full_queue_sheds_whole_traces() {
+    let observed = overflow(8192, 64);
+    assert_accounted(&observed);
+    assert_eq!(number(&flushed(&observed.ended), "spans_dropped"), 0, "{}", observed.ended.stderr);
+    let shapes = observed.shapes();
+    assert_eq!(shapes.keys().collect::<Vec<_>>(), ["numbers(same(nowhere))"]);
+    let traces = shapes.values().sum::<usize>();
+    assert!((2_000..50_000).contains(&traces), "{traces} traces");
+}
+
+/// Scenario: the queue is smaller than what is in flight. Guarantee: what does not fit is counted.
+#[test]
+fn a_queue_that_is_too_small_counts_what_it_drops() {
+    let observed = overflow(64, 1024);
+    assert_accounted(&observed);
+    let line = flushed(&observed.ended);
+    assert!(number(&line, "spans_exported") >= 64, "{line}");
+}
