@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use bytes::{BufMut, Bytes};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
-use super::{AttributeValue, SpanOutcome, Text, record::SpanRecord};
+use super::{AttributeValue, Identity, SpanKind, SpanOutcome, Text, record::SpanRecord};
 use crate::event::{TraceContext, follow_wall_clock};
 
 /// A request of one export call.
@@ -52,6 +52,20 @@ pub(super) fn bodies(spans: &[Box<SpanRecord>], resource: &[u8], limit: usize) -
     bodies
 }
 
+/// Encodes the fields of a `Span` that all spans of one name and one task have in common.
+pub(super) fn common(name: &str, kind: SpanKind, identity: Option<&Identity>) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    put_bytes(&mut encoder.span, 5, name.as_bytes());
+    put_varint(&mut encoder.span, 6, kind as u64);
+    if let Some(identity) = identity {
+        encoder.text("flow", &identity.flow);
+        encoder.text("task", &identity.task);
+        encoder.int("task_id", i64::try_from(identity.task_id).unwrap_or(i64::MAX));
+        encoder.text("task_type", identity.task_type);
+    }
+    encoder.span
+}
+
 /// Puts the messages around encoded `ScopeSpans.spans`.
 fn request(spans: &[u8], resource: &[u8], scope: &[u8]) -> Bytes {
     let mut scope_field = Vec::with_capacity(scope.len() + 8);
@@ -93,11 +107,9 @@ impl Encoder {
         if span.parent != 0 {
             put_bytes(&mut self.span, 4, &span.parent.to_be_bytes());
         }
-        put_bytes(&mut self.span, 5, span.series.name.as_bytes());
-        put_varint(&mut self.span, 6, span.series.kind as u64);
+        self.span.extend_from_slice(&span.series.encoded);
         put_fixed64(&mut self.span, 7, span.start.unix_nanos());
         put_fixed64(&mut self.span, 8, span.end.unix_nanos());
-        self.task(span);
         self.event(span);
         for attribute in span.attributes.iter() {
             self.attribute(&attribute.key, &attribute.value);
@@ -118,14 +130,6 @@ impl Encoder {
         }
         put_fixed32(&mut self.span, 16, u32::from(span.context.flags) | HAS_IS_REMOTE);
         &self.span
-    }
-
-    fn task(&mut self, span: &SpanRecord) {
-        let Some(identity) = &span.series.identity else { return };
-        self.text("flow", &identity.flow);
-        self.text("task", &identity.task);
-        self.int("task_id", i64::try_from(identity.task_id).unwrap_or(i64::MAX));
-        self.text("task_type", identity.task_type);
     }
 
     /// What the spans of events have; those of the worker's life have no event.

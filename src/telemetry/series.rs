@@ -15,7 +15,7 @@ use opentelemetry_proto::tonic::{
 };
 
 use super::{
-    Identity, SpanKind, SpanOutcome,
+    Identity, SpanKind, SpanOutcome, encode,
     export::Collect,
     histogram::{Bounds, Histogram},
 };
@@ -30,17 +30,26 @@ const RUNTIME_ERRORS: [&str; 2] = ["panic", "timeout"];
 /// What the spans of one name and one task have in common.
 #[derive(Debug)]
 pub(super) struct Series {
-    /// The name of the spans.
-    pub(super) name: &'static str,
-    /// Their kind.
-    pub(super) kind: SpanKind,
+    name: &'static str,
     /// The task; none for the spans of the worker.
-    pub(super) identity: Option<Arc<Identity>>,
+    identity: Option<Arc<Identity>>,
     /// Every `error.type` that they can have.
-    pub(super) error_types: &'static [&'static str],
+    error_types: &'static [&'static str],
+    /// What is exported of every one of them, encoded.
+    pub(super) encoded: Vec<u8>,
 }
 
 impl Series {
+    pub(super) fn new(
+        name: &'static str,
+        kind: SpanKind,
+        identity: Option<Arc<Identity>>,
+        error_types: &'static [&'static str],
+    ) -> Self {
+        let encoded = encode::common(name, kind, identity.as_deref());
+        Self { name, identity, error_types, encoded }
+    }
+
     /// Returns the value of `error.type` for an error of this type: never one that is not declared.
     pub(super) fn error_type(&self, error_type: &'static str) -> &'static str {
         let is_known = self.error_types.contains(&error_type) || RUNTIME_ERRORS.contains(&error_type);

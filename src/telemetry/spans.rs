@@ -64,7 +64,7 @@ impl Tracer {
         error_types: &'static [&'static str],
     ) -> Spans {
         Spans(self.0.as_ref().map(|shared| {
-            let series = Arc::new(Series { name, kind, identity, error_types });
+            let series = Arc::new(Series::new(name, kind, identity, error_types));
             let place = shared.table.register(Arc::clone(&series));
             Made { shared: Arc::clone(shared), series, place }
         }))

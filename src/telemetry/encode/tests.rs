@@ -19,7 +19,7 @@ fn series(identity: bool) -> Arc<Series> {
     let identity = identity.then(|| {
         Arc::new(Identity { flow: "orders".into(), task: "map".into(), task_type: "script", task_id: 3 })
     });
-    Arc::new(Series { name: "task.handle", kind: SpanKind::Client, identity, error_types: &["io"] })
+    Arc::new(Series::new("task.handle", SpanKind::Client, identity, &["io"]))
 }
 
 fn context(trace_id: u128, span_id: u64) -> TraceContext {

@@ -92,8 +92,7 @@ impl Test {
 
     /// Queues a span that the receiver sees by this number.
     fn span(&self, number: u64) {
-        let series =
-            Series { name: "task.handle", kind: SpanKind::Internal, identity: None, error_types: &[] };
+        let series = Series::new("task.handle", SpanKind::Internal, None, &[]);
         let context = TraceContext { trace_id: 1, span_id: number, ..TraceContext::default() };
         self.queue.push(Box::new(SpanRecord::new(Arc::new(series), context, 0, Ticks::now())));
     }
