@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod schema;
+mod signals;
 pub(crate) mod validate;
 
 use std::{
