@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share: loading.
 
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod schema;
