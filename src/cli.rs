@@ -28,7 +28,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything was handled, or a signal came and everything drained
-  1  a flow could not run
+  1  a flow could not run, or a step of `doctor` failed
   2  the configuration or the command line is wrong: nothing was started
   3  everything was handled, and some of it failed
   4  the shutdown ran out of time";
@@ -49,6 +49,18 @@ enum Command {
     },
     /// Checks flows without running them, and reports all that is wrong.
     Validate {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// How the result is written.
+        #[arg(long, value_enum, default_value_t)]
+        output: Output,
+        /// Files of flows, or directories of them.
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
+    /// Shows the settings of telemetry, and tries the way to the collector step by step.
+    Doctor {
         /// Loads the worker's settings from this file.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         config: Option<PathBuf>,
@@ -101,6 +113,9 @@ fn command() -> ExitCode {
         Command::Run { config, paths, watch: false } => commands::start(&paths, config.as_deref()),
         Command::Validate { config, output, paths } => {
             commands::validate::execute(&paths, config.as_deref(), output)
+        }
+        Command::Doctor { config, output, paths } => {
+            commands::doctor::execute(&paths, config.as_deref(), output)
         }
         Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),
         Command::Schema => commands::schema::execute(),

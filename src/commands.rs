@@ -1,9 +1,11 @@
 //! The subcommands, one file each, and what they share: loading.
 
 pub(crate) mod completions;
+pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod run;
 pub(crate) mod schema;
+mod signals;
 pub(crate) mod validate;
 
 use std::{

@@ -69,7 +69,7 @@ fn bad_usage_ends_with_2_and_says_why() {
         (&["run"][..], "<PATH>"),
         (&["run", "--nope", "x"][..], "--nope"),
         (&["valdate", "x"][..], "did you mean `validate`?"),
-        (&["doctor", "x"][..], "the command `doctor` is not supported yet"),
+        (&["graph", "x"][..], "the command `graph` is not supported yet"),
         (&["run", "--watch", "x"][..], "`run --watch` is not supported yet"),
         (&["list", "genrate"][..], "did you mean `generate`?"),
         (&["run", "no/such/file.yaml"][..], "cannot read the file"),
@@ -87,7 +87,7 @@ fn completions_are_a_script_of_the_shell_that_knows_every_command() {
         let ran = run(&["completions", shell]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(ran.stdout.starts_with(begin), "{shell}: {}", ran.stdout);
-        for command in ["run", "validate", "list", "schema", "completions"] {
+        for command in ["run", "validate", "doctor", "list", "schema", "completions"] {
             assert!(ran.stdout.contains(command), "{shell} does not know {command}");
         }
     }

@@ -5,6 +5,7 @@
 mod bench;
 mod cli;
 mod config;
+mod doctor;
 mod engine;
 mod examples;
 mod http_request;

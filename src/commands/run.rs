@@ -2,15 +2,15 @@
 
 mod progress;
 
-use std::{cell::Cell, future::pending, io, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{cell::Cell, future::pending, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
-    signal::unix::{Signal, SignalKind, signal},
     sync::oneshot,
     time::Instant,
 };
 
+use super::signals::Signals;
 use crate::{
     ack::Outcome,
     event::Ticks,
@@ -200,38 +200,5 @@ fn log_rest(flows: &[FlowHandle], spans_waiting: usize, signal: &str) {
             signal,
             "second signal: exits at once and leaves this behind"
         );
-    }
-}
-
-/// The number of the signal for a file that is larger than the process may make one (Linux, macOS, BSD).
-const SIGXFSZ: i32 = 25;
-
-/// The signals that end a worker.
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    /// Listened to so that a file that may not grow is an error of its write, and not the end.
-    _file_size: Signal,
-}
-
-struct Received {
-    name: &'static str,
-    number: u8,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        Ok(Self {
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-            _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
-        })
-    }
-
-    async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
-            _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
-        }
     }
 }

@@ -70,7 +70,8 @@ fn flow(flow: &Flow) -> Value {
     })
 }
 
-fn problem(problem: &Problem) -> Value {
+/// Returns a problem for programs.
+pub(super) fn problem(problem: &Problem) -> Value {
     let mut told =
         json!({"message": problem.message, "path": problem.path.to_string(), "hint": problem.hint});
     match &problem.origin {

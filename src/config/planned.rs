@@ -131,8 +131,7 @@ const KINDS: &[&str] = &[
 const ON_ERROR: &[&str] = &["continue", "dead_letter"];
 
 /// The commands.
-const COMMANDS: &[&str] =
-    &["doctor", "dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
+const COMMANDS: &[&str] = &["dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

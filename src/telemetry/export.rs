@@ -2,7 +2,7 @@
 //!
 //! Owns the connection to the collector, the thread that exports, and the account of what was exported
 //! and dropped. It knows neither how spans are recorded nor how metrics are counted: it is handed a queue
-//! and something to collect from.
+//! and something to collect from. `probe` takes the way to the collector one step at a time.
 
 mod accounts;
 mod chunk;
@@ -12,6 +12,7 @@ mod error;
 mod exporter;
 mod flush;
 mod metrics;
+pub(crate) mod probe;
 mod resource;
 mod sender;
 mod tls;

@@ -25,6 +25,11 @@ const LENGTHS: usize = 16;
 pub(super) struct Chunk(Vec<Metric>);
 
 impl Chunk {
+    /// Makes the chunk of metrics that fit into one call.
+    pub(super) fn of(metrics: Vec<Metric>) -> Self {
+        Self(metrics)
+    }
+
     /// Returns the number of data points.
     pub(super) fn points(&self) -> u64 {
         self.0.iter().map(points).sum::<usize>() as u64

@@ -176,7 +176,7 @@ fn method(signal: Signal) -> PathAndQuery {
 }
 
 /// Returns the endpoint without what is before its host and after its port, and as messages show it.
-fn address(endpoint: &str) -> Result<(Url, String), ClientError> {
+pub(super) fn address(endpoint: &str) -> Result<(Url, String), ClientError> {
     // The text may hold a password: no message repeats it.
     let mut url = Url::parse(endpoint).map_err(|_| ClientError::Endpoint("the endpoint".into()))?;
     let is_cleared = url.set_username("").is_ok() && url.set_password(None).is_ok();

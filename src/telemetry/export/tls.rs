@@ -29,7 +29,7 @@ pub(super) fn apply(endpoint: Endpoint, config: &TlsConfig) -> Result<Endpoint, 
 
 /// Trusts the public roots, those of the machine and the configured one. A machine that has none, or a
 /// broken one among them, is no reason not to start.
-fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
+pub(super) fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
     let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if let Some(path) = &config.ca_file {
@@ -41,7 +41,7 @@ fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
 }
 
 /// Returns the certificates of a file: at least one.
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     let pem = read(path)?;
     match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
         Ok(certificates) if !certificates.is_empty() => Ok(certificates),
@@ -49,6 +49,6 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError
     }
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
+pub(super) fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
     fs::read(path).map_err(|source| ClientError::Unreadable { path: path.to_owned(), source })
 }
