@@ -38,7 +38,7 @@ impl Probes {
         let resource = resource(&settings.service_name, &settings.resource_attributes);
         let trace_id = ids::trace_id();
         let context = TraceContext { trace_id, span_id: ids::span_id(), flags: TraceContext::SAMPLED };
-        let series = Series { name: SPAN_NAME, kind: SpanKind::Internal, identity: None, error_types: &[] };
+        let series = Series::new(SPAN_NAME, SpanKind::Internal, None, &[]);
         let span = SpanRecord::new(Arc::new(series), context, 0, Ticks::now());
         let mut spans = encode::bodies(&[Box::new(span)], &resource.encode_to_vec(), BODY_LIMIT);
         let span = spans.pop().map(|body| body.bytes).unwrap_or_default();
