@@ -30,6 +30,7 @@ pub(crate) struct Span {
     pub(crate) status: StatusCode,
     /// The trace and the span that each link leads to.
     pub(crate) links: Vec<(u128, u64)>,
+    pub(crate) dropped_links: u32,
     /// The flags of the W3C trace context.
     pub(crate) trace_flags: u8,
     pub(crate) resource: Arc<Attributes>,
@@ -50,6 +51,7 @@ impl Span {
             end: span.end_time_unix_nano,
             attributes: attributes(&span.attributes),
             status: status.code(),
+            dropped_links: span.dropped_links_count,
             links: span.links.iter().map(|link| (trace_id(&link.trace_id), span_id(&link.span_id))).collect(),
             trace_flags: u8::try_from(span.flags & proto::SpanFlags::TraceFlagsMask as u32).unwrap(),
             resource: Arc::clone(resource),
