@@ -111,6 +111,7 @@ impl Encoder {
         put_fixed64(&mut self.span, 7, span.start.unix_nanos());
         put_fixed64(&mut self.span, 8, span.end.unix_nanos());
         self.event(span);
+        self.text("outcome", span.outcome.name());
         for attribute in span.attributes.iter() {
             self.attribute(&attribute.key, &attribute.value);
         }
@@ -141,7 +142,6 @@ impl Encoder {
             let _ = write!(text, "{id}");
             self.text("flowgen.event.id", &text[..text.floor_char_boundary(MAX_EVENT_ID)]);
             self.text = text;
-            self.text("outcome", span.outcome.name());
         }
         if let Some(nanos) = span.queued {
             #[expect(clippy::cast_precision_loss, reason = "a double of seconds is what the attribute is")]

@@ -69,7 +69,8 @@ impl Collect for Arc<SeriesTable> {
 #[derive(Debug)]
 struct Slot {
     series: Arc<Series>,
-    registered: Ticks,
+    /// Nanoseconds since 1970. Not told anew: a start that moves looks like a restart.
+    registered: u64,
     /// By outcome; made when the first span ends with it.
     durations: [OnceLock<Histogram>; SpanOutcome::ALL.len()],
     errors: Mutex<BTreeMap<&'static str, u64>>,
@@ -99,7 +100,7 @@ impl SeriesTable {
         let errors = series.error_types.iter().map(|error_type| (*error_type, 0)).collect();
         self.slots.push(Slot {
             series,
-            registered: Ticks::now(),
+            registered: Ticks::now().unix_nanos(),
             durations: Default::default(),
             errors: Mutex::new(errors),
         })
@@ -137,7 +138,7 @@ impl SeriesTable {
         let mut counts = Vec::new();
         let mut errors = Vec::new();
         for slot in slots {
-            let start = slot.registered.unix_nanos();
+            let start = slot.registered;
             for outcome in SpanOutcome::ALL {
                 let duration = slot.durations[outcome as usize].get();
                 let is_promised = matches!(outcome, SpanOutcome::Completed | SpanOutcome::Failed);
