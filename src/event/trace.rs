@@ -9,8 +9,10 @@ const LENGTH: usize = 55;
 
 /// Where an event stands in its trace (W3C Trace Context): the span that produced it.
 ///
-/// `Copy` and 32 bytes at most, so that carrying it costs a move; all zero means that there is none.
+/// `Copy` and 32 bytes at most, so that carrying it costs a move; all zero means that there is none. Packed to the
+/// alignment of the rest of an event: for 16 bytes the allocator would take a slow path for every event.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C, packed(8))]
 pub struct TraceContext {
     /// 16 bytes, big-endian; zero is invalid.
     pub trace_id: u128,
@@ -84,7 +86,7 @@ mod tests {
     #[test]
     fn a_traceparent_is_read_and_written_as_the_specification_shows_it() {
         let context = TraceContext::parse_traceparent(EXAMPLE).unwrap();
-        assert_eq!(context.trace_id, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
+        assert_eq!({ context.trace_id }, 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c);
         assert_eq!(context.span_id, 0xb7ad_6b71_6920_3331);
         assert!(context.is_sampled() && context.is_valid());
         assert_eq!(context.traceparent().to_string(), EXAMPLE);

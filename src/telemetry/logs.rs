@@ -130,7 +130,7 @@ impl LogLayer {
             object.string("event_id", &event.id.to_string());
             let trace = event.trace;
             if trace.is_valid() {
-                object.string("trace_id", &format!("{:032x}", trace.trace_id));
+                object.string("trace_id", &format!("{:032x}", { trace.trace_id }));
                 object.string("span_id", &format!("{:016x}", trace.span_id));
                 object.string("trace_flags", &format!("{:02x}", trace.flags));
             }
@@ -171,7 +171,7 @@ fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) 
         let Some(event) = event else { return };
         let _ = write!(line, " {dim}event_id={off}{}", OneLine(&event.id.to_string()));
         if event.trace.is_valid() {
-            let _ = write!(line, " {dim}trace_id={off}{:032x}", event.trace.trace_id);
+            let _ = write!(line, " {dim}trace_id={off}{:032x}", { event.trace.trace_id });
         }
     });
 }
