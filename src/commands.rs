@@ -51,13 +51,17 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
             return ExitCode::from(NOT_STARTED);
         }
     };
-    report::warnings(&loaded.warnings);
     let worker = &loaded.plan.worker;
     let use_color = Colours::of_stderr() == Colours::On;
     let directives = ProcessEnvironment.variable("RUST_LOG");
     let pipeline = Pipeline::new(&worker.telemetry);
     let service = &worker.telemetry.service_name;
     telemetry::init(&worker.logging, directives.as_deref(), service, use_color, &pipeline);
+    if telemetry::is_json(&worker.logging) {
+        report::log_warnings(&loaded.warnings);
+    } else {
+        report::warnings(&loaded.warnings);
+    }
     worker.telemetry.log_sources();
     let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
         Ok(telemetry) => telemetry,

@@ -99,6 +99,14 @@ impl KindEntry {
         Ok(typed.into_prepared())
     }
 
+    /// Returns what the kind's module doc says about its spans; empty if it says nothing.
+    pub fn telemetry(&self) -> String {
+        let lines = self.module.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
+        let paragraph =
+            lines.skip_while(|line| !line.starts_with("Telemetry: ")).take_while(|line| !line.is_empty());
+        paragraph.collect::<Vec<_>>().join(" ").trim_start_matches("Telemetry: ").to_owned()
+    }
+
     /// Returns the minimal flow of the kind's module doc: its first `yaml` block.
     pub fn example(&self) -> String {
         self.module

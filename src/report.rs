@@ -146,6 +146,17 @@ pub fn warnings(warnings: &[Problem]) {
     talk(&render(warnings, Severity::Warning, Colours::of_stderr()));
 }
 
+/// Logs warnings, where a program reads what is told.
+pub fn log_warnings(warnings: &[Problem]) {
+    for warning in warnings {
+        let source = warning.origin.as_ref().map(|origin| match origin {
+            Origin::Place(place) => format!("{}:{}:{}", place.file.display(), place.line, place.column),
+            Origin::Variable(name) | Origin::Argument(name) => name.clone(),
+        });
+        tracing::warn!(source, key = %warning.path, hint = warning.hint, "{}", warning.message);
+    }
+}
+
 /// Tells an error with the chain of its causes.
 pub fn failure(error: &(dyn Error + 'static)) {
     let colours = Colours::of_stderr();

@@ -34,7 +34,7 @@ pub use config::{
 pub use failures::{FailureLog, error_chain};
 pub use guard::Telemetry;
 pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
-pub use logs::init;
+pub use logs::{init, is_json};
 pub use outcome::SpanOutcome;
 pub use pipeline::Pipeline;
 pub use record::SpanRecord;

@@ -56,6 +56,10 @@ fn detail(kind: &KindEntry) -> String {
     if !kind.error_types.is_empty() {
         let _ = writeln!(text, "\nError types: {}", kind.error_types.join(", "));
     }
+    let telemetry = kind.telemetry();
+    if !telemetry.is_empty() {
+        let _ = writeln!(text, "\nTelemetry: {telemetry}");
+    }
     let example = kind.example();
     if !example.is_empty() {
         text.push_str("\nExample:\n");
@@ -92,6 +96,7 @@ fn detail_json(kind: &KindEntry) -> Value {
     });
     told["keys"] = keys.collect();
     told["error_types"] = kind.error_types.into();
+    told["telemetry"] = kind.telemetry().into();
     told["example"] = kind.example().into();
     told
 }

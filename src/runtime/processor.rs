@@ -50,8 +50,9 @@ pub(super) async fn run(
         if !held.events.is_empty() {
             let span = held.flush_span(&hop.spans.flush);
             let failures = flush(&mut log, hop.policy, &*processor, held.events.len()).await;
-            // It failed if it did for any event.
-            end(span, failures.values().next());
+            // It failed if it did for any event; that nobody reads any more is no failure.
+            let is_failure = |error: &&TaskError| error.class() != ErrorClass::Closed;
+            end(span, failures.values().find(is_failure).or_else(|| failures.values().next()));
             if !failures.is_empty() {
                 processor.forget();
             }

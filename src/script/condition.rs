@@ -8,7 +8,7 @@ use super::{
     program::{Program, Purpose},
     runtime_error::SCRIPT,
 };
-use crate::{event::Event, task::TaskError};
+use crate::{event::Event, task::TaskError, telemetry::inside};
 
 /// A compiled condition: a script that says yes or no to an event and cannot change it.
 #[derive(Debug)]
@@ -29,7 +29,7 @@ impl Condition {
     /// # Errors
     /// What it throws, or that its result is no bool.
     pub fn is_true(&self, event: &Event) -> Result<bool, TaskError> {
-        let result = self.0.run(event, &Dynamic::UNIT)?.result;
+        let result = inside(event, || self.0.run(event, &Dynamic::UNIT))?.result;
         result.as_bool().map_err(|_| {
             let message = format!("the condition gave a value of type `{}`, not a bool", type_name(&result));
             TaskError::permanent(SCRIPT, message)

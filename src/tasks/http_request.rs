@@ -31,13 +31,12 @@
 //! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name. A server is trusted by the public roots, those of the
 //! machine, and those in `SSL_CERT_FILE`.
 //!
-//! Telemetry: the span is of kind CLIENT and has `http.request.method`, `server.address`, `server.port`,
-//! `url.full`, `http.request.body.size`, `http.response.status_code`, `http.response.body.size` if the
-//! response says its length and is not compressed, and `network.protocol.version`. `url.full` is the URL
-//! without userinfo, query and fragment; its path stays, so a secret belongs into a header. The one header
-//! that is shown is an `x-request-id`, sent or received: `http.request.header.x-request-id` and
-//! `http.response.header.x-request-id`, each a list. Of several attempts the last one is described. A
-//! request carries its event's place in the trace as `traceparent`, unless `headers` sets another one.
+//! Telemetry: the span is of kind CLIENT and has `http.request.method`, `server.address`, `server.port`, `url.scheme`,
+//! `http.request.body.size`, `http.response.status_code`, `http.response.body.size` if the response says its length
+//! and is not compressed, and `network.protocol.version`. A path is not shown: it may hold data or a secret. The one
+//! header that is shown is an `x-request-id`, sent or received: `http.request.header.x-request-id` and
+//! `http.response.header.x-request-id`, each a list. Of several attempts the last one is described. A request carries
+//! its event's place in the trace as `traceparent`, unless `headers` sets another one.
 //!
 //! Neither log lines nor errors hold a path, a query, userinfo, a header's value or a body: variables are
 //! put in when the flow is loaded, so that any of them may be a secret.

@@ -3,7 +3,7 @@
 //! Whether a span is made depends on telemetry alone, whether a line is logged on the log filter alone. One
 //! filter for all layers, because one of each layer's own makes layers miss spans (tracing issue 2519).
 
-use tracing::{Event, Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
+use tracing::{Metadata, Subscriber, level_filters::LevelFilter, span, subscriber::Interest};
 use tracing_subscriber::{EnvFilter, Layer, layer::Context};
 
 use super::{
@@ -65,10 +65,6 @@ impl<S: Subscriber> Layer<S> for CallsiteFilter {
         if self.has_span_directives {
             Layer::<S>::on_record(&self.log, id, values, context);
         }
-    }
-
-    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
-        Layer::<S>::on_event(&self.log, event, context);
     }
 
     fn on_enter(&self, id: &span::Id, context: Context<'_, S>) {

@@ -23,6 +23,7 @@ use tracing_subscriber::{
 };
 
 use super::{LogFormat, LoggingConfig, Pipeline, callsites::CallsiteFilter, hop, stderr};
+use crate::event::TraceContext;
 
 /// Starts logging and the layers of `pipeline`, once in a process; later calls change nothing.
 ///
@@ -35,11 +36,10 @@ pub fn init(
     use_color: bool,
     pipeline: &Pipeline,
 ) {
-    let is_terminal = std::io::stderr().is_terminal();
-    let style = match config.format {
-        LogFormat::Json => Style::Json,
-        LogFormat::Auto if !is_terminal => Style::Json,
-        LogFormat::Auto | LogFormat::Text => Style::Text { use_color: use_color && is_terminal },
+    let style = if is_json(config) {
+        Style::Json
+    } else {
+        Style::Text { use_color: use_color && std::io::stderr().is_terminal() }
     };
     let directives = directives.map(str::trim).filter(|directives| !directives.is_empty());
     let (filter, unusable) = match directives.map(EnvFilter::try_new) {
@@ -58,6 +58,15 @@ pub fn init(
     }
     if let Some(error) = unusable {
         tracing::warn!(error.message = %error, "`RUST_LOG` is not usable and is ignored");
+    }
+}
+
+/// Returns whether log lines are JSON: then nothing else should be written among them.
+pub fn is_json(config: &LoggingConfig) -> bool {
+    match config.format {
+        LogFormat::Json => true,
+        LogFormat::Auto => !std::io::stderr().is_terminal(),
+        LogFormat::Text => false,
     }
 }
 
@@ -128,11 +137,11 @@ impl LogLayer {
         hop::current_event(|event| {
             let Some(event) = event else { return };
             object.string("event_id", &event.id.to_string());
-            let trace = event.trace;
-            if trace.is_valid() {
-                object.string("trace_id", &format!("{:032x}", { trace.trace_id }));
-                object.string("span_id", &format!("{:016x}", trace.span_id));
-                object.string("trace_flags", &format!("{:02x}", trace.flags));
+            let TraceContext { trace_id, span_id, flags } = event.trace;
+            if event.trace.is_valid() {
+                object.string("trace_id", &format!("{trace_id:032x}"));
+                object.string("span_id", &format!("{span_id:016x}"));
+                object.string("trace_flags", &format!("{flags:02x}"));
             }
         });
         object.line.push(b'}');
@@ -170,8 +179,10 @@ fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) 
     hop::current_event(|event| {
         let Some(event) = event else { return };
         let _ = write!(line, " {dim}event_id={off}{}", OneLine(&event.id.to_string()));
+        let TraceContext { trace_id, span_id, flags } = event.trace;
         if event.trace.is_valid() {
-            let _ = write!(line, " {dim}trace_id={off}{:032x}", { event.trace.trace_id });
+            let _ = write!(line, " {dim}trace_id={off}{trace_id:032x} {dim}span_id={off}{span_id:016x}");
+            let _ = write!(line, " {dim}trace_flags={off}{flags:02x}");
         }
     });
 }

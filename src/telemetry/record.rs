@@ -56,7 +56,7 @@ impl SpanRecord {
         self.attributes = attributes;
     }
 
-    /// Links the span to another one, if that is exported as well.
+    /// Links the span to another one, which should be exported as well.
     pub fn link(&mut self, context: TraceContext) {
         if self.links.len() < MAX_LINKS {
             self.links.push(context);

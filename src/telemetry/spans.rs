@@ -25,7 +25,7 @@ pub(super) const SAMPLED: &str = "flowgen::sampled";
 /// The target of spans that are only counted.
 pub(super) const UNSAMPLED: &str = "flowgen::unsampled";
 
-/// The number of random bits that sampling looks at (W3C Trace Context, level 2).
+/// The number of random bits of a trace id, the lowest ones (W3C Trace Context, level 2).
 const RANDOM_BITS: u32 = 56;
 
 /// What makes all spans of a worker. Cheap to clone; the default makes none.
@@ -36,7 +36,7 @@ pub struct Tracer(Option<Arc<Shared>>);
 struct Shared {
     table: Arc<SeriesTable>,
     queue: Option<Arc<SpanQueue>>,
-    /// A trace is sampled if its random bits are below this.
+    /// A trace is sampled if its random bits are not below this.
     threshold: u64,
 }
 
@@ -50,7 +50,7 @@ impl Tracer {
             clippy::cast_sign_loss,
             reason = "between 0 and 2^56, where a double is exact enough"
         )]
-        let threshold = (rate * (1u64 << RANDOM_BITS) as f64).round() as u64;
+        let threshold = ((1.0 - rate) * (1u64 << RANDOM_BITS) as f64).round() as u64;
         Self(Some(Arc::new(Shared { table, queue, threshold })))
     }
 
@@ -66,17 +66,17 @@ impl Tracer {
         Spans(self.0.as_ref().map(|shared| {
             let series = Arc::new(Series::new(name, kind, identity, error_types));
             let place = shared.table.register(Arc::clone(&series));
-            Made { shared: Arc::clone(shared), series, place }
+            Maker { shared: Arc::clone(shared), series, place }
         }))
     }
 }
 
 /// Makes the spans of one name and one task. The default makes none.
 #[derive(Clone, Debug, Default)]
-pub struct Spans(Option<Made>);
+pub struct Spans(Option<Maker>);
 
 #[derive(Clone, Debug)]
-struct Made {
+struct Maker {
     shared: Arc<Shared>,
     series: Arc<Series>,
     place: usize,
@@ -85,37 +85,48 @@ struct Made {
 impl Spans {
     /// Starts a span below another of this worker, sampled if that one is. Where there is none above, it is
     /// the root of a trace, and it is decided whether that is sampled.
+    ///
+    /// Where no traces are exported the span has no ids: nobody could find them, and a server that gets them would
+    /// take them for the decision not to trace.
     pub fn child(&self, parent: TraceContext) -> OpenSpan {
-        let Some(made) = &self.0 else { return OpenSpan::none(parent) };
+        let Some(maker) = &self.0 else { return OpenSpan::none(parent) };
+        let Some(queue) = &maker.shared.queue else { return maker.open(parent, 0, false) };
+        let span_id = ids::span_id();
         if parent.is_valid() {
-            return made.open(parent.trace_id, parent.span_id, parent.is_sampled());
+            return maker.open(TraceContext { span_id, ..parent }, parent.span_id, parent.is_sampled());
         }
         let trace_id = ids::trace_id();
-        let is_sampled = is_below(trace_id, made.shared.threshold)
-            && made.shared.queue.as_ref().is_some_and(|queue| queue.admits_trace());
-        made.open(trace_id, 0, is_sampled)
+        let is_sampled = maker.shared.samples(trace_id) && queue.admits_trace();
+        let flags = if is_sampled { TraceContext::SAMPLED } else { 0 };
+        maker.open(TraceContext { trace_id, span_id, flags }, 0, is_sampled)
     }
 
     /// Starts a span of the worker's own life, which is always sampled: the root of a trace, or below
     /// `parent` if that is valid.
     pub fn lifecycle(&self, parent: TraceContext) -> OpenSpan {
-        let Some(made) = &self.0 else { return OpenSpan::none(parent) };
+        let Some(maker) = &self.0 else { return OpenSpan::none(parent) };
+        if maker.shared.queue.is_none() {
+            return maker.open(parent, 0, false);
+        }
         let trace_id = if parent.is_valid() { parent.trace_id } else { ids::trace_id() };
-        made.open(trace_id, parent.span_id, made.shared.queue.is_some())
+        let context = TraceContext { trace_id, span_id: ids::span_id(), flags: TraceContext::SAMPLED };
+        maker.open(context, parent.span_id, true)
     }
 }
 
-fn is_below(trace_id: u128, threshold: u64) -> bool {
-    #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are the random ones")]
-    let random = trace_id as u64 & ((1 << RANDOM_BITS) - 1);
-    random < threshold
+impl Shared {
+    /// Returns whether a trace is sampled: by the highest values, so that all who sample at a rate agree (OpenTelemetry,
+    /// consistent probability sampling).
+    fn samples(&self, trace_id: u128) -> bool {
+        #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are the random ones")]
+        let random = trace_id as u64 & ((1 << RANDOM_BITS) - 1);
+        random >= self.threshold
+    }
 }
 
-impl Made {
+impl Maker {
     /// Makes every span there is.
-    fn open(&self, trace_id: u128, parent: u64, is_sampled: bool) -> OpenSpan {
-        let flags = if is_sampled { TraceContext::SAMPLED } else { 0 };
-        let context = TraceContext { trace_id, span_id: ids::span_id(), flags };
+    fn open(&self, context: TraceContext, parent: u64, is_sampled: bool) -> OpenSpan {
         // Without a parent among the spans of `tracing`: one there would stay open until this one ends.
         let span = if is_sampled {
             tracing::info_span!(target: SAMPLED, parent: None, "span", end = field::Empty)

@@ -129,7 +129,7 @@ fn a_request_names_what_was_called_but_not_what_was_said() {
     assert_eq!(call["http.response.status_code"], 200);
     assert_eq!(call["server.address"], "127.0.0.1");
     assert_eq!(call["server.port"], server.address.port());
-    assert_eq!(call["url.full"], format!("http://{}/orders/7", server.address));
+    assert_eq!(call["url.scheme"], "http");
     let all = format!("{:?} {:?}", observed.spans, observed.metrics);
     assert!(!all.contains("m4rker"), "a secret is in the telemetry");
 }

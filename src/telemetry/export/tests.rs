@@ -86,7 +86,7 @@ struct Test {
 
 impl Test {
     fn new(batch: usize) -> Self {
-        let queue = SpanQueue::new(&config::SpanQueue { size: 1000, batch, delay: LONG });
+        let queue = SpanQueue::new(&config::SpanQueue { size: 10_000, batch, delay: LONG });
         Self { queue: Arc::new(queue), accepted: Arc::default(), batch }
     }
 
@@ -133,9 +133,10 @@ fn full_batches_leave_at_once_and_the_rest_when_it_is_flushed() {
     let test = Test::new(100);
     let exporter =
         test.start(test.traces(export(receiver.address)), test.metrics(export(receiver.address), 7));
-    (0..250).for_each(|n| test.span(n));
+    (0..100).for_each(|n| test.span(n));
     let first = receiver.call();
     assert_eq!(first.items.len(), 100);
+    (100..250).for_each(|n| test.span(n));
     let outcome = exporter.shutdown(soon());
     assert_eq!((sums(&outcome.spans), sums(&outcome.points)), ((250, vec![]), (7, vec![])));
     assert_eq!(test.accepted.load(Ordering::Relaxed), 1);
@@ -316,9 +317,9 @@ fn spans_that_find_the_queue_full_are_accounted_for() {
         hanging.call();
     }
     // The queue keeps twice its size of traces that were begun.
-    (0..2007).for_each(|n| test.span(n));
+    (0..20_007).for_each(|n| test.span(n));
     let outcome = exporter.shutdown(Instant::now() + Duration::from_millis(50));
-    assert_eq!(sums(&outcome.spans), (0, vec![(FLUSH_DEADLINE, 6000), (QUEUE_FULL, 7)]));
+    assert_eq!(sums(&outcome.spans), (0, vec![(FLUSH_DEADLINE, 24_000), (QUEUE_FULL, 7)]));
 }
 
 #[test]
