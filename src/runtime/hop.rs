@@ -74,6 +74,7 @@ impl Hop {
     ///
     /// From here on the event is below this task's span, and so is what is derived from it. `output` is told
     /// whether anybody records that span.
+    #[inline]
     pub(super) fn begin(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
         let ack = event.ack.take();
         let mut span = self.spans.handle.child(event.trace);
@@ -87,6 +88,7 @@ impl Hop {
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
+    #[inline]
     pub(super) fn conclude(
         &mut self,
         handling: Handling,

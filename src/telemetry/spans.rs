@@ -88,17 +88,12 @@ impl Spans {
     ///
     /// Where no traces are exported the span has no ids: nobody could find them, and a server that gets them would
     /// take them for the decision not to trace.
+    #[inline]
     pub fn child(&self, parent: TraceContext) -> OpenSpan {
-        let Some(maker) = &self.0 else { return OpenSpan::none(parent) };
-        let Some(queue) = &maker.shared.queue else { return maker.open(parent, 0, false) };
-        let span_id = ids::span_id();
-        if parent.is_valid() {
-            return maker.open(TraceContext { span_id, ..parent }, parent.span_id, parent.is_sampled());
+        match &self.0 {
+            Some(maker) => maker.child(parent),
+            None => OpenSpan::none(parent),
         }
-        let trace_id = ids::trace_id();
-        let is_sampled = maker.shared.samples(trace_id) && queue.admits_trace();
-        let flags = if is_sampled { TraceContext::SAMPLED } else { 0 };
-        maker.open(TraceContext { trace_id, span_id, flags }, 0, is_sampled)
     }
 
     /// Starts a span of the worker's own life, which is always sampled: the root of a trace, or below
@@ -125,6 +120,18 @@ impl Shared {
 }
 
 impl Maker {
+    fn child(&self, parent: TraceContext) -> OpenSpan {
+        let Some(queue) = &self.shared.queue else { return self.open(parent, 0, false) };
+        let span_id = ids::span_id();
+        if parent.is_valid() {
+            return self.open(TraceContext { span_id, ..parent }, parent.span_id, parent.is_sampled());
+        }
+        let trace_id = ids::trace_id();
+        let is_sampled = self.shared.samples(trace_id) && queue.admits_trace();
+        let flags = if is_sampled { TraceContext::SAMPLED } else { 0 };
+        self.open(TraceContext { trace_id, span_id, flags }, 0, is_sampled)
+    }
+
     /// Makes every span there is.
     fn open(&self, context: TraceContext, parent: u64, is_sampled: bool) -> OpenSpan {
         // Without a parent among the spans of `tracing`: one there would stay open until this one ends.
@@ -163,11 +170,6 @@ impl OpenSpan {
         self.context
     }
 
-    /// Returns when it started; not set if telemetry is off.
-    pub fn start(&self) -> Ticks {
-        self.start
-    }
-
     /// Lets it have started earlier than it was made.
     pub fn set_start(&mut self, start: Ticks) {
         self.start = start;
@@ -186,10 +188,13 @@ impl OpenSpan {
         self.finish(outcome, error_type)
     }
 
+    #[inline]
     fn finish(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Ticks {
-        if !self.start.is_set() {
-            return self.start;
-        }
+        if self.start.is_set() { self.tell(outcome, error_type) } else { self.start }
+    }
+
+    /// Says how it ended, once.
+    fn tell(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Ticks {
         let end = Ticks::now();
         let span = mem::replace(&mut self.span, Span::none());
         if let Some(record) = &mut self.record {
