@@ -59,14 +59,14 @@ impl SpanQueue {
         }
     }
 
-    /// Adds a span, if there is room for it.
+    /// Adds a span, if there is room for it. For the few of the worker's own life there always is.
     pub(super) fn push(&self, span: Box<SpanRecord>) {
         let mut state = self.state();
         if state.is_closed {
             return;
         }
         state.counts.created += 1;
-        if state.spans.len() >= self.capacity {
+        if state.spans.len() >= self.capacity && !span.is_lifecycle {
             state.counts.refused += 1;
             return;
         }
@@ -132,5 +132,68 @@ impl SpanQueue {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        event::{Ticks, TraceContext},
+        telemetry::{SpanKind, series::Series},
+    };
+
+    fn queue(size: usize, batch: usize) -> SpanQueue {
+        SpanQueue::new(&config::SpanQueue { size, batch, delay: Duration::from_secs(1) })
+    }
+
+    fn span(is_lifecycle: bool) -> Box<SpanRecord> {
+        let series = Arc::new(Series::new("task.handle", SpanKind::Internal, None, &[]));
+        let mut span = SpanRecord::new(series, TraceContext::default(), 0, Ticks::now());
+        span.is_lifecycle = is_lifecycle;
+        Box::new(span)
+    }
+
+    #[test]
+    fn no_trace_is_begun_above_three_quarters_and_again_below() {
+        let queue = queue(8, 8);
+        (0..6).for_each(|_| {
+            assert!(queue.admits_trace());
+            queue.push(span(false));
+        });
+        assert!(!queue.admits_trace() && !queue.admits_trace());
+        assert_eq!(queue.shed(), 2);
+        queue.take(1, &mut Vec::new());
+        assert!(queue.admits_trace());
+    }
+
+    #[test]
+    fn begun_traces_may_bring_twice_as_much_and_the_worker_always_finds_room() {
+        let queue = queue(4, 4);
+        (0..9).for_each(|_| queue.push(span(false)));
+        queue.push(span(true));
+        let Counts { created, refused } = queue.counts();
+        assert_eq!((created, refused, queue.len()), (10, 1, 9));
+    }
+
+    #[test]
+    fn what_comes_after_the_end_is_not_counted() {
+        let queue = queue(4, 4);
+        (0..3).for_each(|_| queue.push(span(false)));
+        assert_eq!(queue.close(), 3);
+        queue.push(span(true));
+        assert_eq!((queue.counts().created, queue.len(), queue.close()), (3, 0, 0));
+    }
+
+    #[tokio::test]
+    async fn an_export_does_not_wait_for_a_queue_that_is_never_full() {
+        let queue = queue(8, 8);
+        (0..4).for_each(|_| queue.push(span(false)));
+        queue.wait().await;
+        let mut taken = Vec::new();
+        queue.take(3, &mut taken);
+        assert_eq!((taken.len(), queue.len()), (3, 1));
     }
 }

@@ -25,6 +25,8 @@ pub struct SpanRecord {
     pub(super) attributes: Attributes,
     pub(super) links: Vec<TraceContext>,
     pub(super) dropped_links: u32,
+    /// Whether it is of the worker's own life: there are few of those, and they find room in a full queue.
+    pub(super) is_lifecycle: bool,
 }
 
 impl SpanRecord {
@@ -42,6 +44,7 @@ impl SpanRecord {
             attributes: Attributes::default(),
             links: Vec::new(),
             dropped_links: 0,
+            is_lifecycle: false,
         }
     }
 

@@ -105,7 +105,11 @@ impl Spans {
         }
         let trace_id = if parent.is_valid() { parent.trace_id } else { ids::trace_id() };
         let context = TraceContext { trace_id, span_id: ids::span_id(), flags: TraceContext::SAMPLED };
-        maker.open(context, parent.span_id, true)
+        let mut span = maker.open(context, parent.span_id, true);
+        if let Some(record) = &mut span.record {
+            record.is_lifecycle = true;
+        }
+        span
     }
 }
 
