@@ -17,5 +17,6 @@ mod turn;
 /// How the loop of a task ended; the error is its type.
 type RunEnd = Result<(), &'static str>;
 
+pub(crate) use drain::abort_patience;
 pub use flow::{FlowHandle, FlowReport};
 pub use manager::{Built, Report, StartError, TaskManager};

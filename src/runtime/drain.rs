@@ -16,8 +16,14 @@ use crate::{
     telemetry::{SpanOutcome, Spans},
 };
 
-/// How much of the shutdown's time is kept for aborted tasks to notice.
+/// The most of a shutdown's time that is kept for aborted tasks to notice, and the share of a short one.
 const ABORT_PATIENCE: Duration = Duration::from_millis(500);
+const ABORT_SHARE: u32 = 5;
+
+/// Returns how much of a shutdown's time is kept for aborted tasks to notice.
+pub(crate) fn abort_patience(timeout: Duration) -> Duration {
+    ABORT_PATIENCE.min(timeout / ABORT_SHARE)
+}
 
 /// Follows the tasks of a worker to their end.
 pub(super) struct Drain {
@@ -48,7 +54,7 @@ impl Drain {
             () = stop.stopped() => {}
         }
         let span = self.spans.lifecycle(TraceContext::default());
-        let deadline = Instant::now() + self.timeout.saturating_sub(ABORT_PATIENCE);
+        let deadline = Instant::now() + (self.timeout - abort_patience(self.timeout));
         let is_drained = tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok();
         if is_drained {
             span.end(SpanOutcome::Completed, None);
@@ -102,7 +108,7 @@ impl Drain {
         }
         self.supervisor.abort();
         // Flows whose tasks all notice conclude here, as those that drain do.
-        let _ = tokio::time::timeout(ABORT_PATIENCE, self.all_ended()).await;
+        let _ = tokio::time::timeout(abort_patience(self.timeout), self.all_ended()).await;
         for identity in self.supervisor.running() {
             tracing::error!(flow = &*identity.flow, task = &*identity.task, "task cannot be stopped");
         }

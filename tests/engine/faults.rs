@@ -113,6 +113,29 @@ async fn what_is_left_at_the_deadline_is_cancelled_and_counted() {
     assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Cancelled, 500)].into());
 }
 
+/// Scenario: the time of a shutdown is shorter than what aborted tasks are given of a long one. Guarantee: most of
+/// it is there to drain all the same.
+#[tokio::test(start_paused = true)]
+async fn a_short_shutdown_drains_too() {
+    let tasks = vec![
+        node("source", vec![1], || Task::Source(Box::new(Waiting { count: 10 }))),
+        node("sink", vec![], || slow(Duration::from_millis(10), |_| Ok(()))),
+    ];
+    let mut plan = plan(vec![flow("short", tasks)], 1024);
+    plan.worker.shutdown_timeout = Duration::from_millis(400);
+    let manager = TaskManager::start(plan, None).await.unwrap();
+    let flows = manager.flows();
+    let stop = manager.stop();
+    let (report, ()) = tokio::join!(manager.run(), async {
+        while flows[0].summary().entered < 10 {
+            tokio::task::yield_now().await;
+        }
+        stop.stop();
+    });
+    assert!(!report.is_cut_short);
+    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 10)].into());
+}
+
 /// Scenario: a source is a hundred times faster than its sink. Guarantee: what is in flight never exceeds
 /// the channels plus one batch a task.
 #[tokio::test(start_paused = true)]
