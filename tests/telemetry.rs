@@ -13,6 +13,7 @@ mod metrics;
 mod off;
 mod shapes;
 mod shutdown;
+mod signals;
 mod spans;
 
 use std::{collections::BTreeMap, process::Command};

@@ -107,7 +107,7 @@ fn examine(loaded: &Loaded, output: Output) -> io::Result<u8> {
     runtime.shutdown_background();
     let findings = match examined? {
         Ok(findings) => findings,
-        Err(signal) => return Ok(128 + signal),
+        Err(code) => return Ok(code),
     };
     match output {
         Output::Text => report::data(&output::verdict(settings, &findings))?,
@@ -116,13 +116,13 @@ fn examine(loaded: &Loaded, output: Output) -> io::Result<u8> {
     Ok(if findings.is_ok() { 0 } else { STEP_FAILED })
 }
 
-/// Returns what `work` comes to, or the number of the signal that came first.
+/// Returns what `work` comes to, or the exit code of the signal that came first.
 async fn until_signal<T>(work: impl Future<Output = io::Result<T>>) -> io::Result<Result<T, u8>> {
     // The first process of a container dies of no signal that it does not listen to.
     let mut signals = Signals::new()?;
     tokio::select! {
         done = work => done.map(Ok),
-        signal = signals.next() => Ok(Err(signal.number)),
+        signal = signals.next() => Ok(Err(signal.exit_code())),
     }
 }
 

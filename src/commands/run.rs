@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::{cell::Cell, future::pending, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{future::pending, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -10,13 +10,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::signals::Signals;
+use super::signals::{Received, Signals};
 use crate::{
     ack::Outcome,
     event::Ticks,
     plan::Plan,
     report,
-    runtime::{FlowHandle, Report, TaskManager},
+    runtime::{Built, FlowHandle, Report, TaskManager, abort_patience},
     task::Resources,
     telemetry::Telemetry,
 };
@@ -35,9 +35,6 @@ const STACK: usize = 32 << 20;
 /// The most of a shutdown's time that is kept for the flush of telemetry, and the share of a short one.
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 const FLUSH_SHARE: u32 = 5;
-
-/// A second signal that comes so soon is the same one: `timeout` signals a process and then its group.
-const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// Runs all flows of a plan to their end, or until a signal, and then flushes telemetry. `began` is when the
 /// start of the worker did.
@@ -59,14 +56,21 @@ pub(crate) fn execute(
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    let flush_time = if telemetry.is_on() {
-        FLUSH_TIME.min(plan.worker.shutdown_timeout / FLUSH_SHARE)
-    } else {
-        Duration::ZERO
-    };
+    let shutdown_time = plan.worker.shutdown_timeout;
+    let flush_time =
+        if telemetry.is_on() { FLUSH_TIME.min(shutdown_time / FLUSH_SHARE) } else { Duration::ZERO };
     plan.worker.shutdown_timeout -= flush_time;
-    let run = Run { tasks: tasks.handle().clone(), flush_time, stopped: Cell::new(None) };
-    let code = control.block_on(run.worker(plan, resources, telemetry, began));
+    let code = control.block_on(async {
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                report::failure(&error);
+                return FAILED_TO_RUN;
+            }
+        };
+        let run = Run { tasks: tasks.handle().clone(), signals, shutdown_time, flush_time, deadline: None };
+        run.worker(plan, resources, telemetry, began).await
+    });
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
     ExitCode::from(code)
@@ -75,90 +79,116 @@ pub(crate) fn execute(
 /// One run of a worker.
 struct Run {
     tasks: Handle,
-    /// How much of the shutdown's time is left for telemetry.
+    signals: Signals,
+    /// How long all may take that comes after a signal.
+    shutdown_time: Duration,
+    /// How much of that is kept for telemetry.
     flush_time: Duration,
-    /// Until when the flows have to be drained, once a signal came.
-    stopped: Cell<Option<Instant>>,
+    /// When it is over, once a signal came.
+    deadline: Option<Instant>,
+}
+
+/// How the flows of a run ended.
+enum End {
+    /// In order, with this exit code. What telemetry has left is to be flushed.
+    Orderly(u8),
+    /// By a second signal. Nothing is waited for any more.
+    AtOnce(u8),
 }
 
 impl Run {
     async fn worker(
-        &self,
+        mut self,
         plan: Plan,
         resources: Option<Arc<dyn Resources>>,
         telemetry: Telemetry,
         began: Ticks,
     ) -> u8 {
-        let mut signals = match Signals::new() {
-            Ok(signals) => signals,
-            Err(error) => {
-                report::failure(&error);
-                return FAILED_TO_RUN;
-            }
+        let end = match self.build(plan, resources, &telemetry, began).await {
+            Ok(built) => self.drain(built, &telemetry).await,
+            Err(code) => End::Orderly(code),
         };
-        let drain_time = plan.worker.shutdown_timeout;
+        match end {
+            End::Orderly(code) => self.flush(telemetry, code).await,
+            End::AtOnce(code) => code,
+        }
+    }
+
+    /// Builds all tasks. If there is nothing to run, the exit code says why.
+    async fn build(
+        &mut self,
+        plan: Plan,
+        resources: Option<Arc<dyn Resources>>,
+        telemetry: &Telemetry,
+        began: Ticks,
+    ) -> Result<Built, u8> {
+        let patience = abort_patience(plan.worker.shutdown_timeout);
         let tracer = telemetry.tracer().clone();
-        let building = self.tasks.spawn(TaskManager::build(plan, resources, tracer, began));
+        let mut building = self.tasks.spawn(TaskManager::build(plan, resources, tracer, began));
         let built = tokio::select! {
-            built = building => built,
-            // Nothing has started yet, so there is nothing to drain.
-            _ = signals.next() => {
-                self.flush(telemetry).await;
-                return 0;
+            built = &mut building => built,
+            signal = self.signals.next() => {
+                tracing::info!(signal = signal.name, "stopping: nothing was started");
+                self.deadline = Some(Instant::now() + self.shutdown_time);
+                building.abort();
+                // Its spans end when it is gone, and are to be flushed.
+                let _ = tokio::time::timeout(patience, building).await;
+                return Err(0);
             }
         };
-        let manager = match built {
-            Ok(Ok(built)) => built.start(self.tasks.clone()),
+        match built {
+            Ok(Ok(built)) => return Ok(built),
             Ok(Err(errors)) => {
                 errors.iter().for_each(|error| report::failure(error));
                 report::talk("nothing was started\n");
-                self.flush(telemetry).await;
-                return FAILED_TO_RUN;
             }
-            Err(error) => {
-                report::failure(&error);
-                self.flush(telemetry).await;
-                return FAILED_TO_RUN;
-            }
-        };
+            Err(error) => report::failure(&error),
+        }
+        Err(FAILED_TO_RUN)
+    }
+
+    /// Runs all flows until they have ended or have drained after a signal.
+    async fn drain(&mut self, built: Built, telemetry: &Telemetry) -> End {
+        let manager = built.start(self.tasks.clone());
         let flows = manager.flows();
         let stop = manager.stop();
         let progress = progress::show(&flows);
-        let spans_waiting = telemetry.spans_waiting();
         let stopped_twice = async {
-            let first = signals.next().await;
-            let came = Instant::now();
+            let first = self.signals.next().await;
             tracing::info!(signal = first.name, "stopping: sources stop, what has entered drains");
-            self.stopped.set(Some(came + drain_time));
+            self.deadline = Some(Instant::now() + self.shutdown_time);
             stop.stop();
-            let second = loop {
-                let second = signals.next().await;
-                if second.number != first.number || came.elapsed() > SAME_SIGNAL {
-                    break second;
-                }
-            };
-            log_rest(&flows, spans_waiting(), second.name);
-            128 + second.number
+            let second = self.signals.next().await;
+            // Here, because tasks are aborted as soon as nobody follows them.
+            if telemetry.is_on() {
+                log_unflushed(telemetry.spans_left()(), &second);
+            }
+            log_rest(&flows, &second);
+            second.exit_code()
         };
-        let drained_and_flushed = async {
-            let report = manager.run().await;
-            progress::clear();
-            self.flush(telemetry).await;
-            exit_code(&report, self.stopped.get().is_some())
-        };
-        let code = tokio::select! {
-            code = drained_and_flushed => code,
-            code = stopped_twice => code,
+        let ended = tokio::select! {
+            report = manager.run() => Ok(report),
+            code = stopped_twice => Err(code),
             () = progress => pending().await,
         };
         progress::clear();
-        code
+        match ended {
+            Ok(report) => End::Orderly(exit_code(&report, self.deadline.is_some())),
+            Err(code) => End::AtOnce(code),
+        }
     }
 
-    /// Flushes telemetry within what is left of the shutdown's time. On a thread of its own, so that signals
-    /// are heard meanwhile.
-    async fn flush(&self, telemetry: Telemetry) {
-        let deadline = self.stopped.get().unwrap_or_else(Instant::now) + self.flush_time;
+    /// Flushes telemetry after a run with this exit code, unless a signal comes. That of a signal is returned
+    /// only if it is the second one.
+    ///
+    /// On a thread of its own, so that signals are heard meanwhile.
+    async fn flush(&mut self, telemetry: Telemetry, code: u8) -> u8 {
+        if !telemetry.is_on() {
+            return code;
+        }
+        let latest = Instant::now() + self.flush_time;
+        let deadline = self.deadline.map_or(latest, |deadline| deadline.min(latest));
+        let spans_left = telemetry.spans_left();
         let (done, flushed) = oneshot::channel();
         let flush = move || {
             telemetry.shutdown(deadline.into_std());
@@ -167,10 +197,17 @@ impl Run {
         };
         if let Err(error) = thread::Builder::new().name("flowgen-flush".into()).spawn(flush) {
             tracing::error!(error.message = %error, "telemetry cannot be flushed");
-            return;
+            return code;
         }
-        // Without an answer the flush has panicked, and said so.
-        let _ = flushed.await;
+        tokio::select! {
+            biased;
+            // Without an answer the flush has panicked, and said so.
+            _ = flushed => code,
+            signal = self.signals.next() => {
+                log_unflushed(spans_left(), &signal);
+                if self.deadline.is_some() { signal.exit_code() } else { code }
+            }
+        }
     }
 }
 
@@ -188,16 +225,17 @@ fn exit_code(report: &Report, is_stopped: bool) -> u8 {
     }
 }
 
-fn log_rest(flows: &[FlowHandle], spans_waiting: usize, signal: &str) {
-    if spans_waiting > 0 {
-        tracing::warn!(spans_waiting, signal, "second signal: telemetry is not flushed");
-    }
+fn log_unflushed(spans_left: u64, signal: &Received) {
+    tracing::warn!(spans_left, signal = signal.name, "signal: telemetry is not flushed");
+}
+
+fn log_rest(flows: &[FlowHandle], signal: &Received) {
     for flow in flows {
         let inflight = flow.summary().inflight();
         tracing::warn!(
             flow = flow.name(),
             inflight,
-            signal,
+            signal = signal.name,
             "second signal: exits at once and leaves this behind"
         );
     }

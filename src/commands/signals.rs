@@ -1,11 +1,17 @@
 //! The signals that end a command.
 
-use std::io;
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// The number of the signal for a file that is larger than the process may make one (Linux, macOS, BSD).
 const SIGXFSZ: i32 = 25;
+
+/// A signal that comes again so soon is the same one: `timeout` signals a process and then its group.
+const SAME_SIGNAL: Duration = Duration::from_millis(100);
 
 /// The signals that end a worker, while there is one of these.
 pub(super) struct Signals {
@@ -13,11 +19,20 @@ pub(super) struct Signals {
     interrupt: Signal,
     /// Listened to so that a file that may not grow is an error of its write, and not the end.
     _file_size: Signal,
+    /// The number of the last one, and when it came.
+    last: Option<(u8, Instant)>,
 }
 
 pub(super) struct Received {
     pub(super) name: &'static str,
     pub(super) number: u8,
+}
+
+impl Received {
+    /// Returns the exit code of a command that the signal ends.
+    pub(super) fn exit_code(&self) -> u8 {
+        128 + self.number
+    }
 }
 
 impl Signals {
@@ -26,13 +41,23 @@ impl Signals {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
             _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
+            last: None,
         })
     }
 
+    /// Waits for the next signal. May be given up at any time.
     pub(super) async fn next(&mut self) -> Received {
-        tokio::select! {
-            _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
-            _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
+        loop {
+            let received = tokio::select! {
+                _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
+                _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
+            };
+            let is_same =
+                |(number, came): (u8, Instant)| number == received.number && came.elapsed() <= SAME_SIGNAL;
+            if !self.last.is_some_and(is_same) {
+                self.last = Some((received.number, Instant::now()));
+                return received;
+            }
         }
     }
 }

@@ -56,10 +56,10 @@ impl Telemetry {
         self.pipeline.tracer()
     }
 
-    /// Returns what tells how many spans wait for the exporter.
-    pub fn spans_waiting(&self) -> impl Fn() -> usize + use<> {
-        let queue = self.pipeline.queue.clone();
-        move || queue.as_ref().map_or(0, |queue| queue.len())
+    /// Returns what tells how many spans have ended, and are neither exported nor dropped.
+    pub fn spans_left(&self) -> impl Fn() -> u64 + use<> {
+        let left = self.exporter.as_ref().map(Exporter::spans_left);
+        move || left.as_ref().map_or(0, |left| left())
     }
 
     /// Exports what is left and says what became of everything. Whatever is left at the deadline is dropped.

@@ -6,8 +6,9 @@ use std::{
     io::{BufRead, BufReader, Read},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
-    sync::mpsc,
+    sync::mpsc::{self, RecvTimeoutError},
     thread::JoinHandle,
+    time::{Duration, Instant},
 };
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
@@ -15,6 +16,9 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::flowgen;
+
+/// How long a test waits for a worker that should have ended before it says that it hangs.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A worker that runs, in a folder of its own.
 pub(crate) struct Worker {
@@ -85,6 +89,22 @@ impl Worker {
     /// Waits for a line on stderr that contains `text`.
     pub(crate) fn until_logged(&self, text: &str) {
         assert!(self.logged.iter().any(|line| line.contains(text)), "`{text}` was never logged");
+    }
+
+    /// As [`Self::wait`], for a worker that must end by itself: one that hangs is killed, and the test fails.
+    pub(crate) fn ends_in_time(self) -> Ended {
+        let limit = Instant::now() + PATIENCE;
+        loop {
+            match self.logged.recv_timeout(limit.saturating_duration_since(Instant::now())) {
+                Ok(_) => {}
+                // It has closed stderr.
+                Err(RecvTimeoutError::Disconnected) => return self.wait(String::new()),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.signal(Signal::KILL);
+                    panic!("it hangs: {}", self.wait(String::new()).stderr);
+                }
+            }
+        }
     }
 
     /// Returns a figure of `/proc/<pid>/status`, in KiB.

@@ -81,6 +81,11 @@ impl Accounts {
         self.points.totals()
     }
 
+    /// Returns how many spans wait in front of the exporter or are in its hands.
+    pub(super) fn spans_left(&self) -> u64 {
+        self.spans.left(|| self.queue.as_ref().map_or(0, |queue| queue.len()))
+    }
+
     /// Ends the accounts: what is in hand and what is in the queue is dropped. What the exporter does from
     /// now on, if it is still alive, does not count, and the queue counts no more spans.
     pub(super) fn close(&self) {
@@ -133,6 +138,13 @@ impl Ledger {
         state.is_closed = true;
     }
 
+    /// Returns how many are in hand, and how many `waiting` says there are before. It is called under the lock,
+    /// so that what is being taken counts once.
+    fn left(&self, waiting: impl FnOnce() -> usize) -> u64 {
+        let state = self.lock();
+        waiting() as u64 + state.in_hand
+    }
+
     fn totals(&self) -> Totals {
         let state = self.lock();
         Totals { created: state.taken, exported: state.exported, dropped: state.dropped.clone() }
@@ -151,10 +163,13 @@ mod tests {
     fn everything_is_exported_or_dropped_for_a_reason() {
         let ledger = Ledger::default();
         ledger.take(|| 15);
+        assert_eq!(ledger.left(|| 4), 19);
         ledger.exported(5);
         ledger.dropped(REJECTED, 2);
         ledger.dropped("unavailable", 3);
+        assert_eq!(ledger.left(|| 4), 9);
         ledger.close(|| 4);
+        assert_eq!(ledger.left(|| 0), 0);
         let totals = ledger.totals();
         assert_eq!((totals.created, totals.exported), (19, 5));
         assert_eq!(totals.dropped, [(FLUSH_DEADLINE, 9), (REJECTED, 2), ("unavailable", 3)].into());

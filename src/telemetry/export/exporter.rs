@@ -130,6 +130,12 @@ impl Exporter {
         Ok(Self { thread, done, traces: traces_order, metrics: metrics_order, has_metrics, accounts })
     }
 
+    /// Returns what tells how many spans wait for the exporter or are in its hands.
+    pub(in crate::telemetry) fn spans_left(&self) -> impl Fn() -> u64 + use<> {
+        let accounts = Arc::clone(&self.accounts);
+        move || accounts.spans_left()
+    }
+
     /// Flushes spans, then metrics, and ends. Whatever is left at the deadline is dropped, and so is what
     /// a thread leaves that panicked. Spans that end from here on count no more.
     ///
