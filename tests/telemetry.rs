@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod metrics;
 mod off;
+mod panics;
 mod shapes;
 mod shutdown;
 mod signals;
