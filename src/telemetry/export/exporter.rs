@@ -167,6 +167,7 @@ impl Collectors {
                 collector
             }
         };
+        collector.serve(signal);
         Ok((client, collector))
     }
 }
