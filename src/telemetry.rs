@@ -13,6 +13,7 @@ mod hop;
 mod ids;
 mod logs;
 mod outcome;
+mod pem;
 mod pipeline;
 mod queue;
 mod record;

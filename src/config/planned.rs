@@ -108,7 +108,7 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
 ];
 
 const KEEPS_NONE: Neutral = Neutral::Both(
-    &Neutral::With("errors", &Neutral::Bool(false)),
+    &Neutral::Unless("errors", &Neutral::Bool(false)),
     &Neutral::Unless("slower_than", &Neutral::Null),
 );
 
@@ -228,7 +228,8 @@ mod tests {
         assert_eq!(worker("cache", json!({"type": "nats"})), Some(Verdict::NotYet));
         let keep = |value| key(Place::Telemetry, "keep_traces", &value);
         assert_eq!(keep(json!({"errors": false, "limit": 5})), Some(Verdict::Neutral));
-        for keeps in [json!({}), json!({"errors": true}), json!({"errors": false, "slower_than": "1s"})] {
+        assert_eq!(keep(json!({})), Some(Verdict::Neutral));
+        for keeps in [json!({"errors": true}), json!({"errors": false, "slower_than": "1s"})] {
             assert_eq!(keep(keeps), Some(Verdict::NotYet));
         }
     }

@@ -348,7 +348,7 @@ fn variables_win_over_yaml() {
         ("FLOWGEN_LOGGING__FORMAT", "json"),
         ("FLOWGEN_TELEMETRY__SERVICE_NAME", "variable"),
         ("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "0.5"),
-        ("FLOWGEN_TELEMETRY__KEEP_TRACES__LIMIT", "7"),
+        ("FLOWGEN_TELEMETRY__SPAN_QUEUE__SIZE", "7000"),
         ("FLOWGEN_TELEMETRY__HISTOGRAM", "{type: explicit, buckets: [1, 2.5]}"),
         ("FLOWGEN_TELEMETRY__HEADERS", "{x-api-key: abc}"),
         ("FLOWGEN_HEALTH__ENABLED", "false"),
@@ -359,7 +359,7 @@ fn variables_win_over_yaml() {
     assert_eq!(worker.logging.level, "debug");
     assert_eq!(worker.telemetry.service_name, "variable");
     assert_eq!(worker.telemetry.trace_sample_rate, 0.5);
-    assert_eq!(worker.telemetry.keep_traces.limit, 7);
+    assert_eq!(worker.telemetry.span_queue.size, 7000);
     assert_eq!(worker.telemetry.traces.unwrap().headers["x-api-key"].expose(), "abc");
 }
 
@@ -446,7 +446,7 @@ flow: {tasks: [{tick: }]}
     let telemetry = loaded.plan.worker.telemetry;
     for (key, rows) in [
         ("enabled", &["true (a.yaml:2)"][..]),
-        ("service_name", &["orders (a.yaml:3)"]),
+        ("service_name", &["${NAME} (a.yaml:3)"]),
         ("timeout", &["7s (FLOWGEN_TELEMETRY__TIMEOUT)"]),
         ("headers", &["x-file=*** (a.yaml:5)", "x_both=*** (FLOWGEN_TELEMETRY__HEADERS__X_BOTH)"]),
         ("resource_attributes", &["a.b=c (a.yaml:6)", "d=e (OTEL_RESOURCE_ATTRIBUTES)"]),
@@ -464,10 +464,62 @@ flow: {tasks: [{tick: }]}
 }
 
 #[test]
+fn no_setting_shows_what_a_reference_put_in() {
+    let text = "\
+telemetry:
+  enabled: true
+  otlp_endpoint: 'https://user:pass@${HOST}:4317'
+  service_name: '${HUNTER}'
+  timeout: '${TIME}'
+  resource_attributes: {api.key: 'x-${HUNTER}', other: '${TIME}', plain: hunter2s}
+  histogram: {type: explicit, buckets: ['${BOUND}', 1]}
+  tls: {server_name: '${HUNTER}'}
+  span_queue: {size: '${SIZE}', batch: '${SIZE}'}
+flow: {tasks: [{tick: }]}
+";
+    let variables = [
+        ("HOST", "collector"),
+        ("HUNTER", "hunter2"),
+        ("TIME", "5s"),
+        ("BOUND", "0.25"),
+        ("SIZE", "1000"),
+        ("FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH", "500"),
+        ("OTEL_EXPORTER_OTLP_COMPRESSION", "zstd"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "2000"),
+        ("OTEL_RESOURCE_ATTRIBUTES", "pod=a"),
+    ];
+    let telemetry = with(text, &variables).worker.telemetry;
+    for (key, rows) in [
+        ("otlp_endpoint", &["https://${HOST}:4317 (orders.yaml:3)"][..]),
+        ("service_name", &["${HUNTER} (orders.yaml:4)"]),
+        ("timeout", &["${TIME} (orders.yaml:5)"]),
+        (
+            "resource_attributes",
+            &[
+                "api.key=x-${HUNTER}, other=${TIME}, plain=hunter2s (orders.yaml:6)",
+                "pod=a (OTEL_RESOURCE_ATTRIBUTES)",
+            ],
+        ),
+        ("histogram", &["*** (orders.yaml:7)"]),
+        ("tls.server_name", &["${HUNTER} (orders.yaml:8)"]),
+        ("span_queue.size", &["${SIZE} (orders.yaml:9)"]),
+        ("span_queue.batch", &["500 (FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH)"]),
+    ] {
+        assert_eq!(shown(&telemetry, key), rows, "{key}");
+    }
+    assert_eq!(telemetry.service_name, "hunter2");
+}
+
+/// Returns a certificate in PEM form.
+fn certificate() -> String {
+    rcgen::generate_simple_self_signed(["collector".to_owned()]).unwrap().cert.pem()
+}
+
+#[test]
 fn files_of_tls_are_relative_to_where_they_are_named() {
     let dir = tempfile::tempdir().unwrap();
     let pem = dir.path().join("ca.pem");
-    fs::write(&pem, "-----BEGIN CERTIFICATE-----").unwrap();
+    fs::write(&pem, certificate()).unwrap();
     let flow = "flow: {tasks: [{tick: }]}";
     let text = "telemetry: {enabled: true, otlp_endpoint: 'https://x:4317', tls: {ca_file: ca.pem}}\n";
     let ca_file = |text: &str, variables: &[(&str, &str)]| {
@@ -521,7 +573,7 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
         ("TRACE_SAMPLE_RATE", "-1", "must be between 0.0 and 1.0"),
         ("TEMPORALITY", "delta", "`temporality: ${FLOWGEN_TELEMETRY__TEMPORALITY}` is not supported yet"),
         ("CARDINALITY_LIMIT", "5000", "`cardinality_limit` is not supported yet"),
-        ("KEEP_TRACES__LIMIT", "5", "`keep_traces` is not supported yet"),
+        ("KEEP_TRACES__SLOWER_THAN", "5s", "`keep_traces` is not supported yet"),
     ] {
         let variable = format!("FLOWGEN_TELEMETRY__{key}");
         let told = refused(flow, &[(&variable, value)]);
@@ -539,7 +591,7 @@ fn what_is_not_built_is_accepted_where_it_means_nothing_and_while_telemetry_is_o
     let neutral = "temporality: '${T:-cumulative}', histogram: {type: explicit}, trace_attributes: {}, \
         keep_traces: {errors: '${K:-false}'}, cardinality_limit: null";
     assert_eq!(plan(&format!("telemetry: {{enabled: true, {neutral}}}\n{flow}")).flows.len(), 1);
-    let meant = "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {}, \
+    let meant = "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {errors: true}, \
         cardinality_limit: 5000";
     assert_eq!(plan(&format!("telemetry: {{enabled: false, {meant}}}\n{flow}")).flows.len(), 1);
     assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 5);
@@ -559,7 +611,7 @@ fn what_has_no_effect_is_warned_of() {
     assert_eq!(warnings("", &[]), [often]);
     let dir = tempfile::tempdir().unwrap();
     let pem = dir.path().join("ca.pem");
-    fs::write(&pem, "-----BEGIN CERTIFICATE-----").unwrap();
+    fs::write(&pem, certificate()).unwrap();
     let tls = format!("tls: {{ca_file: {}}}", pem.display());
     let no_effect = "4:3 telemetry.tls: `tls` has no effect: the endpoint is `http://`";
     assert_eq!(warnings(&tls, &[]), [no_effect, often]);

@@ -90,7 +90,7 @@ pub enum Protocol {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepTraces {
-    /// Those of events that failed.
+    /// Those of events that failed. Not supported yet: off by default until it is.
     pub errors: bool,
     /// Those that took longer than this.
     #[serde(with = "humantime_serde")]
@@ -103,7 +103,7 @@ pub struct KeepTraces {
 
 impl Default for KeepTraces {
     fn default() -> Self {
-        Self { errors: true, slower_than: None, limit: 1000 }
+        Self { errors: false, slower_than: None, limit: 1000 }
     }
 }
 
@@ -170,16 +170,24 @@ impl Default for Histogram {
 #[serde(deny_unknown_fields, default)]
 pub struct SpanQueue {
     /// How many spans it is for; at least 1. Above three quarters of it no trace is begun; what begun traces still
-    /// bring may fill twice as much.
-    #[schemars(range(min = 1))]
+    /// bring may fill twice as much. At most 100,000,000.
+    #[schemars(range(min = 1, max = SpanQueue::MOST))]
     pub size: usize,
-    /// How many spans one export call takes at most; no more than `size`.
-    #[schemars(range(min = 1))]
+    /// How many spans one export call takes at most; no more than `size`, and no more than 1,000,000.
+    #[schemars(range(min = 1, max = SpanQueue::MOST_BATCH))]
     pub batch: usize,
     /// How long a span waits for others.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String", extend("examples" = ["30s", "1m 30s"]))]
     pub delay: Duration,
+}
+
+impl SpanQueue {
+    /// The most spans that it can be for; it is far below what the memory of any machine holds twice.
+    pub(super) const MOST: usize = 100_000_000;
+
+    /// The most spans of one export call, of which a few are encoded at once.
+    pub(crate) const MOST_BATCH: usize = 1_000_000;
 }
 
 impl Default for SpanQueue {

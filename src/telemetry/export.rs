@@ -1,8 +1,8 @@
 //! The export of spans and metrics over OTLP/gRPC.
 //!
 //! Owns the connection to the collector, the thread that exports, and the account of what was exported
-//! and dropped. It knows neither how spans are recorded nor how metrics are counted: it is handed a queue
-//! and something to collect from. `probe` takes the way to the collector one step at a time.
+//! and dropped. It is handed the queue of spans and a function that collects metrics: it encodes the one's
+//! records, and does not know how either came to be. `probe` takes the way to the collector one step at a time.
 
 mod accounts;
 mod chunk;
@@ -22,7 +22,6 @@ pub use client::{Accepted, Client};
 pub use error::{ClientError, ExportError};
 pub use exporter::StartError;
 pub(super) use exporter::{Exporter, MetricsExport, TracesExport};
-pub(super) use metrics::Collect;
 pub use resource::resource;
 
 /// The longest body of a call, in bytes: below the 4 MiB that gRPC receivers take by default.

@@ -34,7 +34,7 @@ impl Telemetry {
         let metrics = settings.metrics.clone().zip(pipeline.table.clone());
         let metrics = metrics.map(|(export, table)| MetricsExport {
             export,
-            collect: Box::new(table),
+            collect: Box::new(move || table.collect()),
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
         });

@@ -2,7 +2,12 @@
 
 use std::{io, path::Path, time::Duration};
 
-use super::{Histogram, LoggingConfig, TelemetryConfig, endpoint};
+use rustls::pki_types::ServerName;
+
+use super::{
+    Histogram, LoggingConfig, SpanQueue, TelemetryConfig, endpoint,
+    pem::{self, Pem},
+};
 use crate::problem::{Focus, Problem, Problems, did_you_mean};
 
 /// Opens and reads a file that the configuration names.
@@ -46,16 +51,23 @@ impl TelemetryConfig {
                 problems.report(key, "must be at least 1");
             }
         }
-        if self.span_queue.batch > self.span_queue.size {
-            let message = format!(
-                "a batch of {} does not fit a queue of {}",
-                self.span_queue.batch, self.span_queue.size
-            );
-            problems.report("span_queue.batch", message);
-        }
+        self.check_queue(problems);
         self.check_buckets(problems);
         self.check_names(problems);
         self.check_tls(problems, read);
+    }
+
+    fn check_queue(&self, problems: &mut Problems) {
+        let SpanQueue { size, batch, .. } = self.span_queue;
+        if let Err(fault) = at_most(SpanQueue::MOST, size) {
+            fault.report("span_queue.size", problems);
+        }
+        if let Err(fault) = at_most(SpanQueue::MOST_BATCH, batch) {
+            fault.report("span_queue.batch", problems);
+        } else if batch > size {
+            let message = format!("a batch of {batch} does not fit a queue of {size}");
+            problems.report("span_queue.batch", message);
+        }
     }
 
     fn check_buckets(&self, problems: &mut Problems) {
@@ -64,6 +76,10 @@ impl TelemetryConfig {
             problems.report("histogram.buckets", "there is no bucket");
         } else if let Some(n) = buckets.iter().position(|bound| !bound.is_finite()) {
             problems.report(&format!("histogram.buckets.{n}"), "a bound must be finite");
+        } else if let Some(n) = buckets.iter().position(|bound| *bound <= 0.0) {
+            problems
+                .report(&format!("histogram.buckets.{n}"), "a bound must be above zero")
+                .hint("seconds above zero: nothing takes less");
         } else if let Some(n) = buckets.windows(2).position(|pair| pair[0] >= pair[1]) {
             let message = format!("`{}` does not follow `{}` upwards", buckets[n + 1], buckets[n]);
             problems.report(&format!("histogram.buckets.{}", n + 1), message).hint("bounds ascend");
@@ -97,12 +113,26 @@ impl TelemetryConfig {
             _ => {}
         }
         for (key, file, content) in [
-            ("tls.ca_file", &tls.ca_file, Pem::Certificate),
-            ("tls.cert_file", &tls.cert_file, Pem::Certificate),
+            ("tls.ca_file", &tls.ca_file, Pem::Roots),
+            ("tls.cert_file", &tls.cert_file, Pem::Own),
             ("tls.key_file", &tls.key_file, Pem::Key),
         ] {
             let Some(Err(fault)) = file.as_deref().map(|file| content.check(file, read)) else { continue };
             fault.report(key, problems);
+        }
+        if let (Some(certificate), Some(key)) = (&tls.cert_file, &tls.key_file)
+            && !pem::belong_together(certificate, key, read)
+        {
+            problems
+                .report("tls.key_file", "the key is that of another certificate")
+                .hint("`cert_file` and `key_file` belong together");
+        }
+        if let Some(name) = &tls.server_name
+            && ServerName::try_from(name.as_str()).is_err()
+        {
+            problems
+                .report("tls.server_name", format!("`{name}` is no name of a server"))
+                .hint("a name or an address that the collector's certificate holds, such as `collector.example.com`");
         }
     }
 }
@@ -139,6 +169,14 @@ impl Fault {
     }
 }
 
+/// Refuses more spans than the memory of any machine is meant for.
+pub(super) fn at_most(most: usize, count: usize) -> Result<(), Fault> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(Fault::new(format!("must be at most {most}: spans that wait do so in memory")))
+}
+
 /// Refuses what cannot be metadata of a call. Never shows the value.
 pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
     // Names of HTTP/2 headers are lowercase; gRPC keeps some of them to itself.
@@ -161,34 +199,6 @@ pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
             .hint("remove line ends and other control characters"));
     }
     Ok(())
-}
-
-/// What a file of TLS holds.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Pem {
-    Certificate,
-    Key,
-}
-
-impl Pem {
-    /// Refuses a file that cannot be read or does not hold it.
-    pub(super) fn check(self, file: &Path, read: ReadFile<'_>) -> Result<(), Fault> {
-        let (mark, what) = match self {
-            Self::Certificate => ("-----BEGIN CERTIFICATE-----", "certificate"),
-            Self::Key => ("PRIVATE KEY-----", "private key"),
-        };
-        let lacks = || Fault::new(format!("the file holds no {what}")).hint("PEM is read, DER is not");
-        match read(file) {
-            Ok(text) if text.contains(mark) => Ok(()),
-            Ok(_) => Err(lacks()),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(lacks()),
-            Err(error) => {
-                let cause = error.to_string().to_lowercase();
-                let cause = cause.split(" (os error").next().unwrap_or_default().to_owned();
-                Err(Fault::new("cannot read the file").hint(cause))
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -229,18 +239,31 @@ mod tests {
             told(|c| c.span_queue.batch = 9000),
             ["span_queue.batch: a batch of 9000 does not fit a queue of 8192"]
         );
+        assert_eq!(
+            told(|c| c.span_queue.size = 100_000_001),
+            ["span_queue.size: must be at most 100000000: spans that wait do so in memory"]
+        );
+        assert_eq!(
+            told(|c| c.span_queue.batch = 1_000_000_000_000),
+            ["span_queue.batch: must be at most 1000000: spans that wait do so in memory"]
+        );
         let buckets =
             |buckets: Vec<f64>| told(|c| c.histogram = Histogram::Explicit { buckets: Some(buckets) });
         assert_eq!(buckets(vec![]), ["histogram.buckets: there is no bucket"]);
         assert_eq!(buckets(vec![1.0, 1.0]), ["histogram.buckets[1]: `1` does not follow `1` upwards"]);
+        for bound in [0.0, -0.0, -1.0] {
+            assert_eq!(buckets(vec![bound, 1.0]), ["histogram.buckets[0]: a bound must be above zero"]);
+        }
         assert_eq!(buckets(vec![1.0, f64::INFINITY]), ["histogram.buckets[1]: a bound must be finite"]);
         assert_eq!(
             told(|c| c.tls.cert_file = Some("c.pem".into())),
             ["tls.cert_file: a certificate without its key", "tls.cert_file: cannot read the file"]
         );
-        let pem = |text: &str| Pem::Key.check(Path::new("k"), &|_| Ok(text.to_owned())).is_ok();
-        assert!(pem("-----BEGIN PRIVATE KEY-----") && pem("-----BEGIN EC PRIVATE KEY-----"));
-        assert!(!pem("") && !pem("-----BEGIN CERTIFICATE-----"));
+        assert_eq!(
+            told(|c| c.tls.server_name = Some("not a name".into())),
+            ["tls.server_name: `not a name` is no name of a server"]
+        );
+        assert_eq!(told(|c| c.tls.server_name = Some("10.0.0.7".into())), Vec::<String>::new());
         let header = |name: &str, value: &str| {
             told(|c| c.headers = [(name.to_owned(), value.to_owned().into())].into())
         };

@@ -16,7 +16,6 @@ use opentelemetry_proto::tonic::{
 
 use super::{
     Identity, SpanKind, SpanOutcome, encode,
-    export::Collect,
     histogram::{Bounds, Histogram},
 };
 use crate::event::{Ticks, follow_wall_clock};
@@ -55,14 +54,6 @@ impl Series {
         let is_known = self.error_types.contains(&error_type) || RUNTIME_ERRORS.contains(&error_type);
         if is_known { error_type } else { OTHER }
     }
-}
-
-impl Collect for Arc<SeriesTable> {
-    fn collect(&mut self) -> Vec<Metric> {
-        SeriesTable::collect(self)
-    }
-
-    fn accepted(&mut self) {}
 }
 
 /// The cells of one series.

@@ -14,7 +14,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, Temporality, TlsConfig, endpoint};
+use super::{Compression, Histogram, Secret, SpanQueue, TlsConfig, endpoint};
 
 pub(crate) use resolve::Configured;
 
@@ -35,12 +35,6 @@ pub struct Settings {
     pub metrics_export_interval: Duration,
     /// The share of traces that is exported: 0.0 to 1.0.
     pub trace_sample_rate: f64,
-    /// The traces that are exported even when they were not sampled.
-    pub keep_traces: KeepTraces,
-    /// Attributes of spans, as templates.
-    pub trace_attributes: BTreeMap<String, String>,
-    /// Whether a metric counts from the start or since the last export.
-    pub temporality: Temporality,
     /// The buckets of histograms.
     pub histogram: Histogram,
     /// The queue of spans before the exporter.
@@ -51,11 +45,8 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Configured { config: super::TelemetryConfig::default(), source: &|_| None }.resolve(
-            &|_| None,
-            &|_| Err(std::io::ErrorKind::NotFound.into()),
-            &mut Vec::new(),
-        )
+        Configured { config: super::TelemetryConfig::default(), source: &|_| None, written: &|_| None }
+            .resolve(&|_| None, &|_| Err(std::io::ErrorKind::NotFound.into()), &mut Vec::new())
     }
 }
 

@@ -60,20 +60,10 @@ fn a_black_hole_disturbs_nobody() {
     assert_undisturbed(&run(&endpoint), &endpoint);
 }
 
-/// Runs 50,000 events past a collector that does not answer before they are through.
-fn overflow(size: usize, capacity: usize) -> Observed {
-    let yaml = format!(
-        "
-channel_capacity: {capacity}
-flow:
-  tasks:
-    - generate: {{name: numbers, count: 50000}}
-    - script: {{name: same, code: event}}
-    - drop: {{name: nowhere}}
-"
-    );
+/// Runs a flow past a collector that does not answer before all events are through.
+fn overflow(yaml: &str, size: usize) -> Observed {
     let collector = Collector::scripted(|_| Answer::Hold);
-    let worker = start_with(&collector, &yaml, &[], |command| {
+    let worker = start_with(&collector, yaml, &[], |command| {
         command
             .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__SIZE", size.to_string())
             .env("FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH", (size / 8).to_string());
@@ -85,13 +75,13 @@ flow:
     observed
 }
 
-/// Checks that the collector has what was exported, and that the metrics have all events.
-fn assert_accounted(observed: &Observed) {
+/// Checks that the collector has what was exported, and that the metrics have all events of each task.
+fn assert_accounted(observed: &Observed, events: &[(&str, u64)]) {
     let line = flushed(&observed.ended);
     assert_eq!(number(&line, "spans_exported"), observed.spans.len() as u64, "{line}");
     assert_eq!(number(&line, "points_exported"), observed.metrics.points, "{line}");
-    for task in ["numbers", "same", "nowhere"] {
-        assert_eq!(observed.count(task, "completed"), 50_000, "{task}");
+    for (task, count) in events {
+        assert_eq!(observed.count(task, "completed"), *count, "{task}");
     }
 }
 
@@ -99,8 +89,16 @@ fn assert_accounted(observed: &Observed) {
 /// traces are left out, and no span of any other.
 #[test]
 fn a_full_queue_sheds_whole_traces() {
-    let observed = overflow(8192, 64);
-    assert_accounted(&observed);
+    let yaml = "
+channel_capacity: 64
+flow:
+  tasks:
+    - generate: {name: numbers, count: 50000}
+    - script: {name: same, code: event}
+    - drop: {name: nowhere}
+";
+    let observed = overflow(yaml, 8192);
+    assert_accounted(&observed, &[("numbers", 50_000), ("same", 50_000), ("nowhere", 50_000)]);
     assert_eq!(number(&flushed(&observed.ended), "spans_dropped"), 0, "{}", observed.ended.stderr);
     let shapes = observed.shapes();
     assert_eq!(shapes.keys().collect::<Vec<_>>(), ["numbers(same(nowhere))"]);
@@ -108,11 +106,26 @@ fn a_full_queue_sheds_whole_traces() {
     assert!((2_000..50_000).contains(&traces), "{traces} traces");
 }
 
-/// Scenario: the queue is smaller than what is in flight. Guarantee: what does not fit is counted.
+/// Scenario: one trace alone has more spans than the queue has room for, and no later one fits. Guarantee: every
+/// span is exported or counted as dropped, and every trace is begun or counted as shed.
 #[test]
 fn a_queue_that_is_too_small_counts_what_it_drops() {
-    let observed = overflow(64, 1024);
-    assert_accounted(&observed);
+    let yaml = "
+flow:
+  tasks:
+    - generate: {name: numbers, count: 3}
+    - script: {name: many, code: 'let events = []; events.pad(1000, 1); events'}
+    - drop: {name: nowhere}
+";
+    let observed = overflow(yaml, 64);
+    assert_accounted(&observed, &[("numbers", 3), ("many", 3), ("nowhere", 3_000)]);
     let line = flushed(&observed.ended);
+    // The queue holds twice its size, and the exporter a few batches of an eighth of it.
+    let room = 2 * 64 + 4 * 8;
+    assert!(number(&line, "spans_dropped") >= 1_002 - room, "{line}");
     assert!(number(&line, "spans_exported") >= 64, "{line}");
+    let traces = 3 - number(&line, "traces_shed");
+    // Those of the worker's own life come on top.
+    let own = number(&line, "spans_created") - traces * 1_002;
+    assert!((1..20).contains(&own), "{own} of the worker's own in {line}");
 }

@@ -8,11 +8,12 @@ use super::{Blocks, top};
 use crate::{
     config::{
         environment::Environment,
+        overrides::Override,
         planned::{self, Place},
         typed,
     },
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
-    telemetry::{Configured, Settings, Source, TelemetryConfig},
+    telemetry::{Configured, Settings, Source, SpanQueue, TelemetryConfig},
     template::Template,
 };
 
@@ -58,7 +59,8 @@ impl Blocks<'_> {
         let mut warnings = Vec::new();
         let has_tls = config.tls.ca_file.is_some() || config.tls.cert_file.is_some();
         let source = |path: &KeyPath| self.source(path, value, owner);
-        let settings = Configured { config, source: &source }.resolve(
+        let written = |path: &KeyPath| self.written(path, owner);
+        let settings = Configured { config, source: &source, written: &written }.resolve(
             &|name| environment.variable(name),
             &|file| environment.read(file),
             &mut warnings,
@@ -122,6 +124,19 @@ impl Blocks<'_> {
         }
     }
 
+    /// Returns how the file writes the value at a path below `telemetry`, if a reference put any of it in. A value
+    /// that is made of several is not shown at all then.
+    fn written(&self, path: &KeyPath, owner: Option<usize>) -> Option<String> {
+        let full = top("telemetry").join(path);
+        let of_file = self.files.get(owner?)?.substitutions.iter();
+        let mut found = of_file.filter(|one| {
+            let is_overridden = |set: &Override| one.path.0.starts_with(&set.path.0);
+            one.path.0.starts_with(&full.0) && !self.overrides.iter().any(is_overridden)
+        });
+        let one = found.next()?;
+        Some(if one.path == full { one.written.clone() } else { "***".into() })
+    }
+
     /// Makes defaults fit what was configured, and paths relative to the file that they stand in.
     fn adapt(&self, config: &mut TelemetryConfig, value: &Value, owner: Option<usize>) {
         let base = owner.map(|owner| self.base_of(owner)).unwrap_or_default();
@@ -139,7 +154,7 @@ impl Blocks<'_> {
         let queue = &mut config.span_queue;
         match (source("span_queue", "size"), source("span_queue", "batch")) {
             (Some(_), None) => queue.batch = queue.batch.min(queue.size.max(1)),
-            (None, Some(_)) => queue.size = queue.size.max(queue.batch),
+            (None, Some(_)) => queue.size = queue.size.max(queue.batch.min(SpanQueue::MOST_BATCH)),
             _ => {}
         }
     }

@@ -29,14 +29,21 @@ pub(super) struct Collector {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The last answer to the signal was a failure. No answer at all is nobody's: the next answer to any
-    /// signal ends that.
-    refuses_traces: bool,
-    refuses_metrics: bool,
+    traces: OfSignal,
+    metrics: OfSignal,
     outage: Option<Outage>,
     warned: Option<Instant>,
     told_rejections: Option<Instant>,
     rejected: u64,
+}
+
+/// What is known of the calls of one signal.
+#[derive(Clone, Copy, Debug, Default)]
+struct OfSignal {
+    /// It goes to this collector.
+    is_served: bool,
+    /// Its last call failed.
+    fails: bool,
 }
 
 #[derive(Debug)]
@@ -46,7 +53,7 @@ struct Outage {
     is_told: bool,
 }
 
-/// How many spans and points were dropped.
+/// How many spans and points were dropped; of a signal that goes elsewhere, none.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Drops(u64, u64);
 
@@ -59,9 +66,15 @@ impl Collector {
         &self.endpoint
     }
 
+    /// Takes note that a signal goes to it.
+    pub(super) fn serve(&self, signal: Signal) {
+        self.lock().of(signal).is_served = true;
+    }
+
     /// Takes note of a call that failed.
     pub(super) fn failed(&self, signal: Signal, error: &ExportError) {
-        let is_told = self.lock().failed(signal, error.is_without_answer(), Instant::now(), self.drops());
+        let dropped = self.drops();
+        let is_told = self.lock().failed(signal, Instant::now(), dropped);
         if is_told {
             tracing::warn!(
                 endpoint = self.endpoint,
@@ -104,7 +117,14 @@ impl Collector {
     }
 
     fn drops(&self) -> Drops {
-        Drops(self.accounts.spans().dropped_in_all(), self.accounts.points().dropped_in_all())
+        let (traces, metrics) = {
+            let state = self.lock();
+            (state.traces.is_served, state.metrics.is_served)
+        };
+        Drops(
+            if traces { self.accounts.spans().dropped_in_all() } else { 0 },
+            if metrics { self.accounts.points().dropped_in_all() } else { 0 },
+        )
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -113,18 +133,16 @@ impl Collector {
 }
 
 impl State {
-    fn refuses(&mut self, signal: Signal) -> &mut bool {
+    fn of(&mut self, signal: Signal) -> &mut OfSignal {
         match signal {
-            Signal::Traces => &mut self.refuses_traces,
-            Signal::Metrics => &mut self.refuses_metrics,
+            Signal::Traces => &mut self.traces,
+            Signal::Metrics => &mut self.metrics,
         }
     }
 
     /// Returns whether it is time for the warning.
-    fn failed(&mut self, signal: Signal, is_silent: bool, now: Instant, dropped: Drops) -> bool {
-        if !is_silent {
-            *self.refuses(signal) = true;
-        }
+    fn failed(&mut self, signal: Signal, now: Instant, dropped: Drops) -> bool {
+        self.of(signal).fails = true;
         let outage = self.outage.get_or_insert(Outage { since: now, dropped, is_told: false });
         if outage.is_told || self.warned.is_some_and(|warned| now.duration_since(warned) < QUIET) {
             return false;
@@ -134,10 +152,10 @@ impl State {
         true
     }
 
-    /// Returns the outage that is over, if there was one that was told.
+    /// Returns the outage that is over, if there was one that was told: every signal that failed succeeds again.
     fn succeeded(&mut self, signal: Signal) -> Option<Outage> {
-        *self.refuses(signal) = false;
-        if self.refuses_traces || self.refuses_metrics {
+        self.of(signal).fails = false;
+        if self.traces.fails || self.metrics.fails {
             return None;
         }
         self.outage.take().filter(|outage| outage.is_told)
@@ -164,22 +182,37 @@ mod tests {
     #[test]
     fn one_warning_when_it_goes_and_one_line_when_it_is_back() {
         let (mut state, start) = (State::default(), Instant::now());
-        let told: Vec<_> =
-            (0..5).map(|n| state.failed(Signal::Traces, true, start + QUIET * n, NONE)).collect();
+        let told: Vec<_> = (0..5).map(|n| state.failed(Signal::Traces, start + QUIET * n, NONE)).collect();
         assert_eq!(told, [true, false, false, false, false]);
-        assert!(!state.failed(Signal::Metrics, true, start + QUIET * 6, NONE));
-        assert!(state.succeeded(Signal::Metrics).is_some_and(|outage| outage.since == start));
-        assert!(state.succeeded(Signal::Traces).is_none());
-        assert!(state.failed(Signal::Traces, true, start + QUIET * 7, NONE));
+        assert!(!state.failed(Signal::Metrics, start + QUIET * 6, NONE));
+        assert!(state.succeeded(Signal::Metrics).is_none());
+        assert!(state.succeeded(Signal::Traces).is_some_and(|outage| outage.since == start));
+        assert!(state.succeeded(Signal::Metrics).is_none());
+        assert!(state.failed(Signal::Traces, start + QUIET * 7, NONE));
     }
 
     #[test]
-    fn a_collector_that_refuses_one_signal_is_not_back_because_it_takes_the_other() {
+    fn a_collector_that_fails_one_signal_is_not_back_because_it_takes_the_other() {
         let (mut state, start) = (State::default(), Instant::now());
-        assert!(state.failed(Signal::Traces, false, start, NONE));
+        assert!(state.failed(Signal::Traces, start, NONE));
         assert!(state.succeeded(Signal::Metrics).is_none());
-        assert!(!state.failed(Signal::Traces, false, start + QUIET, NONE));
+        assert!(!state.failed(Signal::Traces, start + QUIET, NONE));
         assert!(state.succeeded(Signal::Traces).is_some());
+    }
+
+    #[test]
+    fn drops_of_a_signal_that_goes_elsewhere_are_not_this_collectors() {
+        let accounts = Arc::new(Accounts::default());
+        for ledger in [&accounts.spans, &accounts.points] {
+            ledger.take(|| 3);
+            ledger.dropped("unavailable", 3);
+        }
+        let collector = Collector::new("http://localhost:4317", accounts);
+        assert_eq!(collector.drops(), NONE);
+        collector.serve(Signal::Metrics);
+        assert_eq!(collector.drops(), Drops(0, 3));
+        collector.serve(Signal::Traces);
+        assert_eq!(collector.drops(), Drops(3, 3));
     }
 
     #[test]
@@ -188,7 +221,7 @@ mod tests {
         let mut lines = 0;
         for call in 0..100 {
             let now = start + QUIET * call / 10;
-            lines += u32::from(state.failed(Signal::Traces, false, now, NONE));
+            lines += u32::from(state.failed(Signal::Traces, now, NONE));
             lines += u32::from(state.succeeded(Signal::Traces).is_some());
         }
         assert_eq!(lines, 20);

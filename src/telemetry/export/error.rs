@@ -1,7 +1,7 @@
 //! Why a client cannot be made, and why an export call failed: as one line that is safe to show, and what
 //! follows from it.
 
-use std::{error::Error, fmt, io, path::PathBuf, time::Duration};
+use std::{cmp::Reverse, error::Error, fmt, io, path::PathBuf, time::Duration};
 
 use prost::Message;
 use tonic::{Code, Status};
@@ -209,16 +209,13 @@ fn code_name(code: Code) -> &'static str {
 
 /// Takes the values of headers out of a text, for collectors that repeat what they refuse.
 pub(super) fn masked(text: &str, secrets: &[Secret]) -> String {
-    let mut text = text.to_owned();
-    for secret in secrets {
-        // `Bearer xyz` is secret from its second word on.
-        for word in secret.expose().split_whitespace().filter(|word| word.len() >= MIN_SECRET) {
-            if !word.eq_ignore_ascii_case("bearer") && !word.eq_ignore_ascii_case("basic") {
-                text = text.replace(word, "***");
-            }
-        }
-    }
-    text
+    // `Bearer xyz` is secret from its second word on.
+    let is_scheme = |word: &str| word.eq_ignore_ascii_case("bearer") || word.eq_ignore_ascii_case("basic");
+    let words = secrets.iter().flat_map(|secret| secret.expose().split_whitespace());
+    let mut words: Vec<_> = words.filter(|word| word.len() >= MIN_SECRET && !is_scheme(word)).collect();
+    // The longest first: without the part of it that is another one's value it would not be found.
+    words.sort_by_key(|word| Reverse(word.len()));
+    words.into_iter().fold(text.to_owned(), |text, word| text.replace(word, "***"))
 }
 
 /// Makes one line of a text, and cuts what is too long for one.
@@ -326,6 +323,12 @@ mod tests {
         }
         assert!(!error(Code::ResourceExhausted, "quota").is_too_large());
         assert!(!error(Code::InvalidArgument, "name too large").is_too_large());
+    }
+
+    #[test]
+    fn a_value_that_holds_another_one_leaves_nothing_behind() {
+        let secrets = ["topsecret", "topsecret-and-more", "secret"].map(|text| text.to_owned().into());
+        assert_eq!(masked("bad keys topsecret-and-more, topsecret", &secrets), "bad keys ***, ***");
     }
 
     #[test]

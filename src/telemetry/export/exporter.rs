@@ -47,7 +47,7 @@ pub(in crate::telemetry) struct MetricsExport {
     /// Where to, and how.
     pub(in crate::telemetry) export: Export,
     /// What they are collected from.
-    pub(in crate::telemetry) collect: Box<dyn Collect>,
+    pub(in crate::telemetry) collect: Collect,
     /// How long after the start the first time.
     pub(in crate::telemetry) first: Duration,
     /// How often from then on.
@@ -173,6 +173,7 @@ impl Collectors {
                 collector
             }
         };
+        collector.serve(signal);
         Ok((client, collector))
     }
 }

@@ -4,6 +4,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
+use bytes::Bytes;
 use opentelemetry_proto::tonic::{metrics::v1::Metric, resource::v1::Resource};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -11,23 +12,17 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BODY_LIMIT,
     chunk::{self, Chunk},
+    error::ExportError,
     sender::{Sender, Sent},
 };
 
-/// What metrics are collected from.
-pub(in crate::telemetry) trait Collect: Send {
-    /// Returns all metrics as they are now.
-    fn collect(&mut self) -> Vec<Metric>;
-
-    /// Takes note that points of the last collection reached the collector. If none of them did, this is
-    /// not called. If only some did, the others are lost to a delta, and counted as dropped.
-    fn accepted(&mut self);
-}
+/// Returns all metrics as they are now.
+pub(in crate::telemetry) type Collect = Box<dyn FnMut() -> Vec<Metric> + Send>;
 
 /// Exports metrics.
 pub(super) struct Metrics {
     sender: Sender,
-    collect: Box<dyn Collect>,
+    collect: Collect,
     first: Duration,
     interval: Duration,
     resource: Resource,
@@ -36,7 +31,7 @@ pub(super) struct Metrics {
 impl Metrics {
     pub(super) fn new(
         sender: Sender,
-        collect: Box<dyn Collect>,
+        collect: Collect,
         (first, interval): (Duration, Duration),
         resource: &Resource,
     ) -> Self {
@@ -62,12 +57,10 @@ impl Metrics {
     async fn export(&mut self, next: Option<&CancellationToken>) {
         let due = Instant::now() + self.interval;
         let mut ahead = VecDeque::from(self.collect());
-        let mut is_accepted = false;
         while let Some(mut chunk) = ahead.pop_front() {
             let body = chunk.encode(&self.resource);
-            match self.sender.send(body, chunk.points(), superseded(due, next)).await {
-                Sent::Accepted => is_accepted = true,
-                Sent::Dropped => {}
+            match self.send(body, chunk.points(), due, next).await {
+                Sent::Accepted | Sent::Dropped => {}
                 Sent::TooLarge => chunk.halve().into_iter().rev().for_each(|half| ahead.push_front(half)),
                 Sent::GivenUp(reason) => {
                     let left = ahead.drain(..).map(|chunk| chunk.points()).sum();
@@ -75,14 +68,31 @@ impl Metrics {
                 }
             }
         }
-        if is_accepted {
-            self.collect.accepted();
+    }
+
+    /// Sends a body of a collection. A call that hangs is given up for the sake of the last collection, which
+    /// is to have a call of its own.
+    async fn send(&self, body: Bytes, points: u64, due: Instant, next: Option<&CancellationToken>) -> Sent {
+        tokio::select! {
+            biased;
+            sent = self.sender.send(body, points, superseded(due, next)) => sent,
+            () = self.last_must_leave(next) => self.sender.give_up(ExportError::cut_off().error_type(), points),
         }
+    }
+
+    /// Resolves when half of the time is over that `last` has left for the flush: a collector that is alive
+    /// answers before that. Never resolves for the last collection itself.
+    async fn last_must_leave(&self, last: Option<&CancellationToken>) {
+        let Some(last) = last else { return std::future::pending().await };
+        last.cancelled().await;
+        let now = Instant::now();
+        let deadline = self.sender.flush().begun().await;
+        sleep_until(now + deadline.saturating_duration_since(now) / 2).await;
     }
 
     /// Collects, and takes the points into account.
     fn collect(&mut self) -> Vec<Chunk> {
-        let metrics = self.collect.collect();
+        let metrics = (self.collect)();
         let points = metrics.iter().map(chunk::points).sum();
         self.sender.ledger().take(|| points);
         chunk::chunks(metrics, BODY_LIMIT.saturating_sub(chunk::envelope(&self.resource)))

@@ -142,7 +142,8 @@ impl Sender {
         Sent::Accepted
     }
 
-    fn give_up(&self, reason: &'static str, items: u64) -> Sent {
+    /// Drops a body that is sent no more.
+    pub(super) fn give_up(&self, reason: &'static str, items: u64) -> Sent {
         self.ledger().dropped(reason, items);
         Sent::GivenUp(reason)
     }

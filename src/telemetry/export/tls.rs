@@ -2,14 +2,11 @@
 
 use std::{fs, path::Path};
 
-use rustls::{
-    RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::{RootCertStore, pki_types::CertificateDer};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 use super::error::ClientError;
-use crate::telemetry::TlsConfig;
+use crate::telemetry::{TlsConfig, pem};
 
 /// Makes the connections of an endpoint encrypted.
 pub(super) fn apply(endpoint: Endpoint, config: &TlsConfig) -> Result<Endpoint, ClientError> {
@@ -42,11 +39,7 @@ pub(super) fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
 
 /// Returns the certificates of a file: at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    let pem = read(path)?;
-    match CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>() {
-        Ok(certificates) if !certificates.is_empty() => Ok(certificates),
-        _ => Err(ClientError::NoCertificate(path.to_owned())),
-    }
+    pem::certificates(&read(path)?).map_err(|_| ClientError::NoCertificate(path.to_owned()))
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ClientError> {

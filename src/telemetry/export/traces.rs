@@ -60,7 +60,7 @@ impl Traces {
         while batches.join_next().await.is_some() {}
     }
 
-    /// Sends what waits, down to less than a batch.
+    /// Sends what waits, all of it: what is less than a batch has waited long enough.
     async fn empty_queue(self: &Arc<Self>, batches: &mut JoinSet<()>) {
         loop {
             while batches.try_join_next().is_some() {}
@@ -79,7 +79,7 @@ impl Traces {
     }
 
     fn take(&self) -> Batch {
-        let mut records = Vec::with_capacity(self.batch);
+        let mut records = Vec::with_capacity(self.queue.len().min(self.batch));
         self.sender.ledger().take(|| {
             self.queue.take(self.batch, &mut records);
             records.len()

@@ -5,14 +5,15 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use super::{
     Export, Resolved, Signal, Source,
     ambient::{self, Setting},
-    resolve::Resolver,
+    resolve::{ENDPOINT, Resolver},
     show,
 };
 use crate::{
     problem::KeyPath,
     telemetry::{
         Compression, Secret, TlsConfig, endpoint,
-        refuse::{Fault, Pem},
+        pem::{self, Pem},
+        refuse::Fault,
     },
 };
 
@@ -63,12 +64,12 @@ impl Resolver<'_> {
     }
 
     fn endpoint(&mut self, signal: Signal) -> String {
-        let insecure = match self.configured("otlp_endpoint") {
+        let insecure = match self.configured(ENDPOINT) {
             Some(_) => None,
             None => self.ambient.first(&names(signal, "INSECURE"), ambient::boolean).map(|found| found.value),
         };
         self.pick(
-            "otlp_endpoint",
+            ENDPOINT,
             self.config.otlp_endpoint.clone(),
             &names(signal, "ENDPOINT"),
             |text| endpoint::parse(text, insecure),
@@ -121,15 +122,16 @@ impl Resolver<'_> {
             "tls.ca_file",
             tls.ca_file.clone(),
             &names(signal, "CERTIFICATE"),
-            file(Pem::Certificate),
+            file(Pem::Roots),
             show::file,
         );
         // A certificate and its key belong together: a configured one takes no ambient other.
         let (mut cert, mut key) = (None, None);
         if self.configured("tls.cert_file").or_else(|| self.configured("tls.key_file")).is_none() {
-            cert = self.ambient.first(&names(signal, "CLIENT_CERTIFICATE"), file(Pem::Certificate));
+            cert = self.ambient.first(&names(signal, "CLIENT_CERTIFICATE"), file(Pem::Own));
             key = self.ambient.first(&names(signal, "CLIENT_KEY"), file(Pem::Key));
             self.refuse_half(&mut cert, &mut key);
+            self.refuse_strangers(&mut cert, &mut key);
         }
         let cert_file = self.take("tls.cert_file", tls.cert_file.clone(), cert, show::file);
         let key_file = self.take("tls.key_file", tls.key_file.clone(), key, show::file);
@@ -148,7 +150,21 @@ impl Resolver<'_> {
         self.ambient.faults.push((half.source.to_string(), Fault::new(message).hint(hint)));
         (*cert, *key) = (None, None);
     }
+
+    fn refuse_strangers(&mut self, cert: &mut FoundFile, key: &mut FoundFile) {
+        let (Some(certificate), Some(of_key)) = (&cert, &key) else { return };
+        let (Some(certificate), Some(file)) = (&certificate.value, &of_key.value) else { return };
+        if !pem::belong_together(certificate, file, self.read) {
+            let message = format!("the key is that of another certificate than `{}`", certificate.display());
+            let fault = Fault::new(message).hint("the two variables name files that belong together");
+            self.ambient.faults.push((of_key.source.to_string(), fault));
+            (*cert, *key) = (None, None);
+        }
+    }
 }
+
+/// A file that a variable names, if one does.
+type FoundFile = Option<Setting<Option<PathBuf>>>;
 
 /// Returns the variables of an export setting: the signal's own, then the general one.
 fn names(signal: Signal, setting: &str) -> [String; 2] {

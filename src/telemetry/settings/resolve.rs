@@ -11,11 +11,13 @@ use super::{
 use crate::{
     problem::{KeyPath, Origin, Problem},
     telemetry::{
-        Histogram, SpanQueue, TelemetryConfig, Temporality,
-        refuse::{Fault, ReadFile},
+        Histogram, SpanQueue, TelemetryConfig, endpoint,
+        refuse::{self, Fault, ReadFile},
     },
 };
 
+/// The key of the endpoint.
+pub(super) const ENDPOINT: &str = "otlp_endpoint";
 /// The attribute that has a key of its own.
 const SERVICE_NAME: &str = "service.name";
 /// What only variables speak of.
@@ -27,6 +29,8 @@ pub(crate) struct Configured<'a> {
     pub(crate) config: TelemetryConfig,
     /// Returns where the value at a path below `telemetry` was configured, if it was.
     pub(crate) source: &'a dyn Fn(&KeyPath) -> Option<Source>,
+    /// Returns how the value at a path below `telemetry` was written, if what came from outside is in it.
+    pub(crate) written: &'a dyn Fn(&KeyPath) -> Option<String>,
 }
 
 impl Configured<'_> {
@@ -42,6 +46,7 @@ impl Configured<'_> {
         let mut resolver = Resolver {
             config: &self.config,
             source: self.source,
+            written: self.written,
             read,
             ambient: Ambient { lookup, faults: Vec::new() },
             signal: None,
@@ -61,6 +66,7 @@ impl Configured<'_> {
 pub(super) struct Resolver<'a> {
     pub(super) config: &'a TelemetryConfig,
     pub(super) source: &'a dyn Fn(&KeyPath) -> Option<Source>,
+    written: &'a dyn Fn(&KeyPath) -> Option<String>,
     pub(super) read: ReadFile<'a>,
     pub(super) ambient: Ambient<'a>,
     /// The signal that the rows are for.
@@ -87,7 +93,7 @@ impl Resolver<'_> {
             show::duration,
         );
         let trace_sample_rate = self.sampler();
-        let (temporality, histogram) = self.shapes();
+        let histogram = self.histogram();
         let span_queue = self.span_queue();
         self.warn_of_what_is_not_built();
         Settings {
@@ -98,9 +104,6 @@ impl Resolver<'_> {
             metrics,
             metrics_export_interval,
             trace_sample_rate,
-            keep_traces: self.config.keep_traces.clone(),
-            trace_attributes: self.config.trace_attributes.clone(),
-            temporality,
             histogram,
             span_queue,
             sources: std::mem::take(&mut self.rows),
@@ -111,42 +114,40 @@ impl Resolver<'_> {
     /// flowgen to go on nevertheless has a variable to say so.
     fn enabled(&mut self) -> bool {
         let configured = self.configured("enabled");
-        let mut enabled =
-            Setting { value: self.config.enabled, source: configured.clone().unwrap_or(Source::Default) };
+        let mut disabled = None;
         if !matches!(configured, Some(Source::Variable(_))) {
-            let disabled = self.ambient.first(&["OTEL_SDK_DISABLED"], ambient::boolean);
-            if let Some(disabled) = disabled.filter(|disabled| disabled.value) {
-                enabled = Setting { value: false, source: disabled.source };
-            }
+            let found = self.ambient.first(&["OTEL_SDK_DISABLED"], ambient::boolean);
+            disabled = found.filter(|found| found.value).map(|found| Setting { value: false, ..found });
         }
-        self.row("enabled", enabled.value.to_string(), enabled.source);
-        enabled.value
+        self.take("enabled", self.config.enabled, disabled, bool::to_string)
     }
 
     fn service_name(&mut self, attributes: Option<&Setting<Vec<(String, String)>>>) -> String {
-        let configured =
-            self.configured("service_name").map(|source| (self.config.service_name.clone(), source));
+        let name = &self.config.service_name;
+        let configured = self
+            .configured("service_name")
+            .map(|source| (name.clone(), self.written_or(&path("service_name"), name.clone()), source));
         let as_attribute = || {
             let name =
                 self.config.resource_attributes.get(SERVICE_NAME).filter(|name| !name.trim().is_empty())?;
             let path = KeyPath::default().key("resource_attributes").key(SERVICE_NAME);
-            Some((name.clone(), (self.source)(&path)?))
+            Some((name.clone(), self.written_or(&path, name.clone()), (self.source)(&path)?))
         };
-        let (name, source) = configured
+        let (name, shown, source) = configured
             .or_else(as_attribute)
             .or_else(|| {
                 let name = self.ambient.first(&["OTEL_SERVICE_NAME"], |text| Ok(text.to_owned()))?;
-                Some((name.value, name.source))
+                Some((name.value.clone(), name.value, name.source))
             })
             .or_else(|| {
                 let attributes = attributes?;
                 let named =
                     |(name, value): &&(String, String)| name == SERVICE_NAME && !value.trim().is_empty();
                 let (_, name) = attributes.value.iter().rev().find(named)?;
-                Some((name.clone(), attributes.source.clone()))
+                Some((name.clone(), name.clone(), attributes.source.clone()))
             })
-            .unwrap_or_else(|| (self.config.service_name.clone(), Source::Default));
-        self.row("service_name", name.clone(), source);
+            .unwrap_or_else(|| (name.clone(), name.clone(), Source::Default));
+        self.row("service_name", shown, source);
         name
     }
 
@@ -158,22 +159,23 @@ impl Resolver<'_> {
     ) -> BTreeMap<String, String> {
         let mut entries = BTreeMap::new();
         if let Some(Setting { value, source }) = ambient {
-            entries.extend(value.into_iter().map(|(name, value)| (name, (value, source.clone()))));
+            let entry = |(name, value): (String, String)| (name, (value.clone(), value, source.clone()));
+            entries.extend(value.into_iter().map(entry));
         }
         for (name, value) in &self.config.resource_attributes {
             let path = KeyPath::default().key("resource_attributes").key(&**name);
             let source = (self.source)(&path).unwrap_or(Source::Default);
-            entries.insert(name.clone(), (value.clone(), source));
+            entries.insert(name.clone(), (value.clone(), self.written_or(&path, value.clone()), source));
         }
         entries.remove(SERVICE_NAME);
         self.map_rows(
             "resource_attributes",
             entries
                 .iter()
-                .map(|(name, (value, source))| (format!("{name}={value}"), source.clone()))
+                .map(|(name, (_, shown, source))| (format!("{name}={shown}"), source.clone()))
                 .collect(),
         );
-        entries.into_iter().map(|(name, (value, _))| (name, value)).collect()
+        entries.into_iter().map(|(name, (value, ..))| (name, value)).collect()
     }
 
     /// A configured rate replaces a sampler as a whole, with its argument.
@@ -197,28 +199,32 @@ impl Resolver<'_> {
         rate
     }
 
-    fn shapes(&mut self) -> (Temporality, Histogram) {
-        let temporality = self.pick(
+    fn histogram(&mut self) -> Histogram {
+        // There is only one temporality yet: this is about what a variable asks for.
+        self.pick(
             "temporality",
             self.config.temporality,
             &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
             ambient::temporality,
             |temporality| show::temporality(*temporality).to_owned(),
         );
-        let histogram = self.pick(
+        self.pick(
             "histogram",
             self.config.histogram.clone(),
             &["OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION"],
             ambient::histogram,
             show::histogram,
-        );
-        (temporality, histogram)
+        )
     }
 
     fn span_queue(&mut self) -> SpanQueue {
         let configured = &self.config.span_queue;
         let least = self.configured("span_queue.batch").map_or(1, |_| configured.batch);
-        let size = |text: &str| match ambient::count(text)? {
+        let count = |text: &str, most| {
+            let count = ambient::count(text)?;
+            refuse::at_most(most, count).map(|()| count)
+        };
+        let size = |text: &str| match count(text, SpanQueue::MOST)? {
             size if size < least => {
                 Err(Fault::new(format!("a queue of {size} does not hold a batch of {least}")))
             }
@@ -231,7 +237,7 @@ impl Resolver<'_> {
             size,
             usize::to_string,
         );
-        let batch = |text: &str| match ambient::count(text)? {
+        let batch = |text: &str| match count(text, SpanQueue::MOST_BATCH)? {
             batch if batch > size => {
                 Err(Fault::new(format!("a batch of {batch} does not fit a queue of {size}")))
             }
@@ -287,10 +293,16 @@ impl Resolver<'_> {
         found: Option<Setting<T>>,
         shown: impl Fn(&T) -> String,
     ) -> T {
-        let source = || self.configured(key).unwrap_or(Source::Default);
-        let Setting { value, source } = found.unwrap_or_else(|| Setting { value: config, source: source() });
-        self.row(key, shown(&value), source);
-        value
+        match found {
+            Some(Setting { value, source }) => {
+                self.row(key, shown(&value), source);
+                value
+            }
+            None => {
+                self.configured_row(key, shown(&config));
+                config
+            }
+        }
     }
 
     pub(super) fn configured(&self, key: &str) -> Option<Source> {
@@ -299,7 +311,15 @@ impl Resolver<'_> {
 
     pub(super) fn configured_row(&mut self, key: &'static str, value: String) {
         let source = self.configured(key).unwrap_or(Source::Default);
-        self.row(key, value, source);
+        let written = self.written_or(&path(key), value);
+        // Beside what came from outside a file may hold a password itself.
+        let shown = if key == ENDPOINT { endpoint::without_userinfo(&written) } else { written };
+        self.row(key, shown, source);
+    }
+
+    /// Shows a configured value as it was written if what came from outside is in it, which may be a secret.
+    fn written_or(&self, path: &KeyPath, value: String) -> String {
+        (self.written)(path).unwrap_or(value)
     }
 
     /// Adds one row for each source of the entries of a mapping.

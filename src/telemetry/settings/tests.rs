@@ -5,7 +5,10 @@ use std::{collections::BTreeSet, io, path::Path};
 use proptest::prelude::*;
 
 use super::{ambient, *};
-use crate::{problem::Problem, telemetry::TelemetryConfig};
+use crate::{
+    problem::Problem,
+    telemetry::{TelemetryConfig, pem::samples::SAMPLES},
+};
 
 const FLOWGEN: &str = "FLOWGEN_TELEMETRY__X";
 
@@ -65,12 +68,15 @@ fn resolve(
     let lookup =
         |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
     let read = |path: &Path| match path.to_str().unwrap() {
-        "ca.pem" | "cert.pem" => Ok("-----BEGIN CERTIFICATE-----".to_owned()),
-        "key.pem" => Ok("-----BEGIN PRIVATE KEY-----".to_owned()),
+        "ca.pem" | "cert.pem" => Ok(SAMPLES.certificate.clone()),
+        "key.pem" => Ok(SAMPLES.key.clone()),
+        "other.key" => Ok(SAMPLES.other_key.clone()),
+        "cut.pem" => Ok(SAMPLES.certificate[..100].to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     let mut warnings = Vec::new();
-    let settings = Configured { config, source: &source }.resolve(&lookup, &read, &mut warnings);
+    let settings =
+        Configured { config, source: &source, written: &|_| None }.resolve(&lookup, &read, &mut warnings);
     Outcome { settings, warnings: warnings.into_iter().map(told).collect() }
 }
 
@@ -355,6 +361,12 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
              PEM is read, DER is not; instead `tls.ca_file` is `none` (default)",
         ),
         (
+            "OTEL_EXPORTER_OTLP_CERTIFICATE",
+            "cut.pem",
+            "telemetry.tls.ca_file: ignored: the file holds a certificate that is damaged (`cut.pem`) | \
+             copy it anew, from its line `BEGIN` to its line `END`; instead `tls.ca_file` is `none` (default)",
+        ),
+        (
             "OTEL_EXPORTER_OTLP_CLIENT_KEY",
             "key.pem",
             "telemetry.tls.cert_file: ignored: a key without its certificate | \
@@ -384,6 +396,12 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
             "0",
             "telemetry.metrics_export_interval: ignored: must be longer than zero | \
              instead `metrics_export_interval` is `1m` (default)",
+        ),
+        (
+            "OTEL_BSP_MAX_QUEUE_SIZE",
+            "1000000000",
+            "telemetry.span_queue.size: ignored: must be at most 100000000: spans that wait do so in memory | \
+             instead `span_queue.size` is `8192` (default)",
         ),
         (
             "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
@@ -562,6 +580,23 @@ fn a_configured_certificate_takes_no_ambient_key() {
 }
 
 #[test]
+fn a_key_of_another_certificate_is_ignored_with_its_certificate() {
+    let outcome = ambient(&[
+        ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "cert.pem"),
+        ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "other.key"),
+    ]);
+    assert_eq!(*outcome.traces(), *ambient(&[]).traces());
+    assert_eq!(
+        outcome.warnings,
+        [
+            "OTEL_EXPORTER_OTLP_CLIENT_KEY telemetry.tls.cert_file: ignored: the key is that of another certificate \
+          than `cert.pem` | the two variables name files that belong together; \
+          instead `tls.cert_file` is `none` (default)"
+        ]
+    );
+}
+
+#[test]
 fn the_batch_fits_the_queue_wherever_either_comes_from() {
     let queue = |set: &[(&str, &str)]| {
         let queue = ambient(set).settings.span_queue;
@@ -615,7 +650,7 @@ fn the_documentation_names_the_variables_that_are_read() {
     };
     let config = TelemetryConfig { enabled: true, ..TelemetryConfig::default() };
     let read = |_: &Path| Err(io::ErrorKind::NotFound.into());
-    Configured { config, source: &|_| None }.resolve(&lookup, &read, &mut Vec::new());
+    Configured { config, source: &|_| None, written: &|_| None }.resolve(&lookup, &read, &mut Vec::new());
     let asked = asked.into_inner();
     // A variable of one signal is documented with the general one, if there is one.
     let general = |name: &String| name.replace("OTLP_TRACES_", "OTLP_").replace("OTLP_METRICS_", "OTLP_");
