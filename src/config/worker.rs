@@ -25,6 +25,9 @@ use crate::{
     telemetry::LoggingConfig,
 };
 
+/// The longest that anybody waits for a worker to end; clocks overflow far beyond.
+const MAX_SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+
 /// The most events that a channel may hold; it is also far below what a channel can count.
 pub(super) const MOST_CAPACITY: usize = 1_000_000;
 
@@ -63,6 +66,9 @@ pub(super) fn settings(
         settings.worker.shutdown_timeout = timeout;
         if timeout == Duration::ZERO {
             blocks.blame(Some(owner), top("shutdown_timeout"), "must be longer than zero");
+        }
+        if timeout > MAX_SHUTDOWN_TIMEOUT {
+            blocks.blame(Some(owner), top("shutdown_timeout"), "must not be longer than a day");
         }
     }
     if let Some((capacity, owner)) = blocks.take("channel_capacity") {

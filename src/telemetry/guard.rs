@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Pipeline, Settings, Tracer,
+    Export, Pipeline, Settings, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
 };
 
@@ -41,6 +41,13 @@ impl Telemetry {
         if traces.is_none() && metrics.is_none() {
             return Ok(Self::default());
         }
+        let endpoint = |export: &Option<Export>| export.as_ref().map(Export::endpoint_shown);
+        tracing::info!(
+            traces = endpoint(&settings.traces),
+            metrics = endpoint(&settings.metrics),
+            trace_sample_rate = settings.trace_sample_rate,
+            "telemetry is on"
+        );
         let resource = resource(&settings.service_name, &settings.resource_attributes);
         let exporter = Exporter::start(traces, metrics, &resource)?;
         Ok(Self { pipeline, exporter: Some(exporter) })

@@ -13,6 +13,8 @@ use crate::problem::{Focus, Problem, Problems, did_you_mean};
 /// Opens and reads a file that the configuration names.
 pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
+/// The longest time that makes sense: clocks overflow beyond what anybody means.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
 /// The levels of log lines.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -37,6 +39,9 @@ impl TelemetryConfig {
             ("keep_traces.slower_than", self.keep_traces.slower_than),
             ("span_queue.delay", Some(self.span_queue.delay)),
         ] {
+            if duration.is_some_and(|duration| duration > MAX_DURATION) {
+                problems.report(key, "must not be longer than a year");
+            }
             if duration == Some(Duration::ZERO) {
                 problems.report(key, "must be longer than zero");
             }
@@ -230,6 +235,10 @@ mod tests {
     fn refuses_what_cannot_be_right() {
         assert_eq!(told(|c| c.trace_sample_rate = 1.5), ["trace_sample_rate: must be between 0.0 and 1.0"]);
         assert_eq!(told(|c| c.trace_sample_rate = f64::NAN).len(), 1);
+        assert_eq!(
+            told(|c| c.timeout = Duration::from_secs(1 << 60)),
+            ["timeout: must not be longer than a year"]
+        );
         assert_eq!(
             told(|c| c.metrics_export_interval = Duration::ZERO),
             ["metrics_export_interval: must be longer than zero"]

@@ -81,7 +81,7 @@ impl Collector {
                 signal = signal.name(),
                 error.message = %error,
                 error.type = error.error_type(),
-                "the collector does not take telemetry; flows go on, what is dropped is counted"
+                "the collector does not take telemetry; flows go on, what is dropped is counted; `flowgen doctor` says more"
             );
         }
     }

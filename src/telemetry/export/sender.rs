@@ -138,7 +138,8 @@ impl Sender {
         let rejected = accepted.rejected.min(items);
         self.ledger().exported(items - rejected);
         self.ledger().dropped(REJECTED, rejected);
-        self.collector.accepted(self.client.signal(), accepted);
+        let message = accepted.message.clone();
+        self.collector.accepted(self.client.signal(), &Accepted { rejected, message });
         Sent::Accepted
     }
 

@@ -4,7 +4,10 @@ use std::{collections::VecDeque, future::pending, ops::Range, sync::Arc, time::D
 
 use opentelemetry_proto::tonic::resource::v1::Resource;
 use prost::Message;
-use tokio::{task::JoinSet, time::sleep};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
 
 use super::{
     BODY_LIMIT,
@@ -19,6 +22,35 @@ pub(super) const MAX_BATCHES: usize = 4;
 
 /// Spans as they come out of the queue.
 type Batch = Vec<Box<SpanRecord>>;
+
+/// How often it is said that there are more spans than can be exported.
+const QUIET: Duration = Duration::from_secs(60);
+
+/// What the queue had no room for, and how much of it was told.
+#[derive(Default)]
+struct Losses {
+    told: Option<Instant>,
+    shed: u64,
+    refused: u64,
+}
+
+impl Losses {
+    /// Warns if there is something new, and the last warning is long enough ago.
+    fn tell(&mut self, queue: &SpanQueue) {
+        let (shed, refused) = (queue.shed(), queue.counts().refused);
+        let is_new = shed > self.shed || refused > self.refused;
+        if !is_new || self.told.is_some_and(|told| told.elapsed() < QUIET) {
+            return;
+        }
+        tracing::warn!(
+            traces_shed = shed - self.shed,
+            spans_dropped = refused - self.refused,
+            "more spans than can be exported: some traces are left out; metrics stay exact. Lower \
+             `trace_sample_rate`, or raise `span_queue.size`"
+        );
+        (self.told, self.shed, self.refused) = (Some(Instant::now()), shed, refused);
+    }
+}
 
 /// Exports spans.
 pub(super) struct Traces {
@@ -45,6 +77,7 @@ impl Traces {
         let traces = Arc::new(self);
         let mut flush = traces.sender.flush();
         let mut batches = JoinSet::new();
+        let mut losses = Losses::default();
         while !flush.has_begun() {
             tokio::select! {
                 biased;
@@ -52,6 +85,7 @@ impl Traces {
                 () = traces.queue.wait() => {}
                 () = sleep(traces.delay) => {}
             }
+            losses.tell(&traces.queue);
             traces.empty_queue(&mut batches).await;
         }
         while batches.join_next().await.is_some() {}
