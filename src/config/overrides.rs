@@ -69,11 +69,13 @@ fn texts_of(value: &Value, path: &KeyPath, texts: &mut Vec<String>, places: &mut
 /// Reads all overrides of the environment, sorted by variable.
 pub(super) fn read(environment: &dyn Environment, problems: &mut Vec<Problem>) -> Vec<Override> {
     let mut variables: Vec<_> = environment.variables();
-    variables.retain(|(name, _)| name.starts_with("FLOWGEN_") && name.contains("__"));
+    variables.retain(|(name, _)| name.starts_with("FLOWGEN_"));
     variables.sort();
     let mut found = Vec::new();
     for (variable, text) in variables {
-        match parse(&variable, &text) {
+        let parsed =
+            if variable.contains("__") { parse(&variable, &text) } else { one_underscore(&variable) };
+        match parsed {
             Ok(Some(one)) => found.push(one),
             Ok(None) => {}
             Err(mut problem) => {
@@ -102,6 +104,23 @@ pub(super) fn apply(block: &str, value: &mut Value, overrides: &[Override]) {
         }
         *at = one.value.clone();
     }
+}
+
+/// Refuses a variable that would set a key if it had the second underscore; any other is somebody's own.
+fn one_underscore(variable: &str) -> Result<Option<Override>, Box<Problem>> {
+    let name = variable.to_lowercase();
+    for (block, shape) in
+        [("telemetry", Shape::of::<TelemetryConfig>()), ("logging", Shape::of::<LoggingConfig>())]
+    {
+        let Some(key) = name.strip_prefix(&format!("flowgen_{block}_")) else { continue };
+        let known = shape.view().keys().unwrap_or_default();
+        if known.iter().any(|known| key == *known || key.starts_with(&format!("{known}_"))) {
+            let (start, rest) = variable.split_at("FLOWGEN_".len() + block.len());
+            let hint = format!("write `{start}_{rest}`, with two underscores before each key");
+            return Err(refuse(KeyPath::default(), "this variable sets nothing".into(), Some(hint)));
+        }
+    }
+    Ok(None)
 }
 
 fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {

@@ -394,6 +394,15 @@ fn a_wrong_variable_is_named() {
         ["FLOWGEN_RETRY__MAX_ATTEMPTS : no variable sets `retry`"]
     );
     assert_eq!(one("FLOWGEN_LOGING__LEVEL", "info"), ["FLOWGEN_LOGING__LEVEL : no variable sets `loging`"]);
+    for variable in
+        ["FLOWGEN_TELEMETRY_ENABLED", "FLOWGEN_TELEMETRY_SPAN_QUEUE_SIZE", "FLOWGEN_LOGGING_LEVEL"]
+    {
+        assert_eq!(one(variable, "1"), [format!("{variable} : this variable sets nothing")]);
+    }
+    // What Kubernetes sets for a service of this name.
+    let service =
+        [("FLOWGEN_TELEMETRY_SERVICE_HOST", "10.0.0.1"), ("FLOWGEN_TELEMETRY_PORT", "tcp://10.0.0.1:80")];
+    assert!(load_files(&[("a.yaml", "flow: {name: a, tasks: [{tick: }]}")], &service).is_ok());
 }
 
 #[test]
