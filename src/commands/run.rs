@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::{future::pending, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{future::pending, mem, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -110,7 +110,11 @@ impl Run {
         };
         match end {
             End::Orderly(code) => self.flush(telemetry, code).await,
-            End::AtOnce(code) => code,
+            End::AtOnce(code) => {
+                // Its end would be told as a failure of the collector.
+                mem::forget(telemetry);
+                code
+            }
         }
     }
 

@@ -100,10 +100,22 @@ flow:
     let observed = overflow(yaml, 8192);
     assert_accounted(&observed, &[("numbers", 50_000), ("same", 50_000), ("nowhere", 50_000)]);
     assert_eq!(number(&flushed(&observed.ended), "spans_dropped"), 0, "{}", observed.ended.stderr);
+    assert_told(&observed.ended);
     let shapes = observed.shapes();
     assert_eq!(shapes.keys().collect::<Vec<_>>(), ["numbers(same(nowhere))"]);
     let traces = shapes.values().sum::<usize>();
     assert!((2_000..50_000).contains(&traces), "{traces} traces");
+}
+
+/// Checks that the warnings told of everything that was left out, no more and no less.
+fn assert_told(ended: &Ended) {
+    let told = |what: &str| -> u64 {
+        let lines = ended.logs().into_iter().filter(|line| line["level"] == "WARN");
+        lines.map(|line| line[what].as_u64().unwrap_or_default()).sum()
+    };
+    for what in ["traces_shed", "spans_dropped"] {
+        assert_eq!(told(what), number(&flushed(ended), what), "{what}: {}", ended.stderr);
+    }
 }
 
 /// Scenario: one trace alone has more spans than the queue has room for, and no later one fits. Guarantee: every
@@ -124,6 +136,7 @@ flow:
     let room = 2 * 64 + 4 * 8;
     assert!(number(&line, "spans_dropped") >= 1_002 - room, "{line}");
     assert!(number(&line, "spans_exported") >= 64, "{line}");
+    assert_told(&observed.ended);
     let traces = 3 - number(&line, "traces_shed");
     // Those of the worker's own life come on top.
     let own = number(&line, "spans_created") - traces * 1_002;

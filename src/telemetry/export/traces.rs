@@ -37,9 +37,15 @@ struct Losses {
 impl Losses {
     /// Warns if there is something new, and the last warning is long enough ago.
     fn tell(&mut self, queue: &SpanQueue) {
+        if self.told.is_none_or(|told| told.elapsed() >= QUIET) {
+            self.tell_rest(queue);
+        }
+    }
+
+    /// Warns if there is something new.
+    fn tell_rest(&mut self, queue: &SpanQueue) {
         let (shed, refused) = (queue.shed(), queue.counts().refused);
-        let is_new = shed > self.shed || refused > self.refused;
-        if !is_new || self.told.is_some_and(|told| told.elapsed() < QUIET) {
+        if shed == self.shed && refused == self.refused {
             return;
         }
         tracing::warn!(
@@ -85,18 +91,19 @@ impl Traces {
                 () = traces.queue.wait() => {}
                 () = sleep(traces.delay) => {}
             }
-            losses.tell(&traces.queue);
-            traces.empty_queue(&mut batches).await;
+            traces.empty_queue(&mut batches, &mut losses).await;
         }
         while batches.join_next().await.is_some() {}
         // What came while the last batches were on their way.
-        traces.empty_queue(&mut batches).await;
+        traces.empty_queue(&mut batches, &mut losses).await;
         while batches.join_next().await.is_some() {}
+        losses.tell_rest(&traces.queue);
     }
 
     /// Sends what waits, all of it: what is less than a batch has waited long enough.
-    async fn empty_queue(self: &Arc<Self>, batches: &mut JoinSet<()>) {
+    async fn empty_queue(self: &Arc<Self>, batches: &mut JoinSet<()>, losses: &mut Losses) {
         loop {
+            losses.tell(&self.queue);
             while batches.try_join_next().is_some() {}
             if batches.len() == MAX_BATCHES {
                 batches.join_next().await;
