@@ -165,8 +165,10 @@ fn an_append_waits_while_another_process_has_the_file_locked() {
         let ours = scope.spawn(|| {
             Files::default().append(&write(&path, b"2\n"), Instant::now())
         });
-        // Turns enough for whoever does not wait; one who does is right after any number of them.
-        (0..100_000).for_each(|_| std::thread::yield_now());
+        // Turns enough for whoever does not wait. On a busy machine each takes long, and the patience of one who
+        // does has an end.
+        let enough = Instant::now() + Duration::from_secs(1);
+        (0..100_000).take_while(|_| Instant::now() < enough).for_each(|_| std::thread::yield_now());
         std::io::Write::write_all(&mut &theirs, b"\"}\n").unwrap();
         theirs.unlock().unwrap();
         ours.join().unwrap().unwrap();
