@@ -176,6 +176,15 @@ fn list_tells_every_kind_and_all_of_one() {
 }
 
 #[test]
+fn list_tells_what_the_spans_of_a_kind_say() {
+    let text = run(&["list", "file"]).stdout;
+    assert!(text.contains("\nTelemetry: the span has `file.path` and `file.offset`"), "{text}");
+    let told: Value = serde_json::from_str(&run(&["list", "file", "--output", "json"]).stdout).unwrap();
+    assert!(told["telemetry"].as_str().is_some_and(|text| text.contains("`flowgen.record.size`")), "{told}");
+    assert!(!run(&["list", "drop"]).stdout.contains("Telemetry:"));
+}
+
+#[test]
 fn every_example_of_the_list_is_valid() {
     let all: Value = serde_json::from_str(&run(&["list", "--output", "json"]).stdout).unwrap();
     for kind in all.as_array().unwrap() {

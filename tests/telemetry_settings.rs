@@ -82,6 +82,17 @@ fn variables_of_opentelemetry_alone_change_nothing() {
     }
 }
 
+/// Scenario: a program reads the log of a run. Guarantee: a warning of the load is one of its lines.
+#[test]
+fn a_warning_is_a_log_line_where_lines_are_json() {
+    let logs = logs("telemetry: {enabled: true}", &[&[("OTEL_PROPAGATORS", "b3")][..], &NO_EXPORT].concat());
+    let warnings: Vec<_> = logs.iter().filter(|line| line["level"] == "WARN").collect();
+    let [warning] = &warnings[..] else { panic!("{logs:?}") };
+    assert_eq!(warning["source"], "OTEL_PROPAGATORS");
+    assert!(warning["message"].as_str().is_some_and(|text| text.starts_with("ignored: ")), "{warning}");
+    assert!(warning["hint"].is_string(), "{warning}");
+}
+
 #[test]
 fn a_variable_that_cannot_be_used_is_one_warning_and_no_refusal() {
     let variables = [

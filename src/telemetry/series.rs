@@ -129,7 +129,8 @@ impl SeriesTable {
         let mut counts = Vec::new();
         let mut errors = Vec::new();
         for slot in slots {
-            let start = slot.registered;
+            // Never after its end, though the clock be set back.
+            let start = slot.registered.min(now);
             for outcome in SpanOutcome::ALL {
                 let duration = slot.durations[outcome as usize].get();
                 let is_promised = matches!(outcome, SpanOutcome::Completed | SpanOutcome::Failed);

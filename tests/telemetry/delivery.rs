@@ -87,6 +87,22 @@ fn what_a_collector_rejects_is_dropped() {
     assert_eq!(number(&line, "points_exported") + 2, collector.metrics().points, "{line}");
 }
 
+/// Scenario: the collector says that it rejected more than it got. Guarantee: no number believes it.
+#[test]
+fn no_more_is_rejected_than_was_sent() {
+    let collector = Collector::scripted(|call| match call.signal {
+        Signal::Traces => Answer::RejectSome(i64::MAX),
+        Signal::Metrics => Answer::Accept,
+    });
+    let ended = start(&collector, FLOW, &[]).end();
+    let line = flushed(&ended);
+    assert_eq!(number(&line, "spans_dropped"), number(&line, "spans_created"), "{line}");
+    let warnings = ended.logged("the collector rejects a part of the telemetry");
+    assert!(!warnings.is_empty(), "{}", ended.stderr);
+    let rejected: u64 = warnings.iter().map(|line| number(line, "rejected")).sum();
+    assert!((1..=number(&line, "spans_created")).contains(&rejected), "{}", ended.stderr);
+}
+
 #[test]
 fn every_call_has_the_headers() {
     let yaml =

@@ -13,6 +13,7 @@ flow:
   tasks:
     - generate: {name: numbers, count: 5}
     - log: {name: seen}
+    - filter: {name: asked, condition: 'print(`asked`); true'}
     - script: {name: picky, code: 'print(`at ${event.id}`); if event.id == \"3\" { throw \"no threes\" } event'}
 ";
 
@@ -47,7 +48,7 @@ fn of_task(observed: &Observed, task: &str) -> Vec<Value> {
 fn a_line_inside_an_event_leads_to_its_span() {
     let observed = observe(FLOW, &[]);
     let of_all = BTreeSet::from(["0", "1", "2", "3", "4"]);
-    for task in ["seen", "picky"] {
+    for task in ["seen", "asked", "picky"] {
         let spans = led_to(&observed, &of_task(&observed, task));
         let events: BTreeSet<&str> = spans.iter().map(|span| span.text("flowgen.event.id")).collect();
         assert_eq!(events, of_all, "{task}: {}", observed.ended.stderr);
@@ -79,6 +80,31 @@ flow: {{tasks: [{{generate: {{name: numbers, count: 1}}}}, {{http_request: {{nam
     for line in attempts {
         assert_eq!(line["trace_id"], format!("{trace_id:032x}"), "{line}");
         assert_eq!(line["event_id"], "0", "{line}");
+    }
+}
+
+/// Scenario: a person reads the lines. Guarantee: they lead to spans as those for programs do.
+#[test]
+fn a_line_of_text_has_all_ids() {
+    let collector = Collector::start();
+    let worker = start_with(&collector, FLOW, &[], |command| {
+        command.env("FLOWGEN_LOGGING__FORMAT", "text");
+    });
+    let stderr = worker.end().stderr;
+    let spans = collector.spans();
+    let lines: Vec<_> = stderr.lines().filter(|line| line.contains("orders/seen: event ")).collect();
+    assert_eq!(lines.len(), 5, "{stderr}");
+    for line in lines {
+        let is_its = |span: &Span| {
+            let ids = format!(
+                "event_id={} trace_id={:032x} span_id={:016x} trace_flags=01",
+                span.text("flowgen.event.id"),
+                span.trace_id,
+                span.span_id
+            );
+            span.text("task") == "seen" && line.ends_with(&ids)
+        };
+        assert!(spans.iter().any(is_its), "{line}");
     }
 }
 

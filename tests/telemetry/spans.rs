@@ -4,9 +4,9 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use serde_json::{Value, json};
 
-use super::{Observed, observe};
+use super::{Observed, observe, start_with};
 use crate::support::{
-    collector::Span,
+    collector::{Collector, Span},
     http::{self, Server},
 };
 
@@ -151,6 +151,27 @@ fn a_server_is_told_the_span_that_calls_it() {
         calls.iter().map(|span| format!("00-{:032x}-{:016x}-01", span.trace_id, span.span_id)).collect();
     assert_eq!(told, expected);
     assert_eq!(told.len(), 5);
+}
+
+/// Scenario: metrics are exported and traces are not. Guarantee: no server is told that it must not trace, and every
+/// event is counted all the same.
+#[test]
+fn without_traces_no_server_is_told_anything() {
+    let server = Server::start(|_, _| http::json(1));
+    let yaml = format!(
+        "flow: {{tasks: [{{generate: {{name: numbers, count: 5}}}}, {{http_request: {{name: call, endpoint: 'http://{}'}}}}]}}",
+        server.address
+    );
+    let collector = Collector::start();
+    let worker = start_with(&collector, &yaml, &[], |command| {
+        command.env("OTEL_TRACES_EXPORTER", "none");
+    });
+    let observed = Observed::after(worker.end(), &collector);
+    let requests = server.requests();
+    assert_eq!(requests.len(), 5);
+    assert!(requests.iter().all(|request| request.header("traceparent").is_none()));
+    assert!(observed.spans.is_empty());
+    assert_eq!(observed.count("call", "completed"), 5);
 }
 
 /// Scenario: events leave in batches. Guarantee: each is accounted for by the one flush that it left with, as
