@@ -15,8 +15,10 @@ use std::{
     },
 };
 
-pub use ledger::{Ledger, Summary};
+pub use ledger::{Ledger, Observer, Summary};
 pub use outcome::Outcome;
+
+use crate::trace::{Moment, Ticks};
 
 /// A share of the acknowledgement of one source event. `Ack::default()` is nobody's.
 #[derive(Clone, Default)]
@@ -26,11 +28,15 @@ pub struct Ack(Option<Arc<Shared>>);
 struct Shared {
     /// The worst outcome so far.
     worst: AtomicU8,
+    /// When the event entered, if it is timed.
+    entered: Ticks,
     told: Told,
 }
 
 /// Who is told the worst outcome.
 enum Told {
+    /// Nobody any more.
+    Nobody,
     /// The flow's ledger: this is a source event.
     Ledger(Arc<Ledger>),
     /// The shares that this one joins: it is a batch.
@@ -38,19 +44,21 @@ enum Told {
 }
 
 impl Ack {
-    /// Makes the first share for an event that enters the flow of `ledger`, and counts it in.
-    pub fn enter(ledger: &Arc<Ledger>) -> Self {
+    /// Makes the first share for an event that enters the flow of `ledger`, and counts it in. `at` is when it does, if
+    /// it is timed.
+    pub fn enter(ledger: &Arc<Ledger>, at: Ticks) -> Self {
         ledger.enter();
-        Self::of(Told::Ledger(Arc::clone(ledger)))
+        Self::of(Told::Ledger(Arc::clone(ledger)), at)
     }
 
     /// Joins many shares to the one of a batch: its worst outcome becomes that of each.
     pub fn join(shares: Vec<Self>) -> Self {
-        Self::of(Told::Joined(shares))
+        Self::of(Told::Joined(shares), Ticks::default())
     }
 
-    fn of(told: Told) -> Self {
-        Self(Some(Arc::new(Shared { worst: AtomicU8::new(Outcome::Filtered as u8), told })))
+    fn of(told: Told, entered: Ticks) -> Self {
+        let worst = AtomicU8::new(Outcome::Filtered as u8);
+        Self(Some(Arc::new(Shared { worst, entered, told })))
     }
 
     /// Takes the share, leaving nobody's behind.
@@ -58,11 +66,13 @@ impl Ack {
         Self(self.0.take())
     }
 
-    /// Settles this share.
-    pub fn settle(mut self, outcome: Outcome) {
-        if let Some(shared) = self.0.take() {
-            shared.worsen(outcome);
-        }
+    /// Settles this share. Returns how many nanoseconds the event took, if that was its last share and it is timed.
+    pub fn settle(mut self, outcome: Outcome, at: Moment) -> Option<u64> {
+        let shared = self.0.take()?;
+        shared.worsen(outcome);
+        let mut shared = Arc::into_inner(shared)?;
+        shared.tell(at);
+        (shared.entered.is_set() && at.at.is_set()).then(|| at.at.since(shared.entered))
     }
 }
 
@@ -94,15 +104,25 @@ impl Shared {
     fn worst(&self) -> Outcome {
         Outcome::from_severity(self.worst.load(Ordering::Relaxed))
     }
+
+    /// Tells the worst outcome, once.
+    fn tell(&mut self, at: Moment) {
+        let worst = self.worst();
+        match std::mem::replace(&mut self.told, Told::Nobody) {
+            Told::Nobody => {}
+            Told::Ledger(ledger) => ledger.settle(worst, self.entered, at),
+            Told::Joined(shares) => {
+                for share in shares {
+                    share.settle(worst, at);
+                }
+            }
+        }
+    }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        let worst = self.worst();
-        match &mut self.told {
-            Told::Ledger(ledger) => ledger.settle(worst),
-            Told::Joined(shares) => shares.drain(..).for_each(|share| share.settle(worst)),
-        }
+        self.tell(Moment::default());
     }
 }
 
@@ -117,7 +137,7 @@ impl Told {
                 .map(|shared| shared.told.unsettled())
                 .max()
                 .unwrap_or(Outcome::Failed),
-            Self::Ledger(_) => Outcome::Failed,
+            Self::Ledger(_) | Self::Nobody => Outcome::Failed,
         }
     }
 }

@@ -18,12 +18,12 @@ use clap::ValueEnum;
 
 use crate::{
     config::{self, Environment, ProcessEnvironment},
-    event::Ticks,
     report::{self, Colours},
     services::resources::ResourceDirectory,
     task::Resources,
     tasks,
     telemetry::{self, Pipeline, Telemetry},
+    trace::Ticks,
 };
 
 /// The exit code of a configuration or a command line that is wrong.

@@ -3,23 +3,23 @@
 //! Owns the shape of an event and how events derive from one another. Must not know who made it or
 //! where it goes.
 
-mod clock;
 mod id;
 mod payload;
-mod trace;
+mod trail;
 
 use std::sync::Arc;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-pub use clock::Ticks;
-pub(crate) use clock::follow_wall_clock;
 pub use id::{EventId, Input};
 pub use payload::Payload;
-pub use trace::TraceContext;
+pub use trail::{Attempt, Fate, Step, Trail};
 
-use crate::ack::Ack;
+use crate::{
+    ack::Ack,
+    trace::{Ticks, TraceContext},
+};
 
 /// A free-form mapping that travels with an event and is inherited by the events derived from it.
 ///
@@ -64,6 +64,8 @@ pub struct Event {
     pub trace: TraceContext,
     /// When the task upstream was done with it, if that was timed. Set by the runtime alone.
     pub queued: Ticks,
+    /// The way that it came. Kept by the runtime alone: what is derived from an event has none until it is sent on.
+    pub trail: Trail,
     /// The share of the source event's acknowledgement. Set and settled by the runtime alone.
     pub ack: Ack,
 }
@@ -79,8 +81,16 @@ impl Event {
             meta: Meta::default(),
             trace: TraceContext::default(),
             queued: Ticks::default(),
+            trail: Trail::default(),
             ack: Ack::default(),
         }
+    }
+
+    /// Gives the event another id, and remembers the one that it had.
+    pub fn rename(&mut self, id: EventId) {
+        let former = std::mem::replace(&mut self.id, id);
+        // The task that does so has not made its step yet, and knew the event by its former id.
+        self.trail.rename(self.trail.steps().len() + 1, former);
     }
 
     /// Derives the only output: `data` is new, all else is inherited, except the ack, as in
@@ -100,6 +110,7 @@ impl Event {
             meta: self.meta.clone(),
             trace: self.trace,
             queued: Ticks::default(),
+            trail: Trail::default(),
             ack: Ack::default(),
         }
     }

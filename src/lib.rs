@@ -31,3 +31,4 @@ pub mod task;
 pub mod tasks;
 pub mod telemetry;
 pub mod template;
+pub mod trace;

@@ -7,6 +7,7 @@ mod drain;
 mod flow;
 mod hop;
 mod manager;
+mod meters;
 mod outlets;
 mod processor;
 mod source;

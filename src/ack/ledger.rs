@@ -1,16 +1,33 @@
 //! The account of a flow: every event that entered it, and the one outcome of each.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+};
 
 use super::Outcome;
+use crate::trace::{Moment, Ticks};
 
 /// Counts the events of one flow. What went in and what came out are counted apart, each at the place
 /// where it happens, so that a loss shows: at a drain they must be equal.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Ledger {
     entered: Padded<AtomicU64>,
     settled: Padded<[AtomicU64; Outcome::ALL.len()]>,
     is_cancelling: AtomicBool,
+    observer: Option<Box<dyn Observer>>,
+}
+
+/// Is told of every event of a flow that came to an end, how long it took.
+pub trait Observer: Send + Sync {
+    /// Takes note of an event that entered at `entered`. `at` is when its last share settled, if it was not dropped.
+    fn ended(&self, outcome: Outcome, entered: Ticks, at: Moment);
+}
+
+impl fmt::Debug for Ledger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Ledger").field(&self.summary()).finish()
+    }
 }
 
 /// Keeps counters that different threads write on cache lines of their own (two, for the prefetcher).
@@ -19,12 +36,21 @@ pub struct Ledger {
 struct Padded<T>(T);
 
 impl Ledger {
+    /// Makes a ledger whose events are timed.
+    pub fn observed(observer: Box<dyn Observer>) -> Self {
+        Self { observer: Some(observer), ..Self::default() }
+    }
+
     pub(super) fn enter(&self) {
         self.entered.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// `Release` pairs with [`Self::summary`]: an event seen as settled is seen as entered.
-    pub(super) fn settle(&self, outcome: Outcome) {
+    pub(super) fn settle(&self, outcome: Outcome, entered: Ticks, at: Moment) {
+        // First, so that nobody sees an end that was not timed yet.
+        if let Some(observer) = self.observer.as_ref().filter(|_| entered.is_set()) {
+            observer.ended(outcome, entered, at);
+        }
         self.settled.0[outcome as usize].fetch_add(1, Ordering::Release);
     }
 

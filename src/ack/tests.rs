@@ -4,7 +4,7 @@ use super::*;
 
 fn entered() -> (Arc<Ledger>, Ack) {
     let ledger = Arc::new(Ledger::default());
-    let ack = Ack::enter(&ledger);
+    let ack = Ack::enter(&ledger, Ticks::default());
     (ledger, ack)
 }
 
@@ -12,9 +12,9 @@ fn entered() -> (Arc<Ledger>, Ack) {
 fn the_source_is_told_when_the_last_share_settles_and_not_before() {
     let (ledger, ack) = entered();
     let other = ack.clone();
-    ack.settle(Outcome::Completed);
+    ack.settle(Outcome::Completed, Moment::default());
     assert_eq!(ledger.summary().inflight(), 1);
-    other.settle(Outcome::Filtered);
+    other.settle(Outcome::Filtered, Moment::default());
     assert_eq!(ledger.summary().inflight(), 0);
     assert_eq!(ledger.summary().count(Outcome::Completed), 1);
 }
@@ -23,7 +23,7 @@ fn the_source_is_told_when_the_last_share_settles_and_not_before() {
 fn a_share_dropped_unsettled_is_failed() {
     let (ledger, ack) = entered();
     let other = ack.clone();
-    other.settle(Outcome::Completed);
+    other.settle(Outcome::Completed, Moment::default());
     drop(ack);
     assert_eq!(ledger.summary().count(Outcome::Failed), 1);
 }
@@ -41,19 +41,19 @@ fn a_share_dropped_unsettled_at_the_deadline_is_cancelled() {
 #[test]
 fn a_batch_gives_its_worst_outcome_to_each_of_its_shares() {
     let (ledger, first) = entered();
-    let second = Ack::enter(&ledger);
+    let second = Ack::enter(&ledger, Ticks::default());
     let batch = Ack::join(vec![first, second]);
     let copy = batch.clone();
-    batch.settle(Outcome::Completed);
+    batch.settle(Outcome::Completed, Moment::default());
     assert_eq!(ledger.summary().inflight(), 2);
-    copy.settle(Outcome::Dropped);
+    copy.settle(Outcome::Dropped, Moment::default());
     assert_eq!(ledger.summary().count(Outcome::Dropped), 2);
 }
 
 #[test]
 fn a_taken_share_leaves_nothing_to_settle() {
     let (ledger, mut ack) = entered();
-    ack.take().settle(Outcome::Completed);
+    ack.take().settle(Outcome::Completed, Moment::default());
     drop(ack);
     assert_eq!(ledger.summary().count(Outcome::Completed), 1);
     assert_eq!(ledger.summary().entered, 1);
@@ -68,7 +68,7 @@ proptest! {
     ) {
         let (ledger, ack) = entered();
         let mut shares: Vec<Ack> = outcomes.iter().map(|_| ack.clone()).collect();
-        ack.settle(Outcome::Filtered);
+        ack.settle(Outcome::Filtered, Moment::default());
         let start = order.index(outcomes.len());
         shares.rotate_left(start);
         let mut rotated = outcomes.clone();
@@ -76,7 +76,7 @@ proptest! {
         for (share, severity) in shares.into_iter().zip(&rotated) {
             prop_assert_eq!(ledger.summary().inflight(), 1);
             match severity {
-                Some(severity) => share.settle(Outcome::from_severity(*severity)),
+                Some(severity) => drop(share.settle(Outcome::from_severity(*severity), Moment::default())),
                 None => drop(share),
             }
         }

@@ -13,12 +13,12 @@ use tokio::{
 use super::signals::{Received, Signals};
 use crate::{
     ack::Outcome,
-    event::Ticks,
     plan::Plan,
     report,
     runtime::{Built, FlowHandle, Report, TaskManager, abort_patience},
     task::Resources,
     telemetry::Telemetry,
+    trace::Ticks,
 };
 
 /// The flow could not run: a task could not be built, panicked, or a source failed for good.
@@ -127,7 +127,7 @@ impl Run {
         began: Ticks,
     ) -> Result<Built, u8> {
         let patience = abort_patience(plan.worker.shutdown_timeout);
-        let tracer = telemetry.tracer().clone();
+        let tracer = telemetry.tracer();
         let mut building = self.tasks.spawn(TaskManager::build(plan, resources, tracer, began));
         let built = tokio::select! {
             built = &mut building => built,

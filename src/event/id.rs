@@ -66,6 +66,27 @@ impl EventId {
         Self::Child(Arc::new((self.clone(), index)))
     }
 
+    /// Returns how often it was derived from another id; saturates.
+    pub fn depth(&self) -> u16 {
+        match self {
+            Self::Child(child) => child.0.depth().saturating_add(1),
+            _ => 0,
+        }
+    }
+
+    /// Returns the id that it was derived from which was itself derived `depth` times; itself if it was not more often.
+    pub fn ancestor(&self, depth: u16) -> &Self {
+        match self {
+            Self::Child(child) if self.depth() > depth => child.0.ancestor(depth),
+            _ => self,
+        }
+    }
+
+    /// Returns whether it is `other`, or was derived from it.
+    pub fn is_from(&self, other: &Self) -> bool {
+        self.ancestor(other.depth()) == other
+    }
+
     /// Returns where a person finds the record: `path` and line.
     pub fn position(&self) -> Option<(&str, u32)> {
         match self {

@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    flow::FlowReport,
+    flow::{FlowReport, State},
     manager::{Report, RunningFlow},
     supervisor::{Ended, Supervisor},
 };
 use crate::{
-    event::TraceContext,
     shutdown::Stop,
     telemetry::{SpanOutcome, Spans},
+    trace::TraceContext,
 };
 
 /// The most of a shutdown's time that is kept for aborted tasks to notice, and the share of a short one.
@@ -33,6 +33,7 @@ pub(super) struct Drain {
     timeout: Duration,
     spans: Spans,
     reports: Vec<Option<FlowReport>>,
+    is_cancelling: bool,
 }
 
 impl Drain {
@@ -44,7 +45,7 @@ impl Drain {
         spans: Spans,
     ) -> Self {
         let reports = flows.iter().map(|_| None).collect();
-        Self { supervisor, flows, stop, timeout, spans, reports }
+        Self { supervisor, flows, stop, timeout, spans, reports, is_cancelling: false }
     }
 
     pub(super) async fn run(mut self) -> Report {
@@ -52,6 +53,9 @@ impl Drain {
         tokio::select! {
             () = self.all_ended() => {}
             () = stop.stopped() => {}
+        }
+        for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
+            flow.handle.enter(State::Draining);
         }
         let span = self.spans.lifecycle(TraceContext::default());
         let deadline = Instant::now() + (self.timeout - abort_patience(self.timeout));
@@ -78,6 +82,12 @@ impl Drain {
     fn note(&mut self, ended: Ended) {
         let flow = &mut self.flows[ended.flow];
         flow.tasks -= 1;
+        if ended.is_source {
+            flow.sources -= 1;
+            if flow.sources == 0 {
+                flow.handle.enter(State::Draining);
+            }
+        }
         if let Some(message) = ended.panic {
             let Ended { identity, .. } = ended;
             tracing::error!(
@@ -89,6 +99,10 @@ impl Drain {
             flow.handle.fail(format!("task `{}` panicked: {message}", identity.task));
         }
         if flow.tasks == 0 {
+            flow.handle.end();
+            if self.is_cancelling {
+                flow.handle.meters().cancel_finished.add(1);
+            }
             let report = flow.handle.report();
             conclude(&report);
             self.reports[ended.flow] = Some(report);
@@ -99,6 +113,7 @@ impl Drain {
     async fn cancel(&mut self) {
         for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
             flow.handle.ledger().cancel();
+            flow.handle.meters().cancel_started.add(1);
             let inflight = flow.handle.summary().inflight();
             tracing::warn!(
                 flow = flow.handle.name(),
@@ -106,6 +121,7 @@ impl Drain {
                 "shutdown ran out of time, what is left is cancelled"
             );
         }
+        self.is_cancelling = true;
         self.supervisor.abort();
         // Flows whose tasks all notice conclude here, as those that drain do.
         let _ = tokio::time::timeout(abort_patience(self.timeout), self.all_ended()).await;

@@ -3,18 +3,60 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use tokio::time::Instant;
 
+use super::meters::{EventTimer, FlowMeters};
 use crate::{
     ack::{Ledger, Outcome, Summary},
     shutdown::Stop,
     task::Extent,
+    telemetry::Meter,
 };
+
+/// The state that a flow is in.
+#[derive(Debug)]
+pub(super) struct FlowState(AtomicU8);
+
+impl Default for FlowState {
+    fn default() -> Self {
+        Self(AtomicU8::new(State::Starting as u8))
+    }
+}
+
+/// The states of a flow, in the order of their numbers.
+#[derive(Clone, Copy, Debug)]
+#[repr(u8)]
+pub(super) enum State {
+    /// Its tasks are built.
+    Starting,
+    /// Its loops run.
+    Running,
+    /// No source brings in more.
+    Draining,
+    /// It failed, and is started again.
+    #[expect(dead_code, reason = "dashboards may rely on the value; no policy restarts a flow yet")]
+    Restarting,
+    /// It ended because it failed.
+    Failed,
+    /// It ended.
+    Done,
+}
+
+impl FlowState {
+    /// The values of the attribute `state`.
+    pub(super) const NAMES: [&'static str; 6] =
+        ["starting", "running", "draining", "restarting", "failed", "done"];
+
+    /// Returns whether it is the state of this number.
+    pub(super) fn is(&self, index: usize) -> bool {
+        usize::from(self.0.load(Ordering::Relaxed)) == index
+    }
+}
 
 /// A running flow. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -25,24 +67,53 @@ struct Inner {
     name: Arc<str>,
     stop: Stop,
     ledger: Arc<Ledger>,
-    started: Instant,
+    state: Arc<FlowState>,
+    started: OnceLock<Instant>,
     bytes_read: AtomicU64,
     /// What the sources have to read in all; `None` if any of them has no end.
-    extents: Option<Vec<Extent>>,
+    extents: OnceLock<Option<Vec<Extent>>>,
     failure: OnceLock<String>,
+    meters: FlowMeters,
 }
 
 impl FlowHandle {
-    pub(super) fn new(name: Arc<str>, stop: Stop, extents: Option<Vec<Extent>>) -> Self {
+    /// Makes a flow that is starting.
+    pub(super) fn new(name: Arc<str>, stop: Stop, meter: &Meter) -> Self {
+        let ledger = Arc::new(EventTimer::ledger(meter, &name));
+        let state = Arc::default();
+        let meters = FlowMeters::new(meter, &name, &ledger, &state);
         Self(Arc::new(Inner {
             name,
             stop,
-            ledger: Arc::default(),
-            started: Instant::now(),
+            ledger,
+            state,
+            started: OnceLock::new(),
             bytes_read: AtomicU64::new(0),
-            extents,
+            extents: OnceLock::new(),
             failure: OnceLock::new(),
+            meters,
         }))
+    }
+
+    /// Takes note that its loops run, and what its sources have to read.
+    pub(super) fn start(&self, extents: Option<Vec<Extent>>) {
+        self.0.extents.get_or_init(|| extents);
+        self.0.started.get_or_init(Instant::now);
+        self.enter(State::Running);
+    }
+
+    /// Takes note of the state that it is in from now on.
+    pub(super) fn enter(&self, state: State) {
+        self.0.state.0.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Takes note that all its tasks have ended.
+    pub(super) fn end(&self) {
+        self.enter(if self.0.failure.get().is_some() { State::Failed } else { State::Done });
+    }
+
+    pub(super) fn meters(&self) -> &FlowMeters {
+        &self.0.meters
     }
 
     /// Returns the flow's name.
@@ -57,7 +128,7 @@ impl FlowHandle {
 
     /// Returns what the sources have to read, or `None` if any of them has no known end.
     pub fn extents(&self) -> Option<&[Extent]> {
-        self.0.extents.as_deref()
+        self.0.extents.get()?.as_deref()
     }
 
     /// Returns how many bytes its finite sources have read.
@@ -88,7 +159,7 @@ impl FlowHandle {
         FlowReport {
             name: Arc::clone(&self.0.name),
             summary: self.summary(),
-            elapsed: self.0.started.elapsed(),
+            elapsed: self.0.started.get().map(Instant::elapsed).unwrap_or_default(),
             failure: self.0.failure.get().cloned(),
         }
     }

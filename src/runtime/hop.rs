@@ -1,19 +1,27 @@
 //! The one place through which every handled event passes, whatever the role of its task: it begins and
 //! concludes here.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    sync::Arc,
+};
 
 use super::{
     flow::FlowHandle,
+    meters::TaskMeters,
     outlets::{Outlets, ROOM_KEPT},
 };
 use crate::{
     ack::{Ack, Outcome},
-    event::Event,
+    event::{Event, Step},
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
-    telemetry::{FailureLog, Identity, OpenSpan, SpanOutcome, Spans, error_chain, inside},
+    telemetry::{Attributes, FailureLog, Identity, Last, OpenSpan, SpanOutcome, Spans, error_chain, inside},
+    trace::{Moment, TraceContext},
 };
+
+/// The `error.type` of an event in which the task panicked.
+const PANIC: &str = "panic";
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
 ///
@@ -23,6 +31,10 @@ pub(super) struct Handling {
     pub(super) event: Box<Event>,
     ack: Ack,
     span: OpenSpan,
+    /// What the task said of its work although nobody records the span: it may yet be kept.
+    attributes: Attributes,
+    /// Whether its way is exported because of a failure that is not its own.
+    is_kept: bool,
 }
 
 /// What makes the spans of one task.
@@ -39,9 +51,21 @@ pub(super) struct TaskSpans {
 impl Handling {
     /// Takes over what the task says of its work.
     pub(super) fn describe(&mut self, output: &mut Output) {
-        if let Some(record) = self.span.record() {
-            record.set_attributes(output.take_attributes());
+        match self.span.record() {
+            Some(record) => record.set_attributes(output.take_attributes()),
+            None => self.attributes = output.take_attributes(),
         }
+    }
+
+    /// Exports the way of the event, because of a failure that also concerns it. Returns its context if it is exported.
+    pub(super) fn keep(&mut self, spans: &TaskSpans) -> Option<TraceContext> {
+        self.is_kept = spans.handle.keep_with(&self.event);
+        self.is_kept.then_some(self.event.trace)
+    }
+
+    /// Lets the event have just entered its flow.
+    fn enter(&mut self, flow: &FlowHandle) {
+        self.ack = Ack::enter(flow.ledger(), self.span.start());
     }
 }
 
@@ -52,6 +76,9 @@ pub(super) struct Hop {
     pub(super) flow: FlowHandle,
     pub(super) policy: Policy,
     pub(super) spans: TaskSpans,
+    pub(super) meters: TaskMeters,
+    /// Whether tasks describe work that nobody records: few events, each with a lot to say.
+    is_described: bool,
     outlets: Outlets,
     failures: FailureLog,
     /// Kept between events for its allocation only.
@@ -64,10 +91,25 @@ impl Hop {
         flow: FlowHandle,
         policy: Policy,
         spans: TaskSpans,
+        meters: TaskMeters,
         outlets: Outlets,
     ) -> Self {
-        let failures = FailureLog::default();
-        Self { identity, flow, policy, spans, outlets, failures, output: Output::default() }
+        Self {
+            identity,
+            flow,
+            policy,
+            spans,
+            meters,
+            is_described: false,
+            outlets,
+            failures: FailureLog::default(),
+            output: Output::default(),
+        }
+    }
+
+    /// Asks the task to describe its work also where nobody records it, for the case that it fails.
+    pub(super) fn describe_all(&mut self) {
+        self.is_described = self.spans.handle.keeps_failed();
     }
 
     /// Begins the handling of an event. Every event of every task passes here and [`Self::conclude`].
@@ -77,14 +119,17 @@ impl Hop {
     #[inline]
     pub(super) fn begin(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
         let ack = event.ack.take();
-        let mut span = self.spans.handle.child(event.trace);
-        event.trace = span.context();
+        let mut span = self.spans.handle.handle(&mut event);
+        if event.queued.is_set() {
+            let start = span.start();
+            self.meters.queue.record(start.since(event.queued), Moment { at: start, context: event.trace });
+        }
         let record = span.record();
-        output.trace(record.is_some());
+        output.trace(record.is_some() || self.is_described);
         if let Some(record) = record {
             record.set_event(event.id.clone(), event.queued);
         }
-        Handling { event, ack, span }
+        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
@@ -95,24 +140,38 @@ impl Hop {
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
         result: Result<(), TaskError>,
     ) {
-        let Handling { mut event, ack, span } = handling;
+        let Handling { mut event, ack, span, attributes, is_kept } = handling;
         match result {
             Ok(()) if emissions.len() == 0 => {
-                span.end(SpanOutcome::Filtered, None);
-                ack.settle(Outcome::Filtered);
+                let step = span.end(SpanOutcome::Filtered, None);
+                let at = pass(&mut event, step);
+                if is_kept {
+                    self.spans.handle.keep_with(&event);
+                }
+                if let Some(age) = ack.settle(Outcome::Filtered, at) {
+                    self.spans.handle.keep_slow(&event, age);
+                }
             }
             Ok(()) => {
-                event.queued = span.end(SpanOutcome::Completed, None);
-                self.outlets.stage(event, ack, emissions);
+                pass(&mut event, span.end(SpanOutcome::Completed, None));
+                if is_kept {
+                    self.spans.handle.keep_with(&event);
+                }
+                if let Some((event, age)) = self.outlets.stage(event, ack, emissions) {
+                    self.spans.handle.keep_slow(&event, age);
+                }
+            }
+            Err(error) if error.class() == ErrorClass::Closed => {
+                drop(emissions);
+                let step = span.end(SpanOutcome::Cancelled, None);
+                inside(&event, || self.close(&error));
+                ack.settle(Outcome::Cancelled, Moment { at: step.end(), context: event.trace });
             }
             Err(error) => {
                 drop(emissions);
-                if error.class() == ErrorClass::Closed {
-                    span.end(SpanOutcome::Cancelled, None);
-                } else {
-                    span.end(SpanOutcome::Failed, Some(error.error_type()));
-                }
-                inside(&event, || self.fail(&event, ack, &error));
+                let step = span.end(SpanOutcome::Failed, Some(error.error_type()));
+                inside(&event, || self.log_failure(&event, &error));
+                self.fail(&event, ack, Last { step, error_type: error.error_type(), attributes });
             }
         }
     }
@@ -124,27 +183,73 @@ impl Hop {
         handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
     ) {
         let mut output = std::mem::take(&mut self.output);
+        let handling = self.begin(event, &mut output);
+        self.work(handling, output, handle);
+    }
+
+    /// Handles one event that enters the flow here.
+    pub(super) fn admit(
+        &mut self,
+        event: Box<Event>,
+        handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
+    ) {
+        let mut output = std::mem::take(&mut self.output);
         let mut handling = self.begin(event, &mut output);
-        let result = handle(&mut handling.event, &mut output);
+        handling.enter(&self.flow);
+        self.work(handling, output, handle);
+    }
+
+    #[inline]
+    fn work(
+        &mut self,
+        mut handling: Handling,
+        mut output: Output,
+        handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
+    ) {
+        let work = AssertUnwindSafe(|| handle(&mut handling.event, &mut output));
+        let result = match catch_unwind(work) {
+            Ok(result) => result,
+            Err(panic) => {
+                self.panicked(handling);
+                resume_unwind(panic)
+            }
+        };
+        if let Err(error) = &result {
+            self.meters.attempt_failed(error);
+        }
         handling.describe(&mut output);
         self.conclude(handling, output.drain(), result);
         output.shrink_to(ROOM_KEPT);
         self.output = output;
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, error: &TaskError) {
-        if error.class() == ErrorClass::Closed {
-            if !self.flow.stop().is_stopped() {
-                tracing::info!(error.message = error_chain(error), "the output is closed, the flow stops");
-                self.flow.stop().stop();
-            }
-            return ack.settle(Outcome::Cancelled);
+    /// Ends the handling of an event in which the task panicked.
+    pub(super) fn panicked(&self, handling: Handling) {
+        let Handling { event, ack, span, attributes, .. } = handling;
+        let step = span.end(SpanOutcome::Failed, Some(PANIC));
+        if let Some(of_error) = self.meters.of(PANIC) {
+            of_error.attempts.add(1);
         }
-        self.log_failure(event, error);
-        ack.settle(match self.policy.on_error {
+        self.spans.handle.keep_failed(&event, Last { step, error_type: PANIC, attributes });
+        drop(ack);
+    }
+
+    fn fail(&mut self, event: &Event, ack: Ack, last: Last) {
+        let at = Moment { at: last.step.end(), context: event.trace };
+        self.spans.handle.keep_failed(event, last);
+        let outcome = match self.policy.on_error {
             OnError::Fail => Outcome::Failed,
             OnError::Drop => Outcome::Dropped,
-        });
+        };
+        ack.settle(outcome, at);
+    }
+
+    /// Stops the flow: whoever reads the output went away.
+    fn close(&self, error: &TaskError) {
+        if !self.flow.stop().is_stopped() {
+            tracing::info!(error.message = error_chain(error), "the output is closed, the flow stops");
+            self.flow.stop().stop();
+        }
     }
 
     fn log_failure(&mut self, event: &Event, error: &TaskError) {
@@ -185,4 +290,13 @@ impl Hop {
             tracing::warn!(error.type = error_type, suppressed, "more events failed than were logged");
         }
     }
+}
+
+/// Adds what a task did to the way of its event, before the event is sent on. Returns when that was.
+#[inline]
+fn pass(event: &mut Event, step: Step) -> Moment {
+    let at = step.end();
+    event.trail.push(Step { queued: event.queued, ..step });
+    event.queued = at;
+    Moment { at, context: event.trace }
 }

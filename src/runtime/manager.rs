@@ -8,17 +8,19 @@ use super::{
     drain::Drain,
     flow::{FlowHandle, FlowReport},
     hop::{Hop, TaskSpans},
+    meters::{LoopMeters, TaskMeters},
     outlets::Outlets,
     processor, source,
-    supervisor::Supervisor,
+    supervisor::{Spawn, Supervisor},
     transform,
 };
 use crate::{
-    event::{Event, Ticks, TraceContext},
+    event::Event,
     plan::{Flow, Node, Plan, Worker},
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
     telemetry::{Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
+    trace::{Ticks, TraceContext},
 };
 
 /// The `error.type` of a task that could not be built.
@@ -49,6 +51,10 @@ pub(super) struct RunningFlow {
     pub(super) handle: FlowHandle,
     /// Tasks that have not ended.
     pub(super) tasks: usize,
+    /// Sources among them.
+    pub(super) sources: usize,
+    /// Kept for as long as the flow is known.
+    _loops: Vec<LoopMeters>,
 }
 
 /// How all flows of a worker ended.
@@ -64,7 +70,9 @@ pub struct Report {
 #[derive(Debug)]
 pub struct Built {
     plan: Plan,
+    flows: Vec<FlowHandle>,
     tasks: Vec<Vec<(Arc<Identity>, Task)>>,
+    stop: Stop,
     tracer: Tracer,
     span: OpenSpan,
 }
@@ -76,12 +84,12 @@ impl Built {
         let mut manager = TaskManager {
             supervisor: Supervisor::new(runtime),
             flows: Vec::with_capacity(self.tasks.len()),
-            stop: Stop::default(),
+            stop: self.stop,
             shutdown_timeout,
             tracer: self.tracer,
         };
-        for (flow, tasks) in self.plan.flows.iter().zip(self.tasks) {
-            manager.spawn(flow, tasks, channel_capacity);
+        for ((flow, handle), tasks) in self.plan.flows.iter().zip(self.flows).zip(self.tasks) {
+            manager.spawn(flow, handle, tasks, channel_capacity);
         }
         self.span.end(SpanOutcome::Completed, None);
         manager
@@ -105,13 +113,17 @@ impl TaskManager {
         span.set_start(began);
         let mut registration =
             Registration { resources, tracer: &tracer, parent: span.context(), errors: Vec::new() };
+        let stop = Stop::default();
+        let meter = tracer.meter();
+        let flow = |flow: &Flow| FlowHandle::new(Arc::clone(&flow.name), stop.child(), &meter);
+        let flows = plan.flows.iter().map(flow).collect();
         let mut tasks = Vec::with_capacity(plan.flows.len());
         for flow in &plan.flows {
             tasks.push(registration.flow(flow).await);
         }
         let errors = registration.errors;
         if errors.is_empty() {
-            Ok(Built { plan, tasks, tracer, span })
+            Ok(Built { plan, flows, tasks, stop, tracer, span })
         } else {
             span.end(SpanOutcome::Failed, Some(BUILD));
             Err(errors)
@@ -145,7 +157,8 @@ impl TaskManager {
     }
 
     /// Wires the tasks of one flow with bounded channels and spawns their loops.
-    fn spawn(&mut self, flow: &Flow, tasks: Vec<(Arc<Identity>, Task)>, capacity: usize) {
+    fn spawn(&mut self, flow: &Flow, handle: FlowHandle, tasks: Vec<(Arc<Identity>, Task)>, capacity: usize) {
+        let meter = self.tracer.meter();
         let (senders, inboxes): (Vec<_>, Vec<_>) = tasks
             .iter()
             .map(|(_, task)| match task {
@@ -156,9 +169,11 @@ impl TaskManager {
                 }
             })
             .unzip();
-        let handle = FlowHandle::new(Arc::clone(&flow.name), self.stop.child(), extents(&tasks));
-        self.flows.push(RunningFlow { handle: handle.clone(), tasks: tasks.len() });
-        let index = self.flows.len() - 1;
+        handle.start(extents(&tasks));
+        let index = self.flows.len();
+        let mut loops = Vec::with_capacity(tasks.len());
+        let sources = tasks.iter().filter(|(_, task)| matches!(task, Task::Source(_))).count();
+        let running = RunningFlow { handle: handle.clone(), tasks: tasks.len(), sources, _loops: Vec::new() };
         for ((node, (identity, task)), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
             let runs = self.tracer.spans(
                 "task.run",
@@ -168,21 +183,34 @@ impl TaskManager {
             );
             let run = runs.lifecycle(TraceContext::default());
             let spans = task_spans(&self.tracer, &identity, node, &task);
-            let outlets = Outlets::new(node, &senders, capacity);
-            let hop = Hop::new(Arc::clone(&identity), handle.clone(), node.policy, spans, outlets);
+            let sender = senders[identity.task_id].as_ref();
+            let waits = matches!(task, Task::Processor(_));
+            let is_single = matches!(&task, Task::Processor(task) if !task.is_buffered());
+            let meters = TaskMeters::new(&meter, &identity, node.kind.error_types, sender, waits);
+            let outlets = Outlets::new(node, &senders, capacity, meters.blocked.clone());
+            let mut hop =
+                Hop::new(Arc::clone(&identity), handle.clone(), node.policy, spans, meters, outlets);
+            if is_single {
+                hop.describe_all();
+            }
+            let of_loop = LoopMeters::new(&meter, &identity);
+            let tenure = of_loop.begin();
+            loops.push(of_loop);
+            let spawn = Spawn { flow: index, identity, span: run, tenure };
             match (task, inbox) {
                 (Task::Transform(task), Some(inbox)) => {
-                    self.supervisor.spawn(index, identity, run, transform::run(task, inbox, hop));
+                    self.supervisor.spawn(spawn, false, transform::run(task, inbox, hop));
                 }
                 (Task::Processor(task), Some(inbox)) => {
-                    self.supervisor.spawn(index, identity, run, processor::run(task, inbox, hop));
+                    self.supervisor.spawn(spawn, false, processor::run(task, inbox, hop));
                 }
                 (Task::Source(task), _) => {
-                    self.supervisor.spawn(index, identity, run, source::run(task, hop));
+                    self.supervisor.spawn(spawn, true, source::run(task, hop));
                 }
                 (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
             }
         }
+        self.flows.push(RunningFlow { _loops: loops, ..running });
     }
 }
 

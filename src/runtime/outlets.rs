@@ -3,13 +3,15 @@
 //! Owns the sharing of acks: what leaves a task divides the share of the event it was made from. Events are
 //! boxed where they enter or are derived, so that a hop moves a pointer and not the event.
 
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 
 use crate::{
     ack::{Ack, Outcome},
     event::Event,
     plan::Node,
     task::{Edge, Emission, Route},
+    telemetry::Counter,
+    trace::{Moment, Ticks},
 };
 
 /// Events that a loop takes at once, and stages before it sends. Small enough to stay in the cache, large enough that
@@ -28,6 +30,8 @@ pub(super) struct Outlets {
     /// The outlets of the tasks that its configuration names.
     targets: Vec<usize>,
     capacity: usize,
+    /// The time that was spent waiting for room.
+    blocked: Counter,
 }
 
 #[derive(Debug)]
@@ -39,7 +43,12 @@ struct Outlet {
 
 impl Outlets {
     /// Connects `node` to the inboxes of its flow, `senders` by task index.
-    pub(super) fn new(node: &Node, senders: &[Option<mpsc::Sender<Box<Event>>>], capacity: usize) -> Self {
+    pub(super) fn new(
+        node: &Node,
+        senders: &[Option<mpsc::Sender<Box<Event>>>],
+        capacity: usize,
+        blocked: Counter,
+    ) -> Self {
         let mut tasks: Vec<usize> = Vec::new();
         let mut outlet_of = |task: usize| {
             tasks.iter().position(|known| *known == task).unwrap_or_else(|| {
@@ -56,37 +65,45 @@ impl Outlets {
                 staged: Vec::with_capacity(BATCH),
             })
             .collect();
-        Self { outlets, downstream, targets, capacity }
+        Self { outlets, downstream, targets, capacity, blocked }
     }
 
-    /// Stages what one event emitted for the tasks downstream, each with a share of its `ack`. There is at least
-    /// one emission.
+    /// Stages what one event emitted for the tasks downstream, each with a share of its `ack` and the way that it came.
+    /// There is at least one emission.
+    ///
+    /// Returns the event and how many nanoseconds it took, if all that came of its source event has come to an end.
     pub(super) fn stage(
         &mut self,
         event: Box<Event>,
         mut ack: Ack,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
-    ) {
+    ) -> Option<(Box<Event>, u64)> {
         let queued = event.queued;
         let last = emissions.len().saturating_sub(1);
         let mut event = Some(event);
+        let mut ended = None;
         for (n, (route, emission)) in emissions.enumerate() {
             let is_last = n == last;
             let share = if is_last { ack.take() } else { ack.clone() };
             let emitted = match emission {
-                Emission::Event(event) => Some(Box::new(event)),
+                Emission::Event(emitted) => event.as_mut().map(|event| {
+                    let mut emitted = Box::new(emitted);
+                    inherit(&mut emitted, event, is_last);
+                    emitted
+                }),
                 Emission::Forward if is_last => event.take(),
                 Emission::Forward => event.clone(),
             };
             if let Some(mut emitted) = emitted {
                 emitted.queued = queued;
-                self.stage_one(route, emitted, share);
+                ended = self.stage_one(route, emitted, share).or(ended);
             }
         }
+        ended
     }
 
     /// Stages one event on each outlet of its route. On none it has reached a leaf.
-    fn stage_one(&mut self, route: Route, mut event: Box<Event>, share: Ack) {
+    fn stage_one(&mut self, route: Route, mut event: Box<Event>, share: Ack) -> Option<(Box<Event>, u64)> {
         let one;
         let outlets: &[usize] = match route {
             Route::All => &self.downstream,
@@ -95,12 +112,16 @@ impl Outlets {
                 &one
             }
         };
-        let Some((last, others)) = outlets.split_last() else { return share.settle(Outcome::Completed) };
+        let Some((last, others)) = outlets.split_last() else {
+            let at = Moment { at: event.queued, context: event.trace };
+            return share.settle(Outcome::Completed, at).map(|age| (event, age));
+        };
         event.ack = share;
         for outlet in others {
             self.outlets[*outlet].staged.push(event.clone());
         }
         self.outlets[*last].staged.push(event);
+        None
     }
 
     /// Returns whether enough is staged to be worth sending.
@@ -122,12 +143,31 @@ impl Outlets {
             while staged.len() > 0 {
                 // Asking for more than the capacity would fail as if the channel were closed.
                 let chunk = staged.len().min(BATCH).min(self.capacity);
-                let Ok(permits) = outlet.sender.reserve_many(chunk).await else { break };
+                let permits = match outlet.sender.try_reserve_many(chunk) {
+                    Ok(permits) => permits,
+                    Err(TrySendError::Full(())) => {
+                        let since = Ticks::now();
+                        let permits = outlet.sender.reserve_many(chunk).await;
+                        self.blocked.add(Ticks::now().since(since));
+                        let Ok(permits) = permits else { break };
+                        permits
+                    }
+                    Err(TrySendError::Closed(())) => break,
+                };
                 permits.zip(&mut staged).for_each(|(permit, event)| permit.send(event));
             }
             drop(staged);
             // One event may have emitted a million; what it took is not kept for good.
             outlet.staged.shrink_to(ROOM_KEPT);
         }
+    }
+}
+
+/// Lets what was derived from an event have the way that it came, and its place in the trace.
+fn inherit(emitted: &mut Event, event: &mut Event, is_last: bool) {
+    let is_renamed = event.trail.is_followed() && !emitted.id.is_from(&event.id);
+    emitted.trail = if is_last { std::mem::take(&mut event.trail) } else { event.trail.clone() };
+    if is_renamed {
+        emitted.trail.rename(emitted.trail.steps().len(), event.id.clone());
     }
 }

@@ -1,20 +1,30 @@
 //! The loop of a processor: attempts, timeouts, retries, and the flush of buffered ones.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    future::poll_fn,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    pin::pin,
+    task::Poll,
+    time::Duration,
+};
 
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     RunEnd,
-    hop::{Handling, Hop},
+    hop::{Handling, Hop, TaskSpans},
+    meters::TaskMeters,
     outlets::BATCH,
 };
 use crate::{
-    event::Event,
+    event::{Event, Step},
     plan::Policy,
     retry::RetryPolicy,
     task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
-    telemetry::{FailureLog, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
+    telemetry::{FailureLog, MAX_LINKS, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
+    trace::{Moment, Ticks},
 };
 
 /// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
@@ -32,11 +42,20 @@ pub(super) async fn run(
     let mut log = FailureLog::default();
     let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
     while inbox.recv_many(&mut batch, limit).await > 0 {
+        let inflight = hop.meters.inflight.hold(batch.len());
         for event in batch.drain(..) {
             let mut output = std::mem::take(&mut held.output);
             let mut handling = hop.begin(event, &mut output);
-            let attempts = attempts(&mut log, &hop, &handling.event, &*processor, &mut output);
-            let result = inside_async(&handling.event, attempts).await;
+            let mut retried = Vec::new();
+            let attempts = attempts(&mut log, &hop, &handling.event, &*processor, &mut output, &mut retried);
+            let result = match catch(inside_async(&handling.event, attempts)).await {
+                Ok(result) => result,
+                Err(panic) => {
+                    hop.panicked(handling);
+                    resume_unwind(panic)
+                }
+            };
+            handling.event.trail.attempt(retried);
             handling.describe(&mut output);
             match result {
                 Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
@@ -49,15 +68,25 @@ pub(super) async fn run(
         }
         if !held.events.is_empty() {
             let span = held.flush_span(&hop.spans.flush);
-            let failures = flush(&mut log, hop.policy, &*processor, held.events.len()).await;
+            let flushed =
+                catch(flush(&mut log, hop.policy, &hop.meters, &*processor, held.events.len())).await;
+            let failures = flushed.unwrap_or_else(|panic| {
+                held.panicked(&hop);
+                resume_unwind(panic)
+            });
             // It failed if it did for any event; that nobody reads any more is no failure.
             let is_failure = |error: &&TaskError| error.class() != ErrorClass::Closed;
-            end(span, failures.values().find(is_failure).or_else(|| failures.values().next()));
+            let error = failures.values().find(is_failure).or_else(|| failures.values().next());
+            let ended = end(span, error);
+            if let Some(error) = error.filter(is_failure) {
+                held.keep(&hop.spans, ended, error.error_type());
+            }
             if !failures.is_empty() {
                 processor.forget();
             }
             held.conclude(&mut hop, failures);
         }
+        drop(inflight);
         hop.flush().await;
     }
     let closed = processor.close().await.map_err(|error| {
@@ -68,21 +97,24 @@ pub(super) async fn run(
     closed
 }
 
-/// Handles one event, as often as its policy allows. A failed attempt's output is discarded.
+/// Handles one event, as often as its policy allows. A failed attempt's output is discarded. What became of the second
+/// and later attempts is added to `retried`.
 async fn attempts(
     log: &mut FailureLog,
     hop: &Hop,
     event: &Event,
     processor: &dyn Processor,
     output: &mut Output,
+    retried: &mut Vec<(Step, Option<&'static str>)>,
 ) -> Result<(), TaskError> {
-    let mut retries = Retries::new(log, hop.policy.retry);
+    let mut retries = Retries::new(log, hop.policy.retry, &hop.meters);
     let mut span = None;
     loop {
         output.clear();
-        let result = limited(hop.policy.timeout, processor.handle(event, output)).await;
+        let result = limited(hop.policy.timeout, &hop.meters, processor.handle(event, output)).await;
         if let Some(span) = span.take() {
-            end(span, result.as_ref().err());
+            let error = result.as_ref().err();
+            retried.push((end(span, error), error.map(TaskError::error_type)));
         }
         if let Some(result) = retries.after(result).await {
             return result;
@@ -91,25 +123,41 @@ async fn attempts(
     }
 }
 
+/// Returns what a future panics with, so that its event can be told of it.
+async fn catch<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+    let mut future = pin!(future);
+    poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Ok),
+        Err(panic) => Poll::Ready(Err(panic)),
+    })
+    .await
+}
+
 /// Ends a span whose work is done or failed with `error`.
-fn end(span: OpenSpan, error: Option<&TaskError>) {
+fn end(span: OpenSpan, error: Option<&TaskError>) -> Step {
     match error {
         None => span.end(SpanOutcome::Completed, None),
         Some(error) if error.class() == ErrorClass::Closed => span.end(SpanOutcome::Cancelled, None),
         Some(error) => span.end(SpanOutcome::Failed, Some(error.error_type())),
-    };
+    }
 }
 
 /// The events of a batch that failed for good, by their place in it.
 type Failures = BTreeMap<usize, TaskError>;
 
 /// Flushes a batch of `count` events until each is done or has failed for good.
-async fn flush(log: &mut FailureLog, policy: Policy, processor: &dyn Processor, count: usize) -> Failures {
+async fn flush(
+    log: &mut FailureLog,
+    policy: Policy,
+    meters: &TaskMeters,
+    processor: &dyn Processor,
+    count: usize,
+) -> Failures {
     let mut failures = Failures::new();
-    let mut retries = Retries::new(log, policy.retry);
+    let mut retries = Retries::new(log, policy.retry, meters);
     let mut waiting: Option<Vec<usize>> = None;
     loop {
-        let failed = match limited(policy.timeout, processor.flush()).await {
+        let failed = match limited(policy.timeout, meters, processor.flush()).await {
             Ok(()) => return failures,
             Err(FlushError::All(error)) => {
                 let waiting = waiting.take().unwrap_or_else(|| (0..count).collect());
@@ -119,9 +167,12 @@ async fn flush(log: &mut FailureLog, policy: Policy, processor: &dyn Processor, 
         };
         let (transient, lasting): (Vec<_>, Vec<_>) =
             failed.into_iter().partition(|(_, error)| error.class() == ErrorClass::Transient);
+        if let Some((_, error)) = transient.first().or_else(|| lasting.first()) {
+            meters.attempt_failed(error);
+        }
         failures.extend(lasting);
         let Some((_, error)) = transient.first() else { return failures };
-        if retries.after(Err(error.clone())).await.is_some() {
+        if retries.again(error).await.is_none() {
             failures.extend(transient);
             return failures;
         }
@@ -132,12 +183,14 @@ async fn flush(log: &mut FailureLog, policy: Policy, processor: &dyn Processor, 
 /// Gives an attempt no more than its time.
 async fn limited<E: From<TaskError>>(
     timeout: Option<Duration>,
+    meters: &TaskMeters,
     attempt: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     let Some(limit) = timeout else { return attempt.await };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result,
         Err(_) => {
+            meters.timeouts.add(1);
             let limit = humantime::format_duration(limit);
             Err(TaskError::transient("timeout", format!("the attempt took longer than {limit}")).into())
         }
@@ -148,40 +201,54 @@ async fn limited<E: From<TaskError>>(
 struct Retries<'a> {
     log: &'a mut FailureLog,
     policy: RetryPolicy,
+    meters: &'a TaskMeters,
     attempts: u32,
     /// When the first attempt failed; a success never reads the clock.
     first_failure: Option<Instant>,
 }
 
 impl<'a> Retries<'a> {
-    fn new(log: &'a mut FailureLog, policy: RetryPolicy) -> Self {
-        Self { log, policy, attempts: 0, first_failure: None }
+    fn new(log: &'a mut FailureLog, policy: RetryPolicy, meters: &'a TaskMeters) -> Self {
+        Self { log, policy, meters, attempts: 0, first_failure: None }
     }
 
     /// Takes the result of an attempt. Returns it if it is the last; else waits until the next is due.
     async fn after(&mut self, result: Result<(), TaskError>) -> Option<Result<(), TaskError>> {
-        let error = match result {
-            Err(error) if error.class() == ErrorClass::Transient => error,
-            result => return Some(result),
-        };
+        let Err(error) = result else { return Some(result) };
+        self.meters.attempt_failed(&error);
+        if error.class() != ErrorClass::Transient {
+            return Some(Err(error));
+        }
+        match self.again(&error).await {
+            Some(()) => None,
+            None => Some(Err(error)),
+        }
+    }
+
+    /// Waits until the next attempt is due after one that failed; `None` if there is to be none.
+    async fn again(&mut self, error: &TaskError) -> Option<()> {
+        let policy = self.policy;
         self.attempts += 1;
         let elapsed = self.first_failure.get_or_insert_with(Instant::now).elapsed();
-        let Some(delay) = self.policy.delay(self.attempts, elapsed, error.retry_after()) else {
-            return Some(Err(error));
-        };
+        let delay = policy.delay(self.attempts, elapsed, error.retry_after())?;
         if let Some(suppressed) = self.log.admit(error.error_type()) {
             tracing::warn!(
                 attempt = self.attempts,
-                max_attempts = self.policy.max_attempts,
+                max_attempts = policy.max_attempts,
                 delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
                 error.type = error.error_type(),
-                error.message = error_chain(&error),
+                error.message = error_chain(error),
                 suppressed = (suppressed > 0).then_some(suppressed),
                 "attempt failed, trying again"
             );
         }
+        let since = Ticks::now();
         tokio::time::sleep(delay).await;
-        None
+        if let Some(of_error) = self.meters.of(error.error_type()) {
+            of_error.retries.add(1);
+            of_error.delay.record(Ticks::now().since(since), Moment::default());
+        }
+        Some(())
     }
 }
 
@@ -205,6 +272,24 @@ impl Held {
             sampled().skip(1).for_each(|context| record.link(context));
         }
         span
+    }
+
+    /// Exports the flush that failed, and the way of every event that it concerned, if such traces are kept.
+    fn keep(&mut self, spans: &TaskSpans, flush: Step, error_type: &'static str) {
+        let is_exported = self.events.iter().any(|(handling, _)| handling.event.trace.is_sampled());
+        if is_exported || !spans.flush.keeps_failed() {
+            return;
+        }
+        let mut handlings = self.events.iter_mut().rev().map(|(handling, _)| handling);
+        let Some(last) = handlings.next() else { return };
+        last.keep(spans);
+        let linked = handlings.take(MAX_LINKS).filter_map(|handling| handling.keep(spans));
+        spans.flush.keep_flush(&last.event, flush, error_type, linked.collect());
+    }
+
+    /// Ends every event of a batch in whose flush the processor panicked.
+    fn panicked(&mut self, hop: &Hop) {
+        self.events.drain(..).for_each(|(handling, _)| hop.panicked(handling));
     }
 
     fn hold(&mut self, handling: Handling, output: &mut Output) {

@@ -6,7 +6,6 @@ use async_trait::async_trait;
 
 use super::{RunEnd, hop::Hop, turn::Turn};
 use crate::{
-    ack::Ack,
     event::{Event, EventId, Payload},
     task::{Closed, Decode, Emitter, ErrorClass, Port, Source},
     telemetry::error_chain,
@@ -40,9 +39,8 @@ struct SourcePort {
 #[async_trait]
 impl Port for SourcePort {
     fn admit(&mut self, id: EventId, decode: Decode<'_>) {
-        let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
-        event.ack = Ack::enter(self.hop.flow.ledger());
-        self.hop.handle(event, |event, output| {
+        let event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
+        self.hop.admit(event, |event, output| {
             let record = decode(output.span())?;
             event.data = record.data;
             event.meta = record.meta;

@@ -7,7 +7,7 @@ use tokio::{
     task::{Id, JoinSet},
 };
 
-use super::RunEnd;
+use super::{RunEnd, meters::Tenure};
 use crate::telemetry::{Identity, OpenSpan, Scoped, SpanOutcome};
 
 /// Spawns the loops of all tasks and tells how each ended.
@@ -16,8 +16,27 @@ pub(super) struct Supervisor {
     /// Where the loops run, which need not be where they are watched from.
     runtime: Handle,
     loops: JoinSet<()>,
-    /// The flow's index and the identity of each task that runs.
-    running: HashMap<Id, (usize, Arc<Identity>)>,
+    /// Each task that runs.
+    running: HashMap<Id, Running>,
+}
+
+/// What comes with the loop of a task.
+#[derive(Debug)]
+pub(super) struct Spawn {
+    /// The index of its flow.
+    pub(super) flow: usize,
+    pub(super) identity: Arc<Identity>,
+    /// Lasts as long as the loop.
+    pub(super) span: OpenSpan,
+    /// The same.
+    pub(super) tenure: Tenure,
+}
+
+#[derive(Debug)]
+struct Running {
+    flow: usize,
+    identity: Arc<Identity>,
+    is_source: bool,
 }
 
 /// A task that ended.
@@ -26,6 +45,7 @@ pub(super) struct Ended {
     /// The index of its flow.
     pub(super) flow: usize,
     pub(super) identity: Arc<Identity>,
+    pub(super) is_source: bool,
     /// What it panicked with, if it did.
     pub(super) panic: Option<String>,
 }
@@ -36,24 +56,26 @@ impl Supervisor {
         Self { runtime, loops: JoinSet::new(), running: HashMap::new() }
     }
 
-    /// Spawns the loop of one task of the flow with this index. `span` lasts as long as the loop.
+    /// Spawns the loop of one task.
     pub(super) fn spawn(
         &mut self,
-        flow: usize,
-        identity: Arc<Identity>,
-        span: OpenSpan,
+        spawn: Spawn,
+        is_source: bool,
         task: impl Future<Output = RunEnd> + Send + 'static,
     ) {
+        let Spawn { flow, identity, span, tenure } = spawn;
         let task = Scoped::new(Arc::clone(&identity), async {
             tracing::debug!("task started");
-            match task.await {
+            let end = task.await;
+            match end {
                 Ok(()) => span.end(SpanOutcome::Completed, None),
                 Err(error_type) => span.end(SpanOutcome::Failed, Some(error_type)),
             };
+            tenure.end(end.is_err());
             tracing::debug!("task ended");
         });
         let handle = self.loops.spawn_on(task, &self.runtime);
-        self.running.insert(handle.id(), (flow, identity));
+        self.running.insert(handle.id(), Running { flow, identity, is_source });
     }
 
     /// Waits for the next task to end; `None` when none is left. Safe to drop and call again.
@@ -62,8 +84,9 @@ impl Supervisor {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), panic_message(error)),
         };
-        let (flow, identity) = self.running.remove(&id).expect("every spawned loop is in the map");
-        Some(Ended { flow, identity, panic })
+        let Running { flow, identity, is_source } =
+            self.running.remove(&id).expect("every spawned loop is in the map");
+        Some(Ended { flow, identity, is_source, panic })
     }
 
     /// Aborts all tasks. Those that never yield cannot be stopped.
@@ -73,7 +96,7 @@ impl Supervisor {
 
     /// Returns the tasks that have not ended.
     pub(super) fn running(&self) -> impl Iterator<Item = &Identity> {
-        self.running.values().map(|(_, identity)| &**identity)
+        self.running.values().map(|running| &*running.identity)
     }
 }
 

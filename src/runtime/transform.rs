@@ -14,6 +14,7 @@ pub(super) async fn run(
     let mut batch = Vec::with_capacity(BATCH);
     let mut turn = Turn::new();
     while inbox.recv_many(&mut batch, BATCH).await > 0 {
+        let inflight = hop.meters.inflight.hold(batch.len());
         for event in batch.drain(..) {
             hop.handle(event, |event, output| transform.apply(event, output));
             // An event may emit many; without this a batch of arrays would pile up.
@@ -24,6 +25,7 @@ pub(super) async fn run(
                 turn.pass().await;
             }
         }
+        drop(inflight);
         hop.flush().await;
     }
     hop.finish().await;

@@ -141,7 +141,7 @@ impl Changes<'_> {
         let Header { id, subject, meta } = self.header;
         // Not `unwrap_or_else(clone)`: most events keep what they have.
         if let Some(id) = id {
-            event.id = id;
+            event.rename(id);
         }
         if let Some(subject) = subject {
             event.subject = subject;

@@ -25,7 +25,7 @@ use serde::Deserialize;
 
 use crate::{
     ack::Ack,
-    event::Event,
+    event::{Event, Trail},
     problem::Problems,
     script::{self, Limits, Script},
     task::{
@@ -177,6 +177,7 @@ fn without_ack(event: &Event) -> Event {
         meta: event.meta.clone(),
         trace: event.trace,
         queued: event.queued,
+        trail: Trail::default(),
         ack: Ack::default(),
     }
 }

@@ -7,7 +7,7 @@ use bytes::{BufMut, Bytes};
 use prost::encoding::{WireType, encode_key, encode_varint};
 
 use super::{AttributeValue, Identity, SpanKind, SpanOutcome, Text, record::SpanRecord};
-use crate::event::{TraceContext, follow_wall_clock};
+use crate::trace::{TraceContext, follow_wall_clock};
 
 /// A request of one export call.
 #[derive(Clone, Debug)]
@@ -22,8 +22,10 @@ pub(super) struct Body {
 const MAX_EVENT_ID: usize = 1024;
 /// `Status.code` of a span that failed.
 const STATUS_ERROR: u64 = 2;
-/// Set in flags where it is known whether the other span is of another process. Without the bit beside it: it is not.
+/// Set in flags where it is known whether the other span is of another process.
 const HAS_IS_REMOTE: u32 = 0x100;
+/// Set beside it if that is so.
+const IS_REMOTE: u32 = 0x200;
 
 /// Encodes spans as `ExportTraceServiceRequest`s of at most `limit` bytes, or of one span where that alone
 /// is larger. `resource` is an encoded `Resource`.
@@ -112,14 +114,17 @@ impl Encoder {
         put_fixed64(&mut self.span, 8, span.end.unix_nanos());
         self.event(span);
         self.text("outcome", span.outcome.name());
+        if let Some(kept) = span.kept {
+            self.text("flowgen.kept", kept.name());
+        }
         for attribute in span.attributes.iter() {
             self.attribute(&attribute.key, &attribute.value);
         }
         if span.attributes.dropped() > 0 {
             put_varint(&mut self.span, 10, span.attributes.dropped().into());
         }
-        for link in &span.links {
-            self.link(link);
+        for (link, is_remote) in &span.links {
+            self.link(link, *is_remote);
         }
         if span.dropped_links > 0 {
             put_varint(&mut self.span, 14, span.dropped_links.into());
@@ -129,7 +134,7 @@ impl Encoder {
             put_varint(&mut self.message, 3, STATUS_ERROR);
             put_bytes(&mut self.span, 15, &self.message);
         }
-        put_fixed32(&mut self.span, 16, u32::from(span.context.flags) | HAS_IS_REMOTE);
+        put_fixed32(&mut self.span, 16, flags(span.context, span.is_parent_remote));
         &self.span
     }
 
@@ -195,13 +200,18 @@ impl Encoder {
         put_bytes(&mut self.span, 9, &self.message);
     }
 
-    fn link(&mut self, link: &TraceContext) {
+    fn link(&mut self, link: &TraceContext, is_remote: bool) {
         self.message.clear();
         put_bytes(&mut self.message, 1, &link.trace_id.to_be_bytes());
         put_bytes(&mut self.message, 2, &link.span_id.to_be_bytes());
-        put_fixed32(&mut self.message, 6, u32::from(link.flags) | HAS_IS_REMOTE);
+        put_fixed32(&mut self.message, 6, flags(*link, is_remote));
         put_bytes(&mut self.span, 13, &self.message);
     }
+}
+
+/// Returns the flags of a span whose parent, or of a link whose span, is of another process or is not.
+fn flags(context: TraceContext, is_remote: bool) -> u32 {
+    u32::from(context.flags) | HAS_IS_REMOTE | if is_remote { IS_REMOTE } else { 0 }
 }
 
 fn put_length(buffer: &mut Vec<u8>, field: u32, length: usize) {

@@ -18,6 +18,7 @@ mod sender;
 mod tls;
 mod traces;
 
+pub(super) use accounts::{Accounts, QUEUE_FULL, Totals};
 pub use client::{Accepted, Client};
 pub use error::{ClientError, ExportError};
 pub use exporter::StartError;

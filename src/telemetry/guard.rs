@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Export, Pipeline, Settings, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
+    own,
 };
 
 /// When metrics are exported first: early, so that the counters are there as zeros before the first error, and
@@ -24,17 +25,17 @@ impl Telemetry {
     /// # Errors
     /// A certificate that cannot be used, or no thread to be had.
     pub fn start(settings: &Settings, pipeline: Pipeline) -> Result<Self, StartError> {
-        let traces = settings.traces.clone().zip(pipeline.queue.clone());
+        let traces = settings.traces.clone().zip(pipeline.queue().cloned());
         let traces = traces.map(|(export, queue)| TracesExport {
             export,
             queue,
             batch: settings.span_queue.batch,
             delay: settings.span_queue.delay,
         });
-        let metrics = settings.metrics.clone().zip(pipeline.table.clone());
-        let metrics = metrics.map(|(export, table)| MetricsExport {
+        let metrics = settings.metrics.clone().zip(pipeline.registry().cloned());
+        let metrics = metrics.map(|(export, registry)| MetricsExport {
             export,
-            collect: Box::new(move || table.collect()),
+            collect: Box::new(move |has_arrived| registry.collect(has_arrived)),
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
         });
@@ -49,7 +50,10 @@ impl Telemetry {
             "telemetry is on"
         );
         let resource = resource(&settings.service_name, &settings.resource_attributes);
-        let exporter = Exporter::start(traces, metrics, &resource)?;
+        let exporter = Exporter::start(traces, metrics, &resource, pipeline.tracer().meter())?;
+        if let Some(shared) = &pipeline.0 {
+            own::observe(shared, exporter.accounts());
+        }
         Ok(Self { pipeline, exporter: Some(exporter) })
     }
 
@@ -59,7 +63,7 @@ impl Telemetry {
     }
 
     /// Returns what makes the spans.
-    pub fn tracer(&self) -> &Tracer {
+    pub fn tracer(&self) -> Tracer {
         self.pipeline.tracer()
     }
 
@@ -81,7 +85,7 @@ impl Telemetry {
             spans_dropped = outcome.spans.dropped_in_all(),
             points_exported = outcome.points.exported,
             points_dropped = outcome.points.dropped_in_all(),
-            traces_shed = self.pipeline.queue.as_ref().map_or(0, |queue| queue.shed()),
+            traces_shed = self.pipeline.queue().map_or(0, |queue| queue.shed()),
             "telemetry flushed"
         );
     }

@@ -1,21 +1,11 @@
 //! A histogram of durations that many threads record into at once, and one reads.
 
-use std::{
-    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
-    thread,
-};
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The default upper bounds, in seconds.
-const DEFAULT: [f64; 20] = [
-    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5,
-    10.0, 30.0, 60.0,
-];
+use super::sharded::{MAX_SHARDS, shard};
 
 /// Cells in a pair of cache lines, which is what processors fetch at once.
 const LINE: usize = 16;
-
-/// More threads than this share cells. It costs them a little time and never a count.
-const MAX_SHARDS: usize = 16;
 
 /// The upper bounds of buckets; a value equal to a bound belongs below it.
 #[derive(Debug)]
@@ -26,16 +16,15 @@ pub(super) struct Bounds {
 }
 
 impl Bounds {
-    /// Takes ascending bounds in seconds, or the defaults.
-    pub(super) fn new(seconds: Option<&[f64]>) -> Self {
-        let seconds = seconds.unwrap_or(&DEFAULT).to_vec();
+    /// Takes ascending bounds in seconds, for histograms that so many threads record into at once.
+    pub(super) fn new(seconds: &[f64], threads: usize) -> Self {
+        let seconds = seconds.to_vec();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
             reason = "saturates, as it should"
         )]
         let nanos = seconds.iter().map(|bound| (bound * 1e9).round() as u64).collect();
-        let threads = thread::available_parallelism().map_or(1, usize::from);
         Self { seconds, nanos, shards: threads.next_power_of_two().min(MAX_SHARDS) }
     }
 
@@ -85,6 +74,11 @@ impl Histogram {
         shard[bounds.cells() - 1].fetch_add(nanos, Ordering::Relaxed);
     }
 
+    /// Forgets everything.
+    pub(super) fn clear(&self) {
+        self.cells.iter().for_each(|cell| cell.store(0, Ordering::Relaxed));
+    }
+
     /// Reads everything that was recorded before. The count is that of the buckets, always.
     pub(super) fn snapshot(&self, bounds: &Bounds) -> Snapshot {
         let mut buckets = vec![0; bounds.cells() - 1];
@@ -101,25 +95,18 @@ impl Histogram {
     }
 }
 
-/// Returns the shard of the current thread.
-fn shard(shards: usize) -> usize {
-    static THREADS: AtomicUsize = AtomicUsize::new(0);
-    thread_local! {
-        static THREAD: usize = THREADS.fetch_add(1, Ordering::Relaxed);
-    }
-    // A power of two. A span may end while its thread does, when the cell is gone.
-    THREAD.try_with(|thread| *thread).unwrap_or(0) & (shards - 1)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::thread;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::telemetry::instruments::DEFAULT_BUCKETS;
 
     #[test]
     fn a_value_equal_to_a_bound_belongs_below_it() {
-        let bounds = Bounds::new(Some(&[0.001, 0.5]));
+        let bounds = Bounds::new(&[0.001, 0.5], 2);
         let histogram = Histogram::new(&bounds);
         for nanos in [0, 1_000_000, 1_000_001, 500_000_000, 500_000_001, 9_000_000_000] {
             histogram.record(nanos, &bounds);
@@ -133,7 +120,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(32))]
         #[test]
         fn threads_lose_nothing(values in prop::collection::vec(0u64..100_000_000_000, 0..200)) {
-            let bounds = Bounds::new(None);
+            let bounds = Bounds::new(DEFAULT_BUCKETS, 2);
             let histogram = Histogram::new(&bounds);
             thread::scope(|scope| {
                 for _ in 0..4 {
@@ -141,10 +128,10 @@ mod tests {
                 }
             });
             let snapshot = histogram.snapshot(&bounds);
-            let mut expected = vec![0; DEFAULT.len() + 1];
+            let mut expected = vec![0; DEFAULT_BUCKETS.len() + 1];
             for value in &values {
                 let seconds = *value as f64 / 1e9;
-                expected[DEFAULT.iter().position(|bound| seconds <= *bound).unwrap_or(DEFAULT.len())] += 4;
+                expected[DEFAULT_BUCKETS.iter().position(|bound| seconds <= *bound).unwrap_or(DEFAULT_BUCKETS.len())] += 4;
             }
             prop_assert_eq!(snapshot.count, 4 * values.len() as u64);
             prop_assert_eq!(snapshot.buckets, expected);

@@ -23,7 +23,7 @@ use tracing_subscriber::{
 };
 
 use super::{LogFormat, LoggingConfig, Pipeline, callsites::CallsiteFilter, hop, stderr};
-use crate::event::TraceContext;
+use crate::trace::TraceContext;
 
 /// Starts logging and the layers of `pipeline`, once in a process; later calls change nothing.
 ///

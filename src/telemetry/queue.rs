@@ -83,11 +83,21 @@ impl SpanQueue {
     /// Asks for room for a new trace, and counts one that is not exported for want of it. Whole traces
     /// are left out early, so that no single span need be dropped of those that were begun.
     pub(super) fn admits_trace(&self) -> bool {
-        let is_admitted = self.waiting.load(Ordering::Relaxed) < self.pressure;
+        let is_admitted = self.admits_more();
         if !is_admitted {
             self.shed.fetch_add(1, Ordering::Relaxed);
         }
         is_admitted
+    }
+
+    /// Returns whether there is room for more than what begun traces bring.
+    pub(super) fn admits_more(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) < self.pressure
+    }
+
+    /// Returns how many spans it is for.
+    pub(super) fn size(&self) -> usize {
+        self.capacity / 2
     }
 
     /// Waits until there are enough spans for one export. May be given up at any time.
@@ -141,8 +151,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        event::{Ticks, TraceContext},
         telemetry::{SpanKind, series::Series},
+        trace::{Ticks, TraceContext},
     };
 
     fn queue(size: usize, batch: usize) -> SpanQueue {

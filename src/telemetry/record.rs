@@ -2,19 +2,26 @@
 
 use std::sync::Arc;
 
-use super::{Attributes, SpanOutcome, series::Series};
-use crate::event::{EventId, Ticks, TraceContext};
+use super::{Attributes, SpanOutcome, keep::Kept, series::Series};
+use crate::{
+    event::EventId,
+    trace::{Ticks, TraceContext},
+};
 
 /// The most links that a span has; the others are counted.
-const MAX_LINKS: usize = 128;
+pub const MAX_LINKS: usize = 128;
 
 /// A sampled span: made when it starts, exported after it ended.
 #[derive(Debug)]
 pub struct SpanRecord {
     pub(super) series: Arc<Series>,
+    /// The place of the series.
+    pub(super) place: u32,
     pub(super) context: TraceContext,
     /// The span above it; zero for the root of a trace.
     pub(super) parent: u64,
+    /// Whether that is a span of another program.
+    pub(super) is_parent_remote: bool,
     pub(super) start: Ticks,
     pub(super) end: Ticks,
     pub(super) outcome: SpanOutcome,
@@ -23,18 +30,23 @@ pub struct SpanRecord {
     /// Nanoseconds between the end of the span upstream and the start of this one.
     pub(super) queued: Option<u64>,
     pub(super) attributes: Attributes,
-    pub(super) links: Vec<TraceContext>,
+    /// Each with whether it is a span of another program.
+    pub(super) links: Vec<(TraceContext, bool)>,
     pub(super) dropped_links: u32,
     /// Whether it is of the worker's own life: there are few of those, and they find room in a full queue.
     pub(super) is_lifecycle: bool,
+    /// Why it is exported, if not because it was sampled.
+    pub(super) kept: Option<Kept>,
 }
 
 impl SpanRecord {
     pub(super) fn new(series: Arc<Series>, context: TraceContext, parent: u64, start: Ticks) -> Self {
         Self {
             series,
+            place: 0,
             context,
             parent,
+            is_parent_remote: false,
             start,
             end: start,
             outcome: SpanOutcome::default(),
@@ -45,6 +57,7 @@ impl SpanRecord {
             links: Vec::new(),
             dropped_links: 0,
             is_lifecycle: false,
+            kept: None,
         }
     }
 
@@ -61,8 +74,17 @@ impl SpanRecord {
 
     /// Links the span to another one, which should be exported as well.
     pub fn link(&mut self, context: TraceContext) {
+        self.link_to(context, false);
+    }
+
+    /// Links the span to one of another program.
+    pub(super) fn link_remote(&mut self, context: TraceContext) {
+        self.link_to(context, true);
+    }
+
+    fn link_to(&mut self, context: TraceContext, is_remote: bool) {
         if self.links.len() < MAX_LINKS {
-            self.links.push(context);
+            self.links.push((context, is_remote));
         } else {
             self.dropped_links += 1;
         }

@@ -1,24 +1,23 @@
 //! The metrics of spans: for every span name `S` and every task the instruments `S.duration`, `S.count`
-//! and `S.errors`, counted in cells and collected as OTLP messages.
+//! and `S.errors`, counted in cells.
+//!
+//! A series has a place, a number as compact as what remembers a span. A place is used again when its series is over.
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-};
-
-use opentelemetry_proto::tonic::{
-    common::v1::{AnyValue, KeyValue, any_value},
-    metrics::v1::{
-        AggregationTemporality, HistogramDataPoint, Metric, NumberDataPoint, Sum, metric::Data,
-        number_data_point,
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
 
 use super::{
-    Identity, SpanKind, SpanOutcome, encode,
-    histogram::{Bounds, Histogram},
+    Identity, SpanKind, SpanOutcome,
+    durations::Durations,
+    encode,
+    histogram::Bounds,
+    instruments::{SPAN_COUNT, SPAN_DURATION, SPAN_ERRORS},
+    life::Life,
+    points::{Collection, Interval, Labels, Number},
 };
-use crate::event::{Ticks, follow_wall_clock};
+use crate::trace::{Moment, Ticks};
 
 /// The `error.type` of an error that its kind does not declare.
 const OTHER: &str = "_OTHER";
@@ -31,7 +30,7 @@ const RUNTIME_ERRORS: [&str; 2] = ["panic", "timeout"];
 pub(super) struct Series {
     name: &'static str,
     /// The task; none for the spans of the worker.
-    identity: Option<Arc<Identity>>,
+    pub(super) identity: Option<Arc<Identity>>,
     /// Every `error.type` that they can have.
     error_types: &'static [&'static str],
     /// What is exported of every one of them, encoded.
@@ -54,165 +53,194 @@ impl Series {
         let is_known = self.error_types.contains(&error_type) || RUNTIME_ERRORS.contains(&error_type);
         if is_known { error_type } else { OTHER }
     }
+
+    fn labels(&self) -> Labels {
+        match &self.identity {
+            None => Labels::default(),
+            Some(identity) => Labels::default()
+                .with("flow", Arc::clone(&identity.flow))
+                .with("task", Arc::clone(&identity.task))
+                .with("task_type", identity.task_type),
+        }
+    }
 }
 
 /// The cells of one series.
 #[derive(Debug)]
 struct Slot {
-    series: Arc<Series>,
-    /// Nanoseconds since 1970. Not told anew: a start that moves looks like a restart.
-    registered: u64,
+    tenant: RwLock<Tenant>,
     /// By outcome; made when the first span ends with it.
-    durations: [OnceLock<Histogram>; SpanOutcome::ALL.len()],
+    durations: [OnceLock<Durations>; SpanOutcome::ALL.len()],
     errors: Mutex<BTreeMap<&'static str, u64>>,
 }
 
-impl Slot {
-    fn errors(&self) -> MutexGuard<'_, BTreeMap<&'static str, u64>> {
-        self.errors.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// All series of a worker.
+/// Whose cells they are.
 #[derive(Debug)]
-pub(super) struct SeriesTable {
-    bounds: Bounds,
-    slots: boxcar::Vec<Slot>,
+struct Tenant {
+    /// `None` while the place is free.
+    series: Option<Arc<Series>>,
+    /// How many hold it.
+    holders: usize,
+    life: Life,
+    /// Nanoseconds since 1970. Not told anew: a start that moves looks like a restart.
+    registered: u64,
 }
 
-impl SeriesTable {
-    /// Makes a table whose histograms have these upper bounds, in seconds.
-    pub(super) fn new(bounds: Option<&[f64]>) -> Self {
-        Self { bounds: Bounds::new(bounds), slots: boxcar::Vec::new() }
+/// All series of spans.
+#[derive(Debug)]
+pub(super) struct SpanTable {
+    bounds: Arc<Bounds>,
+    slots: boxcar::Vec<Slot>,
+    /// Where series are, for those that come again, and places that are free. Locked while a series comes or goes.
+    directory: Mutex<Directory>,
+}
+
+#[derive(Debug, Default)]
+struct Directory {
+    known: BTreeMap<Labels, u32>,
+    free: Vec<u32>,
+}
+
+/// Holds a series. When the last one is dropped, the series ends.
+#[derive(Debug)]
+pub(super) struct Held {
+    table: Arc<SpanTable>,
+    pub(super) place: u32,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.table.release(self.place);
+    }
+}
+
+impl SpanTable {
+    pub(super) fn new(bounds: Arc<Bounds>) -> Self {
+        Self { bounds, slots: boxcar::Vec::new(), directory: Mutex::default() }
     }
 
-    /// Adds a series, whose counters are zero from here on. Returns its place.
-    pub(super) fn register(&self, series: Arc<Series>) -> usize {
-        let errors = series.error_types.iter().map(|error_type| (*error_type, 0)).collect();
-        self.slots.push(Slot {
-            series,
-            registered: Ticks::now().unix_nanos(),
-            durations: Default::default(),
-            errors: Mutex::new(errors),
-        })
+    /// Adds a series, whose counters are zero from here on; one that is known goes on.
+    pub(super) fn hold(self: &Arc<Self>, series: Arc<Series>) -> Held {
+        let mut directory = lock(&self.directory);
+        let key = series.labels().with("span", series.name);
+        let place = match directory.known.get(&key) {
+            Some(place) => *place,
+            None => {
+                let place = directory.free.pop().unwrap_or_else(|| self.add());
+                directory.known.insert(key, place);
+                place
+            }
+        };
+        let slot = &self.slots[place as usize];
+        let mut tenant = slot.tenant.write().unwrap_or_else(PoisonError::into_inner);
+        if tenant.series.is_none() {
+            tenant.registered = Ticks::now().unix_nanos();
+        }
+        for error_type in series.error_types {
+            lock(&slot.errors).entry(error_type).or_default();
+        }
+        tenant.series = Some(series);
+        tenant.life = Life::Held;
+        tenant.holders += 1;
+        Held { table: Arc::clone(self), place }
     }
 
-    /// Counts a span that ended.
+    fn add(&self) -> u32 {
+        let tenant = Tenant { series: None, holders: 0, life: Life::Ended, registered: 0 };
+        let slot =
+            Slot { tenant: RwLock::new(tenant), durations: Default::default(), errors: Mutex::default() };
+        u32::try_from(self.slots.push(slot)).expect("there are fewer series than that")
+    }
+
+    fn release(&self, place: u32) {
+        let mut tenant = self.slots[place as usize].tenant.write().unwrap_or_else(PoisonError::into_inner);
+        tenant.holders -= 1;
+        if tenant.holders == 0 {
+            tenant.life = Life::Ended;
+        }
+    }
+
+    /// Counts a span that ended; with its context it is an exemplar.
+    #[inline]
     pub(super) fn observe(
         &self,
-        place: usize,
+        place: u32,
         outcome: SpanOutcome,
         nanos: u64,
         error_type: Option<&'static str>,
+        exemplar: Option<Moment>,
     ) {
-        let Some(slot) = self.slots.get(place) else { return };
-        let duration = slot.durations[outcome as usize].get_or_init(|| Histogram::new(&self.bounds));
-        duration.record(nanos, &self.bounds);
+        let Some(slot) = self.slots.get(place as usize) else { return };
+        let duration = slot.durations[outcome as usize].get_or_init(|| Durations::new(&self.bounds));
+        duration.record(nanos, exemplar);
         if let Some(error_type) = error_type {
-            *slot.errors().entry(slot.series.error_type(error_type)).or_default() += 1;
+            let error_type = self.series(place).map_or(OTHER, |series| series.error_type(error_type));
+            *lock(&slot.errors).entry(error_type).or_default() += 1;
         }
     }
 
-    /// Returns everything counted so far.
-    pub(super) fn collect(&self) -> Vec<Metric> {
-        follow_wall_clock();
-        let now = Ticks::now().unix_nanos();
-        let mut names: BTreeMap<&str, Vec<&Slot>> = BTreeMap::new();
-        for (_, slot) in &self.slots {
-            names.entry(slot.series.name).or_default().push(slot);
+    /// Makes a span that was counted before an exemplar.
+    pub(super) fn exemplify(&self, place: u32, outcome: SpanOutcome, nanos: u64, at: Moment) {
+        let duration = self.slots.get(place as usize).and_then(|slot| slot.durations[outcome as usize].get());
+        if let Some(duration) = duration {
+            duration.exemplify(nanos, at);
         }
-        names.into_iter().flat_map(|(name, slots)| self.of_one_name(name, &slots, now)).collect()
     }
 
-    fn of_one_name(&self, name: &str, slots: &[&Slot], now: u64) -> [Metric; 3] {
-        let mut durations = Vec::new();
-        let mut counts = Vec::new();
-        let mut errors = Vec::new();
-        for slot in slots {
-            // Never after its end, though the clock be set back.
-            let start = slot.registered.min(now);
-            for outcome in SpanOutcome::ALL {
-                let duration = slot.durations[outcome as usize].get();
-                let is_promised = matches!(outcome, SpanOutcome::Completed | SpanOutcome::Failed);
-                if duration.is_none() && !is_promised {
-                    continue;
-                }
-                let attributes = attributes(&slot.series, "outcome", outcome.name());
-                let point = duration.map(|duration| self.point(duration, attributes.clone(), start, now));
-                counts.push(number(point.as_ref().map_or(0, |point| point.count), attributes, start, now));
-                durations.extend(point);
+    /// Returns the series at a place.
+    pub(super) fn series(&self, place: u32) -> Option<Arc<Series>> {
+        let slot = self.slots.get(place as usize)?;
+        slot.tenant.read().unwrap_or_else(PoisonError::into_inner).series.clone()
+    }
+
+    /// Collects everything counted so far. `has_arrived` says whether all of the collection before did.
+    pub(super) fn collect(&self, has_arrived: bool, now: u64, into: &mut Collection) {
+        let mut directory = lock(&self.directory);
+        for (place, slot) in &self.slots {
+            let mut tenant = slot.tenant.write().unwrap_or_else(PoisonError::into_inner);
+            let Some(series) = tenant.series.clone() else { continue };
+            if tenant.life.is_collected(has_arrived) {
+                // Never after its end, though the clock be set back.
+                let interval = Interval { start: tenant.registered.min(now), now };
+                drop(tenant);
+                slot.collect(&series, interval, into);
+            } else {
+                tenant.series = None;
+                slot.clear();
+                directory.known.remove(&series.labels().with("span", series.name));
+                directory.free.push(u32::try_from(place).expect("as when it was added"));
             }
-            for (error_type, count) in &*slot.errors() {
-                let attributes = attributes(&slot.series, "error.type", error_type);
-                errors.push(number(*count, attributes, start, now));
+        }
+    }
+}
+
+impl Slot {
+    fn collect(&self, series: &Series, interval: Interval, into: &mut Collection) {
+        let name = |what: &str| format!("{}.{what}", series.name);
+        for outcome in SpanOutcome::ALL {
+            let duration = self.durations[outcome as usize].get();
+            let is_promised = matches!(outcome, SpanOutcome::Completed | SpanOutcome::Failed);
+            if duration.is_none() && !is_promised {
+                continue;
             }
+            let labels = series.labels().with("outcome", outcome.name());
+            let count = duration.map_or(0, |duration| {
+                duration.collect(&name("duration"), &SPAN_DURATION, &labels, interval, into)
+            });
+            into.number(&name("count"), &SPAN_COUNT, &labels, Number::of(count), interval);
         }
-        let temporality = AggregationTemporality::Cumulative.into();
-        let sum = |points| {
-            Data::Sum(Sum { data_points: points, aggregation_temporality: temporality, is_monotonic: true })
-        };
-        let histogram = Data::Histogram(opentelemetry_proto::tonic::metrics::v1::Histogram {
-            data_points: durations,
-            aggregation_temporality: temporality,
-        });
-        [
-            metric(name, "duration", "s", "The duration of the spans, from start to end.", histogram),
-            metric(name, "count", "{span}", "The number of spans that ended.", sum(counts)),
-            metric(name, "errors", "{error}", "The number of spans that failed.", sum(errors)),
-        ]
-    }
-
-    fn point(
-        &self,
-        duration: &Histogram,
-        attributes: Vec<KeyValue>,
-        start: u64,
-        now: u64,
-    ) -> HistogramDataPoint {
-        let snapshot = duration.snapshot(&self.bounds);
-        HistogramDataPoint {
-            attributes,
-            start_time_unix_nano: start,
-            time_unix_nano: now,
-            count: snapshot.count,
-            sum: Some(snapshot.sum),
-            bucket_counts: snapshot.buckets,
-            explicit_bounds: self.bounds.seconds().to_vec(),
-            ..HistogramDataPoint::default()
+        for (error_type, count) in &*lock(&self.errors) {
+            let labels = series.labels().with("error.type", *error_type);
+            into.number(&name("errors"), &SPAN_ERRORS, &labels, Number::of(*count), interval);
         }
     }
-}
 
-fn metric(span: &str, what: &str, unit: &str, description: &str, data: Data) -> Metric {
-    Metric {
-        name: format!("{span}.{what}"),
-        unit: unit.to_owned(),
-        description: description.to_owned(),
-        data: Some(data),
-        ..Metric::default()
+    fn clear(&self) {
+        self.durations.iter().filter_map(OnceLock::get).for_each(Durations::clear);
+        lock(&self.errors).clear();
     }
 }
 
-fn number(value: u64, attributes: Vec<KeyValue>, start: u64, now: u64) -> NumberDataPoint {
-    NumberDataPoint {
-        attributes,
-        start_time_unix_nano: start,
-        time_unix_nano: now,
-        value: Some(number_data_point::Value::AsInt(i64::try_from(value).unwrap_or(i64::MAX))),
-        ..NumberDataPoint::default()
-    }
-}
-
-/// Returns the attributes of a data point: the task's, if there is one, and one more.
-fn attributes(series: &Series, key: &'static str, value: &str) -> Vec<KeyValue> {
-    let task = series.identity.iter().flat_map(|identity| {
-        [("flow", &*identity.flow), ("task", &*identity.task), ("task_type", identity.task_type)]
-    });
-    task.chain([(key, value)])
-        .map(|(key, value)| KeyValue {
-            key: key.to_owned(),
-            value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) }),
-            ..KeyValue::default()
-        })
-        .collect()
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -13,45 +13,42 @@ use std::{cell::RefCell, error::Error, fmt, mem, sync::Arc, thread};
 use tracing::{Span, field};
 
 use super::{
-    Identity, SpanKind, SpanOutcome, ids,
+    Identity, Meter, SpanKind, SpanOutcome, ids,
+    keep::{self, Keeper, Kept, Last},
     queue::SpanQueue,
     record::SpanRecord,
-    series::{Series, SeriesTable},
+    registry::Registry,
+    sampling::{Sampling, Started},
+    series::{Held, Series},
 };
-use crate::event::{Ticks, TraceContext};
+use crate::{
+    event::{Event, Step},
+    trace::{Moment, Ticks, TraceContext},
+};
 
 /// The target of spans that are exported.
 pub(super) const SAMPLED: &str = "flowgen::sampled";
 /// The target of spans that are only counted.
 pub(super) const UNSAMPLED: &str = "flowgen::unsampled";
 
-/// The number of random bits of a trace id, the lowest ones (W3C Trace Context, level 2).
-const RANDOM_BITS: u32 = 56;
-
 /// What makes all spans of a worker. Cheap to clone; the default makes none.
 #[derive(Clone, Debug, Default)]
 pub struct Tracer(Option<Arc<Shared>>);
 
 #[derive(Debug)]
-struct Shared {
-    table: Arc<SeriesTable>,
-    queue: Option<Arc<SpanQueue>>,
-    /// A trace is sampled if its random bits are not below this.
-    threshold: u64,
+pub(super) struct Shared {
+    pub(super) registry: Arc<Registry>,
+    pub(super) queue: Option<Arc<SpanQueue>>,
+    pub(super) keeper: Option<Keeper>,
+    pub(super) sampling: Sampling,
+    pub(super) started: Started,
+    /// Whether metrics are exported.
+    pub(super) is_metered: bool,
 }
 
 impl Tracer {
-    /// Makes a tracer that counts in `table`. `rate` is the share of traces that are sampled, 0.0 to 1.0; without
-    /// a queue none is.
-    pub(super) fn new(table: Arc<SeriesTable>, queue: Option<Arc<SpanQueue>>, rate: f64) -> Self {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_precision_loss,
-            clippy::cast_sign_loss,
-            reason = "between 0 and 2^56, where a double is exact enough"
-        )]
-        let threshold = ((1.0 - rate) * (1u64 << RANDOM_BITS) as f64).round() as u64;
-        Self(Some(Arc::new(Shared { table, queue, threshold })))
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self(Some(shared))
     }
 
     /// Returns what makes the spans of one name, of one task or of the worker. `error_types` are all that
@@ -65,9 +62,15 @@ impl Tracer {
     ) -> Spans {
         Spans(self.0.as_ref().map(|shared| {
             let series = Arc::new(Series::new(name, kind, identity, error_types));
-            let place = shared.table.register(Arc::clone(&series));
-            Maker { shared: Arc::clone(shared), series, place }
+            let held = Arc::new(shared.registry.spans.hold(Arc::clone(&series)));
+            Maker { shared: Arc::clone(shared), series, held, sampling: shared.sampling }
         }))
+    }
+
+    /// Returns what counts everything else.
+    pub fn meter(&self) -> Meter {
+        let shared = self.0.as_ref().filter(|shared| shared.is_metered);
+        shared.map(|shared| Meter::new(Arc::clone(&shared.registry))).unwrap_or_default()
     }
 }
 
@@ -79,15 +82,42 @@ pub struct Spans(Option<Maker>);
 struct Maker {
     shared: Arc<Shared>,
     series: Arc<Series>,
-    place: usize,
+    /// Ends the series when the last span and whatever makes them is gone.
+    held: Arc<Held>,
+    sampling: Sampling,
 }
 
 impl Spans {
-    /// Starts a span below another of this worker, sampled if that one is. Where there is none above, it is
-    /// the root of a trace, and it is decided whether that is sampled.
+    /// Samples the traces that begin here at a rate of their own, 0.0 to 1.0.
+    #[must_use]
+    pub fn sampled_at(mut self, rate: f64) -> Self {
+        if let Some(maker) = &mut self.0 {
+            maker.sampling = maker.sampling.at(rate);
+        }
+        self
+    }
+
+    /// Starts the span of a task that handles an event, whose place in its trace it becomes. Where the event has just
+    /// entered, the span is the root of its trace or the child of the span outside that the event came with, and
+    /// it is decided whether the trace is sampled. Below it the context in the event tells.
     ///
     /// Where no traces are exported the span has no ids: nobody could find them, and a server that gets them would
     /// take them for the decision not to trace.
+    #[inline]
+    pub fn handle(&self, event: &mut Event) -> OpenSpan {
+        let Some(maker) = &self.0 else { return OpenSpan::none(event.trace) };
+        let mut span = if event.trail.is_followed() {
+            maker.child(event.trace)
+        } else {
+            event.trail.follow();
+            maker.enter(event)
+        };
+        span.depth = event.id.depth();
+        event.trace = span.context;
+        span
+    }
+
+    /// Starts a span below another of this worker, sampled if that one is.
     #[inline]
     pub fn child(&self, parent: TraceContext) -> OpenSpan {
         match &self.0 {
@@ -100,40 +130,83 @@ impl Spans {
     /// `parent` if that is valid.
     pub fn lifecycle(&self, parent: TraceContext) -> OpenSpan {
         let Some(maker) = &self.0 else { return OpenSpan::none(parent) };
-        if maker.shared.queue.is_none() {
-            return maker.open(parent, 0, false);
-        }
-        let trace_id = if parent.is_valid() { parent.trace_id } else { ids::trace_id() };
-        let context = TraceContext { trace_id, span_id: ids::span_id(), flags: TraceContext::SAMPLED };
-        let mut span = maker.open(context, parent.span_id, true);
+        let mut span = if maker.shared.queue.is_none() {
+            maker.open(parent, 0, false)
+        } else {
+            let trace_id = if parent.is_valid() { parent.trace_id } else { ids::trace_id() };
+            let context = TraceContext { trace_id, span_id: ids::span_id(), flags: TraceContext::SAMPLED };
+            maker.open(context, parent.span_id, true)
+        };
         if let Some(record) = &mut span.record {
             record.is_lifecycle = true;
         }
+        // It may outlive what made it.
+        span.held = Some(Arc::clone(&maker.held));
         span
     }
-}
 
-impl Shared {
-    /// Returns whether a trace is sampled: by the highest values, so that all who sample at a rate agree (OpenTelemetry,
-    /// consistent probability sampling).
-    fn samples(&self, trace_id: u128) -> bool {
-        #[expect(clippy::cast_possible_truncation, reason = "the lowest bits are the random ones")]
-        let random = trace_id as u64 & ((1 << RANDOM_BITS) - 1);
-        random >= self.threshold
+    /// Exports the way of an event that failed in the task whose span `last` was, if such traces are kept and this one
+    /// was not sampled anyway.
+    pub fn keep_failed(&self, event: &Event, last: Last) {
+        if let Some(keeper) = self.keeper().filter(|keeper| keeper.keeps_errors()) {
+            keeper.keep(event, Kept::Error, Some(last));
+        }
+    }
+
+    /// Returns whether traces of events that fail are exported although they were not sampled.
+    pub fn keeps_failed(&self) -> bool {
+        self.keeper().is_some_and(Keeper::keeps_errors)
+    }
+
+    /// Exports the way so far of an event that a failure also concerns, as [`Self::keep_failed`] does. Returns whether
+    /// it is exported, that way or because it was sampled.
+    pub fn keep_with(&self, event: &Event) -> bool {
+        let keeper = self.keeper().filter(|keeper| keeper.keeps_errors());
+        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Error, None))
+    }
+
+    /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow.
+    pub fn keep_slow(&self, event: &Event, nanos: u64) -> bool {
+        let keeper = self.keeper().filter(|keeper| keeper.is_slow(nanos));
+        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Slow, None))
+    }
+
+    /// Exports the span of a flush that failed, below that of the last event of its batch, which is kept, and linked to
+    /// others.
+    pub fn keep_flush(&self, last: &Event, flush: Step, error_type: &'static str, links: Vec<TraceContext>) {
+        if let Some(keeper) = self.keeper() {
+            keeper.keep_flush(last, flush, error_type, links);
+        }
+    }
+
+    fn keeper(&self) -> Option<&Keeper> {
+        self.0.as_ref()?.shared.keeper.as_ref()
     }
 }
 
 impl Maker {
     fn child(&self, parent: TraceContext) -> OpenSpan {
-        let Some(queue) = &self.shared.queue else { return self.open(parent, 0, false) };
-        let span_id = ids::span_id();
-        if parent.is_valid() {
-            return self.open(TraceContext { span_id, ..parent }, parent.span_id, parent.is_sampled());
+        if self.shared.queue.is_none() {
+            return self.open(parent, 0, false);
         }
-        let trace_id = ids::trace_id();
-        let is_sampled = self.shared.samples(trace_id) && queue.admits_trace();
+        let context = TraceContext { span_id: ids::span_id(), ..parent };
+        self.open(context, parent.span_id, parent.is_sampled())
+    }
+
+    /// Starts the first span of an event.
+    fn enter(&self, event: &Event) -> OpenSpan {
+        let parent = event.trace;
+        let Some(queue) = &self.shared.queue else { return self.open(parent, 0, false) };
+        let trace_id = if parent.is_valid() { parent.trace_id } else { ids::trace_id() };
+        let is_sampled = self.sampling.samples(trace_id, parent) && queue.admits_trace();
         let flags = if is_sampled { TraceContext::SAMPLED } else { 0 };
-        self.open(TraceContext { trace_id, span_id, flags }, 0, is_sampled)
+        let flags = parent.flags & !TraceContext::SAMPLED | flags;
+        let context = TraceContext { trace_id, span_id: ids::span_id(), flags };
+        let mut span = self.open(context, parent.span_id, is_sampled);
+        if let Some(record) = &mut span.record {
+            keep::enter(record, event.trail.remote());
+        }
+        span
     }
 
     /// Makes every span there is.
@@ -145,9 +218,14 @@ impl Maker {
             tracing::info_span!(target: UNSAMPLED, parent: None, "span", end = field::Empty)
         };
         let start = Ticks::now();
-        let record =
-            is_sampled.then(|| Box::new(SpanRecord::new(Arc::clone(&self.series), context, parent, start)));
-        OpenSpan { span, context, start, place: self.place, record }
+        let place = self.held.place;
+        self.shared.started.count(is_sampled);
+        let record = is_sampled.then(|| {
+            let mut record = Box::new(SpanRecord::new(Arc::clone(&self.series), context, parent, start));
+            record.place = place;
+            record
+        });
+        OpenSpan { span, context, start, place, depth: 0, record, held: None }
     }
 }
 
@@ -159,19 +237,28 @@ pub struct OpenSpan {
     span: Span,
     context: TraceContext,
     start: Ticks,
-    place: usize,
+    place: u32,
+    /// How often the event had been derived.
+    depth: u16,
     record: Option<Box<SpanRecord>>,
+    held: Option<Arc<Held>>,
 }
 
 impl OpenSpan {
     /// Makes what stands for a span while telemetry is off: it hands on the context it got.
     fn none(context: TraceContext) -> Self {
-        Self { span: Span::none(), context, start: Ticks::default(), place: 0, record: None }
+        let start = Ticks::default();
+        Self { span: Span::none(), context, start, place: 0, depth: 0, record: None, held: None }
     }
 
     /// Returns the span's own context, for whatever comes below it.
     pub fn context(&self) -> TraceContext {
         self.context
+    }
+
+    /// Returns when it started; not set if telemetry is off.
+    pub fn start(&self) -> Ticks {
+        self.start
     }
 
     /// Lets it have started earlier than it was made.
@@ -187,18 +274,18 @@ impl OpenSpan {
         self.record.as_deref_mut()
     }
 
-    /// Ends the span. Returns when that was; not set if telemetry is off.
-    pub fn end(mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Ticks {
+    /// Ends the span. Returns what the event's trail remembers of it; if telemetry is off, nothing.
+    pub fn end(mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
         self.finish(outcome, error_type)
     }
 
     #[inline]
-    fn finish(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Ticks {
-        if self.start.is_set() { self.tell(outcome, error_type) } else { self.start }
+    fn finish(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
+        if self.start.is_set() { self.tell(outcome, error_type) } else { Step::default() }
     }
 
     /// Says how it ended, once.
-    fn tell(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Ticks {
+    fn tell(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
         let end = Ticks::now();
         let span = mem::replace(&mut self.span, Span::none());
         if let Some(record) = &mut self.record {
@@ -206,16 +293,19 @@ impl OpenSpan {
             record.outcome = outcome;
             record.error_type = error_type.map(|error_type| record.series.error_type(error_type));
         }
+        let start = mem::take(&mut self.start);
+        let nanos = end.since(start);
         let ended = Ended {
             place: self.place,
-            nanos: end.since(self.start),
+            nanos,
             outcome,
             error_type,
+            exemplar: self.record.is_some().then_some(Moment { at: end, context: self.context }),
             record: RefCell::new(self.record.take()),
         };
         span.record("end", &ended as &(dyn Error + 'static));
-        self.start = Ticks::default();
-        end
+        let span_id = self.context.span_id;
+        Step { place: self.place, depth: self.depth, span_id, start, nanos, queued: Ticks::default() }
     }
 }
 
@@ -234,10 +324,12 @@ impl Drop for OpenSpan {
 /// An `Error` only because that is the one kind of value that `tracing` carries with its type.
 #[derive(Debug)]
 pub(super) struct Ended {
-    pub(super) place: usize,
+    pub(super) place: u32,
     pub(super) nanos: u64,
     pub(super) outcome: SpanOutcome,
     pub(super) error_type: Option<&'static str>,
+    /// When it ended and where it stands, if it is exported.
+    pub(super) exemplar: Option<Moment>,
     /// What the recorder takes.
     pub(super) record: RefCell<Option<Box<SpanRecord>>>,
 }

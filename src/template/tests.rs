@@ -7,6 +7,7 @@ use crate::{
     event::{EventId, Meta, Payload},
     problem::{Focus, Problems},
     task::ErrorClass,
+    trace::{Moment, Ticks},
 };
 
 fn event() -> Event {
@@ -83,9 +84,9 @@ fn text_without_braces_is_constant() {
 fn rendering_settles_no_ack() {
     let ledger = std::sync::Arc::new(Ledger::default());
     let mut event = event();
-    event.ack = Ack::enter(&ledger);
+    event.ack = Ack::enter(&ledger, Ticks::default());
     Template::compile("{{ event.data.n }}").unwrap().render(&event).unwrap();
-    event.ack.take().settle(crate::ack::Outcome::Completed);
+    event.ack.take().settle(crate::ack::Outcome::Completed, Moment::default());
     assert_eq!(ledger.summary().count(crate::ack::Outcome::Failed), 0);
 }
 

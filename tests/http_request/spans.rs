@@ -4,11 +4,12 @@
 use std::path::PathBuf;
 
 use flowgen::{
-    event::{Event, EventId, Payload, TraceContext},
+    event::{Event, EventId, Payload},
     problem::Problems,
     task::{BuildContext, Output, Processor, Task, TaskError},
     tasks::registry,
     telemetry::{Attributes, SpanKind},
+    trace::TraceContext,
 };
 use serde_json::{Value, json};
 

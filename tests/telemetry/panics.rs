@@ -9,11 +9,12 @@ use std::{
 };
 
 use flowgen::{
-    event::{Event, EventId, Ticks},
+    event::{Event, EventId},
     plan::Plan,
     runtime::TaskManager,
     task::{Output, Task},
     telemetry::{self, Compression, Export, LoggingConfig, Pipeline, Settings, Telemetry, TlsConfig},
+    trace::Ticks,
 };
 use tokio::runtime::{Handle, Runtime};
 

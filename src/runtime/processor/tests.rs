@@ -28,7 +28,7 @@ async fn failures(mut answers: Vec<Result<(), FlushError>>) -> Vec<(usize, &'sta
     };
     answers.push(Ok(()));
     let processor = Scripted(Mutex::new(answers));
-    let failures = flush(&mut FailureLog::default(), policy, &processor, 4).await;
+    let failures = flush(&mut FailureLog::default(), policy, &TaskMeters::default(), &processor, 4).await;
     assert!(processor.0.lock().unwrap().len() <= 1, "it stopped early");
     failures.into_iter().map(|(place, error)| (place, error.error_type())).collect()
 }

@@ -11,8 +11,9 @@ use prost::Message;
 
 use super::*;
 use crate::{
-    event::{EventId, Ticks},
+    event::EventId,
     telemetry::{Identity, SpanKind, series::Series},
+    trace::Ticks,
 };
 
 fn series(identity: bool) -> Arc<Series> {

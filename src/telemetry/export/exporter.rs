@@ -24,7 +24,7 @@ use super::{
     sender::Sender,
     traces::Traces,
 };
-use crate::telemetry::{Export, Signal, queue::SpanQueue};
+use crate::telemetry::{Export, Meter, Signal, queue::SpanQueue};
 
 /// The share of the time to flush that spans leave to metrics, one of so many: the last metrics tell how
 /// many spans were dropped.
@@ -91,11 +91,12 @@ pub(in crate::telemetry) struct Exporter {
 }
 
 impl Exporter {
-    /// Starts it. It connects when there is something to export.
+    /// Starts it, and times its calls with `meter`. It connects when there is something to export.
     pub(in crate::telemetry) fn start(
         traces: Option<TracesExport>,
         metrics: Option<MetricsExport>,
         resource: &Resource,
+        meter: Meter,
     ) -> Result<Self, StartError> {
         let accounts = Arc::new(Accounts::new(traces.as_ref().map(|traces| Arc::clone(&traces.queue))));
         let has_metrics = metrics.is_some();
@@ -106,7 +107,8 @@ impl Exporter {
             None => None,
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Traces, &it.export)?;
-                let sender = Sender::new(client, collector, Arc::clone(&accounts), flush.clone());
+                let sender =
+                    Sender::new(client, collector, Arc::clone(&accounts), flush.clone(), meter.clone());
                 Some(Traces::new(sender, it.queue, it.batch, it.delay, resource))
             }
         };
@@ -114,7 +116,7 @@ impl Exporter {
             None => None,
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Metrics, &it.export)?;
-                let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush);
+                let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush, meter);
                 Some(Metrics::new(sender, it.collect, (it.first, it.interval), resource))
             }
         };
@@ -128,6 +130,11 @@ impl Exporter {
         let thread = thread::Builder::new().name("flowgen-otlp".into()).spawn(run);
         let thread = thread.map_err(StartError::Thread)?;
         Ok(Self { thread, done, traces: traces_order, metrics: metrics_order, has_metrics, accounts })
+    }
+
+    /// Returns what became of everything so far.
+    pub(in crate::telemetry) fn accounts(&self) -> Arc<Accounts> {
+        Arc::clone(&self.accounts)
     }
 
     /// Returns what tells how many spans wait for the exporter or are in its hands.

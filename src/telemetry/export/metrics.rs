@@ -16,8 +16,9 @@ use super::{
     sender::{Sender, Sent},
 };
 
-/// Returns all metrics as they are now.
-pub(in crate::telemetry) type Collect = Box<dyn FnMut() -> Vec<Metric> + Send>;
+/// Returns all metrics as they are now. It is told whether everything arrived of the collection before, so that a
+/// series that ended can be left out from then on.
+pub(in crate::telemetry) type Collect = Box<dyn FnMut(bool) -> Vec<Metric> + Send>;
 
 /// Exports metrics.
 pub(super) struct Metrics {
@@ -26,6 +27,7 @@ pub(super) struct Metrics {
     first: Duration,
     interval: Duration,
     resource: Resource,
+    has_arrived: bool,
 }
 
 impl Metrics {
@@ -35,7 +37,7 @@ impl Metrics {
         (first, interval): (Duration, Duration),
         resource: &Resource,
     ) -> Self {
-        Self { sender, collect, first, interval, resource: resource.clone() }
+        Self { sender, collect, first, interval, resource: resource.clone(), has_arrived: true }
     }
 
     /// Exports at every interval until `last` is cancelled, and then once more.
@@ -60,9 +62,11 @@ impl Metrics {
         while let Some(mut chunk) = ahead.pop_front() {
             let body = chunk.encode(&self.resource);
             match self.send(body, chunk.points(), due, next).await {
-                Sent::Accepted | Sent::Dropped => {}
+                Sent::Accepted => {}
+                Sent::Dropped => self.has_arrived = false,
                 Sent::TooLarge => chunk.halve().into_iter().rev().for_each(|half| ahead.push_front(half)),
                 Sent::GivenUp(reason) => {
+                    self.has_arrived = false;
                     let left = ahead.drain(..).map(|chunk| chunk.points()).sum();
                     self.sender.ledger().dropped(reason, left);
                 }
@@ -92,7 +96,7 @@ impl Metrics {
 
     /// Collects, and takes the points into account.
     fn collect(&mut self) -> Vec<Chunk> {
-        let metrics = (self.collect)();
+        let metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
         let points = metrics.iter().map(chunk::points).sum();
         self.sender.ledger().take(|| points);
         chunk::chunks(metrics, BODY_LIMIT.saturating_sub(chunk::envelope(&self.resource)))

@@ -1,8 +1,9 @@
 //! One body on its way to the collector: tried again for as long as that may help, then accounted for.
 
 use std::{
+    collections::BTreeMap,
     pin::{Pin, pin},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -16,7 +17,11 @@ use super::{
     error::ExportError,
     flush::Flush,
 };
-use crate::{retry::RetryPolicy, telemetry::Signal};
+use crate::{
+    retry::RetryPolicy,
+    telemetry::{Meter, Signal, Timer, instruments::EXPORT_DURATION, own},
+    trace::{Moment, Ticks},
+};
 
 /// While the worker runs.
 const RUNNING: RetryPolicy = RetryPolicy {
@@ -42,6 +47,9 @@ pub(super) struct Sender {
     collector: Arc<Collector>,
     accounts: Arc<Accounts>,
     flush: Flush,
+    meter: Meter,
+    /// By the type of the error; kept, because a series lasts no longer than its handle.
+    timers: Mutex<BTreeMap<Option<&'static str>, Timer>>,
 }
 
 /// What became of a body. All but the last are accounted for.
@@ -63,8 +71,9 @@ impl Sender {
         collector: Arc<Collector>,
         accounts: Arc<Accounts>,
         flush: Flush,
+        meter: Meter,
     ) -> Self {
-        Self { client, collector, accounts, flush }
+        Self { client, collector, accounts, flush, meter, timers: Mutex::default() }
     }
 
     pub(super) fn ledger(&self) -> &Ledger {
@@ -84,15 +93,19 @@ impl Sender {
         let mut give_up = pin!(give_up);
         let mut attempts = 0;
         loop {
+            let began = Ticks::now();
             let result = tokio::select! {
                 biased;
                 result = self.client.export(body.clone()) => result,
                 () = over(self.flush()) => {
                     // The first that is heard of a collector which never answers may be this.
-                    self.collector.failed(self.client.signal(), &ExportError::cut_off());
+                    let error = ExportError::cut_off();
+                    self.time(began, Some(&error));
+                    self.collector.failed(self.client.signal(), &error);
                     return self.give_up(FLUSH_DEADLINE, items);
                 }
             };
+            self.time(began, result.as_ref().err());
             let error = match result {
                 Ok(accepted) => return self.accepted(&accepted, items),
                 Err(error) if error.is_too_large() && items > 1 => return Sent::TooLarge,
@@ -110,6 +123,20 @@ impl Sender {
                 Pause::GivenUp(reason) => return self.give_up(reason, items),
             }
         }
+    }
+
+    /// Records how long a call took.
+    fn time(&self, began: Ticks, error: Option<&ExportError>) {
+        let nanos = Ticks::now().since(began);
+        let error_type = error.map(ExportError::error_type);
+        let mut timers = self.timers.lock().unwrap_or_else(PoisonError::into_inner);
+        let timer = timers.entry(error_type).or_insert_with(|| {
+            let labels = own::of_exporter(self.client.signal());
+            let labels =
+                error_type.into_iter().fold(labels, |labels, error| labels.with("error.type", error));
+            self.meter.timer(&EXPORT_DURATION, labels)
+        });
+        timer.record(nanos, Moment::default());
     }
 
     /// Waits for the next attempt. The order to flush ends the wait: it may be the last chance.

@@ -33,11 +33,11 @@ use super::{
     *,
 };
 use crate::{
-    event::{Ticks, TraceContext},
     telemetry::{
-        Compression, Export, Signal, SpanKind, SpanRecord, TlsConfig, config, queue::SpanQueue,
+        Compression, Export, Meter, Signal, SpanKind, SpanRecord, TlsConfig, config, queue::SpanQueue,
         series::Series,
     },
+    trace::{Ticks, TraceContext},
 };
 use receiver::{Answer, Call, Receiver};
 
@@ -63,7 +63,7 @@ fn soon() -> Instant {
 
 /// Collects one metric of so many points.
 fn collecting(points: usize) -> Collect {
-    Box::new(move || {
+    Box::new(move |_| {
         let data = Sum { data_points: vec![NumberDataPoint::default(); points], ..Sum::default() };
         vec![Metric { name: "m".into(), data: Some(Data::Sum(data)), ..Metric::default() }]
     })
@@ -99,7 +99,7 @@ impl Test {
 
     fn start(&self, traces: Option<TracesExport>, metrics: Option<MetricsExport>) -> Exporter {
         let resource = resource(SERVICE, &BTreeMap::new());
-        Exporter::start(traces, metrics, &resource).unwrap()
+        Exporter::start(traces, metrics, &resource, Meter::default()).unwrap()
     }
 }
 
@@ -376,7 +376,7 @@ fn a_thread_that_is_stuck_or_gone_leaves_accounts_that_add_up() {
         let interval = Duration::from_millis(1);
         let metrics = MetricsExport {
             export: export(hanging.address),
-            collect: Box::new(move || fatal(panics)),
+            collect: Box::new(move |_| fatal(panics)),
             first: interval,
             interval,
         };

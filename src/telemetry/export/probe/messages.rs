@@ -9,7 +9,6 @@ use opentelemetry_proto::tonic::metrics::v1::{
 use prost::Message;
 
 use crate::{
-    event::{Ticks, TraceContext},
     telemetry::{
         Settings, Signal, SpanKind, encode,
         export::{BODY_LIMIT, chunk::Chunk, resource},
@@ -17,6 +16,7 @@ use crate::{
         record::SpanRecord,
         series::Series,
     },
+    trace::{Ticks, TraceContext},
 };
 
 /// The name of the span.

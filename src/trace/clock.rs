@@ -35,6 +35,12 @@ impl Ticks {
         self.0.saturating_sub(earlier.0)
     }
 
+    /// Returns the moment so many nanoseconds later.
+    #[must_use]
+    pub fn after(self, nanos: u64) -> Self {
+        Self(self.0.saturating_add(nanos))
+    }
+
     /// Returns whether this was ever read from the clock.
     pub fn is_set(self) -> bool {
         self.0 != 0

@@ -1,0 +1,273 @@
+//! What the runtime counts and times besides spans: of each flow, and of each task.
+
+use std::sync::{Arc, OnceLock};
+
+use tokio::sync::mpsc;
+
+use super::flow::FlowState;
+use crate::{
+    ack::{Ledger, Observer, Outcome},
+    event::Event,
+    task::{ErrorClass, TaskError},
+    telemetry::{
+        Counter, Identity, Labels, Level, Meter, Observed, Timer,
+        instruments::{
+            FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
+            TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT, TASK_QUEUE_CAPACITY,
+            TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS,
+            TASK_TIMEOUTS,
+        },
+    },
+    trace::{Moment, Ticks},
+};
+
+/// The types of the errors that the runtime itself makes.
+const RUNTIME_ERRORS: [&str; 2] = ["panic", "timeout"];
+
+/// The `error.type` of an error that its kind does not declare.
+const OTHER: &str = "_OTHER";
+
+/// Returns the labels of a flow.
+fn of_flow(flow: &Arc<str>) -> Labels {
+    Labels::default().with("flow", Arc::clone(flow))
+}
+
+/// Returns the labels of a task.
+fn of_task(identity: &Identity) -> Labels {
+    of_flow(&identity.flow).with("task", Arc::clone(&identity.task))
+}
+
+/// What is counted of one flow. Lasts as long as the flow does.
+#[derive(Debug)]
+pub(super) struct FlowMeters {
+    /// Times that the rest of the flow was given up, and that all of it was gone after that.
+    pub(super) cancel_started: Counter,
+    pub(super) cancel_finished: Counter,
+    _observed: Vec<Observed>,
+}
+
+impl FlowMeters {
+    pub(super) fn new(meter: &Meter, flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> Self {
+        let cancellations = |phase| meter.counter(&FLOW_CANCELLATIONS, of_flow(flow).with("phase", phase));
+        Self {
+            cancel_started: cancellations("start"),
+            cancel_finished: cancellations("finish"),
+            _observed: if meter.is_on() { observed(meter, flow, ledger, state) } else { Vec::new() },
+        }
+    }
+}
+
+fn observed(meter: &Meter, flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> Vec<Observed> {
+    let of_ledger = |instrument, labels, read: fn(&Ledger) -> u64| {
+        let ledger = Arc::clone(ledger);
+        meter.observe(instrument, labels, move || i64::try_from(read(&ledger)).ok())
+    };
+    let mut observed = vec![
+        of_ledger(&FLOW_ENTERED, of_flow(flow).with("origin", "source"), |ledger| ledger.summary().entered),
+        of_ledger(&FLOW_INFLIGHT, of_flow(flow), |ledger| ledger.summary().inflight()),
+    ];
+    for outcome in Outcome::ALL {
+        let ledger = Arc::clone(ledger);
+        let labels = of_flow(flow).with("outcome", outcome.name());
+        observed.push(
+            meter.observe(&FLOW_EVENTS, labels, move || i64::try_from(ledger.summary().count(outcome)).ok()),
+        );
+    }
+    for (index, name) in FlowState::NAMES.into_iter().enumerate() {
+        let state = Arc::clone(state);
+        let labels = of_flow(flow).with("state", name);
+        observed.push(meter.observe(&FLOW_STATE, labels, move || Some(i64::from(state.is(index)))));
+    }
+    observed
+}
+
+/// Times the events of a flow.
+pub(super) struct EventTimer {
+    meter: Meter,
+    flow: Arc<str>,
+    /// Made when the first event ends that way.
+    timers: [OnceLock<Timer>; Outcome::ALL.len()],
+}
+
+impl EventTimer {
+    /// Makes the ledger of a flow, which times its events if anyone wants to know.
+    pub(super) fn ledger(meter: &Meter, flow: &Arc<str>) -> Ledger {
+        if !meter.is_on() {
+            return Ledger::default();
+        }
+        Ledger::observed(Box::new(Self {
+            meter: meter.clone(),
+            flow: Arc::clone(flow),
+            timers: Default::default(),
+        }))
+    }
+}
+
+impl Observer for EventTimer {
+    fn ended(&self, outcome: Outcome, entered: Ticks, at: Moment) {
+        let timer = self.timers[outcome as usize].get_or_init(|| {
+            self.meter.timer(&FLOW_EVENT_DURATION, of_flow(&self.flow).with("outcome", outcome.name()))
+        });
+        let end = if at.at.is_set() { at.at } else { Ticks::now() };
+        timer.record(end.since(entered), at);
+    }
+}
+
+/// What is counted of one task. The default counts nothing.
+#[derive(Debug, Default)]
+pub(super) struct TaskMeters {
+    pub(super) queue: Timer,
+    pub(super) blocked: Counter,
+    pub(super) inflight: Level,
+    pub(super) timeouts: Counter,
+    by_error: Vec<(&'static str, OfError)>,
+    _observed: Vec<Observed>,
+}
+
+/// What is counted of the errors of one type.
+#[derive(Debug, Default)]
+pub(super) struct OfError {
+    pub(super) attempts: Counter,
+    pub(super) retries: Counter,
+    pub(super) delay: Timer,
+}
+
+impl TaskMeters {
+    /// Makes those of a task with these error types. What has no `inbox` is a source; only what `waits` for something
+    /// outside has timeouts and is tried again.
+    pub(super) fn new(
+        meter: &Meter,
+        identity: &Identity,
+        error_types: &[&'static str],
+        inbox: Option<&mpsc::Sender<Box<Event>>>,
+        waits: bool,
+    ) -> Self {
+        if !meter.is_on() {
+            return Self::default();
+        }
+        let mut meters = Self {
+            blocked: meter.counter(&TASK_BLOCKED, of_task(identity)),
+            by_error: by_error(meter, identity, error_types, waits),
+            ..Self::default()
+        };
+        if waits {
+            meters.timeouts = meter.counter(&TASK_TIMEOUTS, of_task(identity));
+        }
+        if let Some(inbox) = inbox {
+            meters.queue = meter.timer(&TASK_QUEUE_DURATION, of_task(identity));
+            meters.inflight = meter.level(&TASK_INFLIGHT, of_task(identity));
+            meters._observed = queue(meter, identity, inbox);
+        }
+        meters
+    }
+
+    /// Counts an attempt that failed, whether another one follows or not.
+    pub(super) fn attempt_failed(&self, error: &TaskError) {
+        if error.class() != ErrorClass::Closed
+            && let Some(of_error) = self.of(error.error_type())
+        {
+            of_error.attempts.add(1);
+        }
+    }
+
+    /// Returns what is counted of errors of this type, if anything is.
+    pub(super) fn of(&self, error_type: &str) -> Option<&OfError> {
+        let of_type = |wanted: &str| self.by_error.iter().find(|(known, _)| *known == wanted);
+        of_type(error_type).or_else(|| of_type(OTHER)).map(|(_, of_error)| of_error)
+    }
+}
+
+fn by_error(
+    meter: &Meter,
+    identity: &Identity,
+    error_types: &[&'static str],
+    waits: bool,
+) -> Vec<(&'static str, OfError)> {
+    let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER]).collect();
+    types.sort_unstable();
+    types.dedup();
+    let of_error = |error_type| {
+        let labels = || of_task(identity).with("error.type", error_type);
+        let mut of_error =
+            OfError { attempts: meter.counter(&TASK_ATTEMPT_ERRORS, labels()), ..OfError::default() };
+        if waits {
+            of_error.retries = meter.counter(&TASK_RETRIES, labels());
+            of_error.delay = meter.timer(&TASK_RETRY_DELAY, labels());
+        }
+        (error_type, of_error)
+    };
+    types.into_iter().map(of_error).collect()
+}
+
+/// Watches a channel as long as its receiver lives, without keeping it open.
+fn queue(meter: &Meter, identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> Vec<Observed> {
+    let of_channel = |instrument, read: fn(&mpsc::Sender<Box<Event>>) -> usize| {
+        let inbox = inbox.downgrade();
+        meter.observe(instrument, of_task(identity), move || {
+            // Closed for good, it is as empty as a channel can be.
+            i64::try_from(inbox.upgrade().map_or(0, |inbox| read(&inbox))).ok()
+        })
+    };
+    vec![
+        of_channel(&TASK_QUEUE_DEPTH, |inbox| inbox.max_capacity() - inbox.capacity()),
+        of_channel(&TASK_QUEUE_CAPACITY, mpsc::Sender::max_capacity),
+    ]
+}
+
+/// What is counted of the loops of one task. Lasts as long as its flow.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LoopMeters {
+    active: Level,
+    starts: Counter,
+    completed: Counter,
+    failed: Counter,
+    panicked: Counter,
+    cancelled: Counter,
+}
+
+impl LoopMeters {
+    pub(super) fn new(meter: &Meter, identity: &Identity) -> Self {
+        let stops = |reason| meter.counter(&TASK_STOPS, of_task(identity).with("reason", reason));
+        Self {
+            active: meter.level(&TASK_ACTIVE, of_task(identity)),
+            starts: meter.counter(&TASK_STARTS, of_task(identity)),
+            completed: stops("completed"),
+            failed: stops("failed"),
+            panicked: stops("panic"),
+            cancelled: stops("cancelled"),
+        }
+    }
+
+    /// Begins a loop, which is cancelled if what is returned is dropped before its end.
+    pub(super) fn begin(&self) -> Tenure {
+        self.starts.add(1);
+        self.active.add(1);
+        Tenure { meters: self.clone(), is_over: false }
+    }
+}
+
+/// Counts one loop of a task to its end, however it ends.
+#[derive(Debug)]
+pub(super) struct Tenure {
+    meters: LoopMeters,
+    is_over: bool,
+}
+
+impl Tenure {
+    /// Ends it in order.
+    pub(super) fn end(mut self, has_failed: bool) {
+        self.is_over = true;
+        if has_failed { self.meters.failed.add(1) } else { self.meters.completed.add(1) }
+    }
+}
+
+impl Drop for Tenure {
+    fn drop(&mut self) {
+        self.meters.active.add(-1);
+        if std::thread::panicking() {
+            self.meters.panicked.add(1);
+        } else if !self.is_over {
+            self.meters.cancelled.add(1);
+        }
+    }
+}

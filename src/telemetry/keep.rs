@@ -1,0 +1,238 @@
+//! Kept traces: the way of an event that failed or was slow is exported although its trace was not sampled.
+//!
+//! The spans are made afterwards, of the trail that the event carries. Each span is exported once, however many
+//! branches of the event fail, and all branches share one decision.
+
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{Attributes, KeepTraces, SpanOutcome, SpanRecord, queue::SpanQueue, series::SpanTable};
+use crate::{
+    event::{Event, Fate, Step},
+    trace::{Moment, Remote, Ticks, TraceContext},
+};
+
+/// The span of time that the limit is for, in nanoseconds.
+const SECOND: u64 = 1_000_000_000;
+
+/// Why a trace is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// The event failed.
+    Error,
+    /// It took too long.
+    Slow,
+}
+
+impl Kept {
+    pub(super) const ALL: [Self; 2] = [Self::Error, Self::Slow];
+
+    /// Returns the value of the attribute `flowgen.kept`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Slow => "slow",
+        }
+    }
+}
+
+/// The span of the task in which an event failed.
+#[derive(Debug)]
+pub struct Last {
+    /// What became of the span.
+    pub step: Step,
+    /// The type of the error.
+    pub error_type: &'static str,
+    /// What the task said of its work.
+    pub attributes: Attributes,
+}
+
+/// Exports the traces that are kept.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    queue: Arc<SpanQueue>,
+    table: Arc<SpanTable>,
+    config: KeepTraces,
+    second: Mutex<Second>,
+    kept: [AtomicU64; Kept::ALL.len()],
+    /// Traces beyond the limit.
+    beyond: AtomicU64,
+}
+
+/// How many traces were kept in the current second.
+#[derive(Debug, Default)]
+struct Second {
+    since: Ticks,
+    kept: u32,
+}
+
+impl Keeper {
+    pub(super) fn new(queue: Arc<SpanQueue>, table: Arc<SpanTable>, config: KeepTraces) -> Self {
+        Self {
+            queue,
+            table,
+            config,
+            second: Mutex::default(),
+            kept: Default::default(),
+            beyond: AtomicU64::new(0),
+        }
+    }
+
+    /// Returns how many traces were kept for this reason.
+    pub(super) fn kept(&self, reason: Kept) -> u64 {
+        self.kept[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Returns how many traces were beyond the limit.
+    pub(super) fn beyond(&self) -> u64 {
+        self.beyond.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn keeps_errors(&self) -> bool {
+        self.config.errors
+    }
+
+    /// Returns whether an event that took so many nanoseconds was slow.
+    pub(super) fn is_slow(&self, nanos: u64) -> bool {
+        self.config.slower_than.is_some_and(|limit| u128::from(nanos) > limit.as_nanos())
+    }
+
+    /// Exports the way of an event, and the span of the task that did not pass it on. Returns whether it is
+    /// exported, that way or because it was sampled.
+    pub(super) fn keep(&self, event: &Event, reason: Kept, last: Option<Last>) -> bool {
+        if event.trace.is_sampled() {
+            return true;
+        }
+        let Some(fate) = event.trail.fate() else { return false };
+        if !fate.is_kept(|| self.admits(reason)) || !self.queue.admits_more() {
+            return false;
+        }
+        self.steps(event, fate, reason, last.as_ref().map(|last| last.step.span_id));
+        if let Some(last) = last
+            && let Some(record) = self.last(event, last)
+        {
+            self.push(record, fate, reason);
+        }
+        true
+    }
+
+    /// Exports the span of a flush below that of the last event of its batch, if the trace of that one is kept.
+    pub(super) fn keep_flush(
+        &self,
+        last: &Event,
+        flush: Step,
+        error_type: &'static str,
+        links: Vec<TraceContext>,
+    ) {
+        let Some(fate) = last.trail.fate().filter(|fate| fate.is_kept(|| false)) else { return };
+        let Some(mut record) = self.record(last, usize::MAX, &flush) else { return };
+        record.event_id = None;
+        record.parent = last.trace.span_id;
+        record.outcome = SpanOutcome::Failed;
+        record.error_type = Some(record.series.error_type(error_type));
+        links.into_iter().for_each(|link| record.link(link));
+        self.push(record, fate, Kept::Error);
+    }
+
+    /// Returns whether there is room for one more trace in this second.
+    fn admits(&self, reason: Kept) -> bool {
+        let is_within = {
+            let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
+            let now = Ticks::now();
+            if !second.since.is_set() || now.since(second.since) >= SECOND {
+                *second = Second { since: now, kept: 0 };
+            }
+            let is_within = second.kept < self.config.limit;
+            second.kept += u32::from(is_within);
+            is_within
+        };
+        if !is_within {
+            self.beyond.fetch_add(1, Ordering::Relaxed);
+        } else if self.queue.admits_trace() {
+            self.kept[reason as usize].fetch_add(1, Ordering::Relaxed);
+            return true;
+        }
+        false
+    }
+
+    fn steps(&self, event: &Event, fate: &Fate, reason: Kept, last: Option<u64>) {
+        let trail = &event.trail;
+        let mut parent = None;
+        for (n, step) in trail.steps().iter().enumerate() {
+            if let Some(mut record) = self.record(event, n, step) {
+                match parent {
+                    Some(parent) => record.parent = parent,
+                    None => enter(&mut record, trail.remote()),
+                }
+                self.push(record, fate, reason);
+            }
+            parent = Some(step.span_id);
+        }
+        for attempt in trail.attempts() {
+            let parent = trail.steps().get(attempt.before).map(|step| step.span_id).or(last);
+            if let (Some(parent), Some(mut record)) =
+                (parent, self.record(event, attempt.before, &attempt.step))
+            {
+                record.parent = parent;
+                record.event_id = None;
+                if let Some(error_type) = attempt.error_type {
+                    record.outcome = SpanOutcome::Failed;
+                    record.error_type = Some(record.series.error_type(error_type));
+                }
+                self.push(record, fate, reason);
+            }
+        }
+    }
+
+    /// Makes the span of a step that was successful.
+    fn record(&self, event: &Event, n: usize, step: &Step) -> Option<Box<SpanRecord>> {
+        let series = self.table.series(step.place)?;
+        let context = TraceContext { span_id: step.span_id, ..event.trace };
+        let mut record = SpanRecord::new(series, context, 0, step.start);
+        record.place = step.place;
+        record.end = step.start.after(step.nanos);
+        record.set_event(event.trail.id_at(n, &event.id), step.queued);
+        Some(Box::new(record))
+    }
+
+    /// Makes the span of the task that did not pass the event on.
+    fn last(&self, event: &Event, last: Last) -> Option<Box<SpanRecord>> {
+        let Last { step, error_type, attributes } = last;
+        let trail = &event.trail;
+        let step = Step { queued: event.queued, ..step };
+        let mut record = self.record(event, trail.steps().len(), &step)?;
+        match trail.steps().last() {
+            Some(step) => record.parent = step.span_id,
+            None => enter(&mut record, trail.remote()),
+        }
+        record.outcome = SpanOutcome::Failed;
+        record.error_type = Some(record.series.error_type(error_type));
+        record.set_attributes(attributes);
+        Some(record)
+    }
+
+    /// Queues a span, if it was not before.
+    fn push(&self, mut record: Box<SpanRecord>, fate: &Fate, reason: Kept) {
+        if !fate.is_new(record.context.span_id) {
+            return;
+        }
+        record.kept = Some(reason);
+        let nanos = record.end.since(record.start);
+        let at = Moment { at: record.end, context: record.context };
+        self.table.exemplify(record.place, record.outcome, nanos, at);
+        self.queue.push(record);
+    }
+}
+
+/// Connects the first span of an event with what is outside.
+pub(super) fn enter(record: &mut SpanRecord, remote: Option<&Remote>) {
+    let Some(remote) = remote.filter(|remote| remote.context.is_valid()) else { return };
+    if remote.is_parent {
+        record.parent = remote.context.span_id;
+        record.is_parent_remote = true;
+    } else {
+        record.link_remote(remote.context);
+    }
+}

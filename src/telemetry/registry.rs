@@ -1,0 +1,189 @@
+//! All series of a worker that are not derived from spans, and the collection of all that are.
+//!
+//! Numbers only ever grow here: what is exported of them, and since when, is the exporter's business.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use opentelemetry_proto::tonic::metrics::v1::Metric;
+
+use super::{
+    durations::Durations,
+    histogram::Bounds,
+    instruments::{Buckets, Instrument, InstrumentKind},
+    life::Life,
+    points::{Collection, Interval, Labels, Number},
+    series::SpanTable,
+};
+use crate::trace::{Ticks, follow_wall_clock};
+
+/// Says what a gauge or a counter is at; `None` if there is nothing to say.
+pub(super) type Observe = Box<dyn Fn() -> Option<i64> + Send + Sync>;
+
+/// The series of one instrument with one set of attributes.
+pub(super) enum Cells {
+    Count(AtomicU64),
+    Level(AtomicI64),
+    Durations(Durations),
+    Observed(Observe),
+}
+
+impl fmt::Debug for Cells {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Count(_) => "Count",
+            Self::Level(_) => "Level",
+            Self::Durations(_) => "Durations",
+            Self::Observed(_) => "Observed",
+        })
+    }
+}
+
+/// What is collected of one series.
+#[derive(Debug)]
+struct Entry {
+    /// Kept until its last point has arrived.
+    cells: Arc<Cells>,
+    life: Life,
+    registered: u64,
+}
+
+/// Collects what is counted elsewhere. It is given the time of the collection, in nanoseconds since 1970.
+pub(super) type Collector = Box<dyn Fn(&mut Collection, u64) + Send>;
+
+type Key = (&'static str, Labels);
+
+/// All instruments of a worker.
+#[derive(Debug)]
+pub(super) struct Registry {
+    pub(super) spans: Arc<SpanTable>,
+    bounds: [Arc<Bounds>; Buckets::ALL.len()],
+    entries: Mutex<HashMap<Key, (&'static Instrument, Entry)>>,
+    collectors: Collectors,
+}
+
+#[derive(Default)]
+struct Collectors(Mutex<Vec<Collector>>);
+
+impl fmt::Debug for Collectors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Collectors")
+    }
+}
+
+impl Registry {
+    /// Makes a registry whose histograms have these upper bounds, in seconds, where their instrument has none of its
+    /// own.
+    pub(super) fn new(buckets: Option<&[f64]>) -> Self {
+        let shards = thread::available_parallelism().map_or(1, usize::from);
+        let bounds = Buckets::ALL.map(|kind| {
+            let configured = buckets.filter(|_| kind == Buckets::Configured);
+            Arc::new(Bounds::new(configured.unwrap_or_else(|| kind.bounds()), shards))
+        });
+        let spans = Arc::new(SpanTable::new(Arc::clone(&bounds[Buckets::Configured as usize])));
+        Self { spans, bounds, entries: Mutex::default(), collectors: Collectors::default() }
+    }
+
+    /// Returns the cells of a series, which begins with zero; one that is known goes on.
+    pub(super) fn cells(&self, instrument: &'static Instrument, labels: Labels) -> Arc<Cells> {
+        self.entry(instrument, labels, || match instrument.kind {
+            InstrumentKind::Counter | InstrumentKind::ObservableCounter => Cells::Count(AtomicU64::new(0)),
+            InstrumentKind::UpDownCounter | InstrumentKind::Gauge => Cells::Level(AtomicI64::new(0)),
+            InstrumentKind::Histogram(buckets) => {
+                Cells::Durations(Durations::new(&self.bounds[buckets as usize]))
+            }
+        })
+    }
+
+    /// Adds a series whose value is asked for at every collection. It replaces one that is known.
+    pub(super) fn observe(
+        &self,
+        instrument: &'static Instrument,
+        labels: Labels,
+        observe: Observe,
+    ) -> Arc<Cells> {
+        self.entries().remove(&(instrument.name, labels.clone()));
+        self.entry(instrument, labels, || Cells::Observed(observe))
+    }
+
+    /// Asks somebody else at every collection.
+    pub(super) fn ask(&self, collector: Collector) {
+        self.collectors.0.lock().unwrap_or_else(PoisonError::into_inner).push(collector);
+    }
+
+    fn entry(
+        &self,
+        instrument: &'static Instrument,
+        labels: Labels,
+        make: impl FnOnce() -> Cells,
+    ) -> Arc<Cells> {
+        let mut entries = self.entries();
+        let (_, entry) = entries.entry((instrument.name, labels)).or_insert_with(|| {
+            let registered = Ticks::now().unix_nanos();
+            (instrument, Entry { cells: Arc::new(make()), life: Life::Held, registered })
+        });
+        entry.life = Life::Held;
+        Arc::clone(&entry.cells)
+    }
+
+    /// Returns everything counted so far. `has_arrived` says whether all of the collection before did: series that
+    /// ended are collected until then.
+    pub(super) fn collect(&self, has_arrived: bool) -> Vec<Metric> {
+        follow_wall_clock();
+        let now = Ticks::now().unix_nanos();
+        let mut collection = Collection::default();
+        self.spans.collect(has_arrived, now, &mut collection);
+        self.entries().retain(|(_, labels), (instrument, entry)| {
+            entry.collect(has_arrived, instrument, labels, now, &mut collection)
+        });
+        for collector in &*self.collectors.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            collector(&mut collection, now);
+        }
+        collection.into_metrics()
+    }
+
+    fn entries(&self) -> MutexGuard<'_, HashMap<Key, (&'static Instrument, Entry)>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Entry {
+    /// Returns whether it is still there.
+    fn collect(
+        &mut self,
+        has_arrived: bool,
+        instrument: &Instrument,
+        labels: &Labels,
+        now: u64,
+        into: &mut Collection,
+    ) -> bool {
+        if self.life == Life::Held && Arc::strong_count(&self.cells) == 1 {
+            self.life = Life::Ended;
+        }
+        if !self.life.is_collected(has_arrived) {
+            return false;
+        }
+        let interval = Interval { start: self.registered.min(now), now };
+        let number = match &*self.cells {
+            Cells::Durations(durations) => {
+                durations.collect(instrument.name, instrument, labels, interval, into);
+                return true;
+            }
+            Cells::Count(count) => Number::of(count.load(Ordering::Relaxed)),
+            Cells::Level(level) => Number(level.load(Ordering::Relaxed)),
+            Cells::Observed(observe) => match observe() {
+                Some(value) => Number(value),
+                None => return true,
+            },
+        };
+        into.number(instrument.name, instrument, labels, number, interval);
+        true
+    }
+}

@@ -1,0 +1,99 @@
+//! What comes with an event from outside (W3C Trace Context and W3C Baggage), and is passed on with it.
+
+use std::sync::Arc;
+
+use super::TraceContext;
+
+/// The longest `tracestate` that is passed on, in bytes; longer ones are left out, as its specification allows above
+/// 512.
+const MAX_TRACESTATE: usize = 4096;
+
+/// The longest `baggage` that is passed on, in bytes: what its specification asks for.
+const MAX_BAGGAGE: usize = 8192;
+
+/// The trace that an event from outside belongs to, and what travels with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Remote {
+    /// The span outside; not valid if there is none.
+    pub context: TraceContext,
+    /// Whether the event's trace goes on from that span. Otherwise it is a new one, linked to it.
+    pub is_parent: bool,
+    tracestate: Option<Arc<str>>,
+    baggage: Option<Arc<str>>,
+}
+
+impl Remote {
+    /// Reads the headers of these names. What is malformed counts as not there; without a `traceparent` a
+    /// `tracestate` means nothing. `None` if nothing is left.
+    pub fn parse(
+        traceparent: Option<&str>,
+        tracestate: Option<&str>,
+        baggage: Option<&str>,
+        is_parent: bool,
+    ) -> Option<Self> {
+        let context = traceparent.and_then(TraceContext::parse_traceparent);
+        let tracestate = tracestate.filter(|_| context.is_some());
+        let remote = Self {
+            context: context.unwrap_or_default(),
+            is_parent: is_parent && context.is_some(),
+            tracestate: tracestate.and_then(|text| header(text, MAX_TRACESTATE)),
+            baggage: baggage.and_then(|text| header(text, MAX_BAGGAGE)),
+        };
+        (remote != Self::default()).then_some(remote)
+    }
+
+    /// Returns the `tracestate` to pass on: that of the trace, as it came. A new trace has none.
+    pub fn tracestate(&self) -> Option<&str> {
+        self.tracestate.as_deref().filter(|_| self.is_parent)
+    }
+
+    /// Returns the `baggage` to pass on, as it came.
+    pub fn baggage(&self) -> Option<&str> {
+        self.baggage.as_deref()
+    }
+}
+
+/// Returns a value that can be a header: printable ASCII and tabs, not empty, not too long.
+fn header(text: &str, longest: usize) -> Option<Arc<str>> {
+    let text = text.trim_ascii();
+    let is_plain = |byte: u8| byte == b'\t' || (0x20..0x7f).contains(&byte);
+    (!text.is_empty() && text.len() <= longest && text.bytes().all(is_plain)).then(|| text.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+    #[test]
+    fn what_came_is_passed_on_as_it_came() {
+        let remote = Remote::parse(Some(TRACEPARENT), Some(" a=1,b=2 "), Some("user=7;p=1"), true).unwrap();
+        assert_eq!(remote.context.traceparent().to_string(), TRACEPARENT);
+        assert_eq!((remote.tracestate(), remote.baggage()), (Some("a=1,b=2"), Some("user=7;p=1")));
+    }
+
+    #[test]
+    fn a_new_trace_takes_the_baggage_and_not_the_state_of_the_other() {
+        let remote = Remote::parse(Some(TRACEPARENT), Some("a=1"), Some("user=7"), false).unwrap();
+        assert!(remote.context.is_valid() && !remote.is_parent);
+        assert_eq!((remote.tracestate(), remote.baggage()), (None, Some("user=7")));
+    }
+
+    #[test]
+    fn baggage_needs_no_trace_and_a_state_does() {
+        let remote = Remote::parse(Some("nonsense"), Some("a=1"), Some("user=7"), true).unwrap();
+        assert!(!remote.context.is_valid() && !remote.is_parent);
+        assert_eq!((remote.tracestate(), remote.baggage()), (None, Some("user=7")));
+        assert_eq!(Remote::parse(None, Some("a=1"), None, true), None);
+    }
+
+    #[test]
+    fn what_cannot_be_a_header_is_left_out() {
+        for wrong in ["", "  ", "a\r\nx: 1", "é", &"x".repeat(MAX_BAGGAGE + 1)] {
+            assert_eq!(Remote::parse(None, None, Some(wrong), true), None, "{wrong}");
+            let remote = Remote::parse(Some(TRACEPARENT), Some(wrong), None, true).unwrap();
+            assert_eq!(remote.tracestate(), None);
+        }
+    }
+}
