@@ -3,7 +3,10 @@
 //! Checks say what is wrong and at which key; where that key stands in which file is added later, by
 //! whoever holds the text. Must not know YAML.
 
-use std::{fmt, path::PathBuf};
+use std::{
+    fmt::{self, Write as _},
+    path::PathBuf,
+};
 
 /// A step into a configuration tree.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,8 +51,13 @@ impl fmt::Display for KeyPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, segment) in self.0.iter().enumerate() {
             match segment {
-                Segment::Key(key) if n > 0 => write!(f, ".{key}")?,
-                Segment::Key(key) => f.write_str(key)?,
+                Segment::Key(key) => {
+                    f.write_str(if n > 0 { "." } else { "" })?;
+                    // A path is one line, whatever a file has for a key.
+                    for c in key.chars() {
+                        if c.is_control() { write!(f, "{}", c.escape_debug())? } else { f.write_char(c)? }
+                    }
+                }
                 Segment::Index(index) => write!(f, "[{index}]")?,
             }
         }
@@ -214,6 +222,12 @@ mod tests {
         let mut problems = Problems::below(KeyPath::default().key("flow").key("tasks").index(2));
         problems.report("switch.cases.0.when", "is empty");
         assert_eq!(problems.into_vec()[0].path.to_string(), "flow.tasks[2].switch.cases[0].when");
+    }
+
+    #[test]
+    fn a_path_is_one_line_whatever_its_keys_are() {
+        let path = KeyPath::default().key("labels").key("a\nb\u{1b}").index(0).key("größe");
+        assert_eq!(path.to_string(), "labels.a\\nb\\u{1b}[0].größe");
     }
 
     #[test]

@@ -155,17 +155,14 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
         let child = view.child(&Segment::Key(key.to_owned()));
         if child.is_nothing() {
             let known = view.keys().unwrap_or_default();
-            let hint = did_you_mean(key, known.iter().copied()).or_else(|| {
-                let list: Vec<_> = known.iter().map(|key| format!("`{key}`")).collect();
-                (!list.is_empty() && list.len() <= 12).then(|| format!("known here: {}", list.join(", ")))
-            });
+            let hint = did_you_mean(key, known.iter().copied()).or_else(|| view.known_here());
             return Err(refuse(path.key(key), format!("unknown field `{key}`"), hint));
         }
         path = path.key(key);
         view = child;
     }
     let value = value(text, &view)
-        .ok_or_else(|| refuse(path.clone(), format!("expected {}", view.expected()), None))?;
+        .ok_or_else(|| refuse(path.clone(), format!("expected {}", view.expected()), view.known_here()))?;
     Ok(Some(Override { variable: variable.to_owned(), path, value, text: text.to_owned() }))
 }
 

@@ -111,6 +111,13 @@ impl<'a> View<'a> {
         Some(keys)
     }
 
+    /// Says which keys a mapping here may have, if they are few.
+    pub(super) fn known_here(&self) -> Option<String> {
+        let keys = self.keys()?;
+        let list: Vec<_> = keys.iter().map(|key| format!("`{key}`")).collect();
+        (1..=12).contains(&list.len()).then(|| format!("known here: {}", list.join(", ")))
+    }
+
     /// Returns what may stand one step further.
     pub(super) fn child(&self, segment: &Segment) -> Self {
         let mut nodes = Vec::new();

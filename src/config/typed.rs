@@ -266,12 +266,12 @@ fn wanted(expected: &str, view: &View<'_>, found: Option<&Value>) -> (String, Op
         "a sequence" => {
             (Some(view.expected()).filter(|e| !e.is_empty()).unwrap_or_else(|| "a list".into()), None)
         }
-        "a map" => ("a mapping".into(), None),
+        "a map" => ("a mapping".into(), view.known_here()),
         "u8" | "u16" | "u32" | "u64" | "usize" => ("a whole number of at least 0".into(), None),
         "i8" | "i16" | "i32" | "i64" | "isize" => ("a whole number".into(), None),
         "f32" | "f64" => ("a number".into(), None),
         other if other.starts_with("a nonzero") => ("a whole number of at least 1".into(), None),
-        other if other.starts_with("struct ") => ("a mapping".into(), None),
+        other if other.starts_with("struct ") => ("a mapping".into(), view.known_here()),
         other => (other.into(), None),
     }
 }
