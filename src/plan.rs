@@ -11,6 +11,7 @@ use crate::{
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
     telemetry::{self, LoggingConfig},
+    template::TraceAttribute,
 };
 
 /// What one worker runs.
@@ -27,6 +28,8 @@ pub struct Plan {
 pub struct Worker {
     /// What is exported.
     pub telemetry: telemetry::Settings,
+    /// What the spans of every event say besides; empty unless traces are exported.
+    pub trace_attributes: Arc<[TraceAttribute]>,
     /// What is logged.
     pub logging: LoggingConfig,
     /// The directory of resources.
@@ -41,6 +44,7 @@ impl Default for Worker {
     fn default() -> Self {
         Self {
             telemetry: telemetry::Settings::default(),
+            trace_attributes: Arc::default(),
             logging: LoggingConfig::default(),
             resources: None,
             shutdown_timeout: Duration::from_secs(25),

@@ -55,7 +55,7 @@ pub use points::Labels;
 pub use record::{MAX_LINKS, SpanRecord};
 pub use secret::Secret;
 pub(crate) use settings::Configured;
-pub use settings::{Export, Resolved, Settings, Signal, Source};
+pub use settings::{ExemplarFilter, Export, Propagators, Resolved, Settings, Signal, Source};
 pub use span_kind::SpanKind;
 pub use spans::{OpenSpan, Spans, Tracer};
 

@@ -3,6 +3,7 @@
 //! Owns what a template may name and what it makes of it; the syntax is minijinja's. Event data is never
 //! evaluated as a template. Must not know the environment: `env.X` is put in before.
 
+mod attribute;
 mod error;
 mod path;
 mod value;
@@ -15,6 +16,7 @@ use minijinja::{
     value::ValueKind,
 };
 
+pub use attribute::TraceAttribute;
 pub use error::TemplateError;
 pub use value::ValueTemplate;
 

@@ -64,10 +64,15 @@ fn the_switch_of_the_sdk_is_logged_and_the_service_keeps_its_name() {
     let variables = [
         ("OTEL_SDK_DISABLED", "true"),
         ("OTEL_SERVICE_NAME", "orders"),
+        ("OTEL_PROPAGATORS", "none"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "x:4318"),
     ];
     let logs = logs("telemetry: {enabled: true}", &variables);
-    let expected = ["- enabled false OTEL_SDK_DISABLED", "- service_name orders OTEL_SERVICE_NAME"];
+    let expected = [
+        "- enabled false OTEL_SDK_DISABLED",
+        "- service_name orders OTEL_SERVICE_NAME",
+        "- propagators none OTEL_PROPAGATORS",
+    ];
     assert_eq!(settings(&logs), expected);
     assert!(logs.iter().all(|line| line["service"] == "orders"));
 }

@@ -31,14 +31,10 @@ enum Neutral {
     Bool(bool),
     Number(u64),
     Text(&'static str),
-    /// A mapping without keys.
-    Empty,
     /// A mapping that has this key with this value, whatever else it has.
     With(&'static str, &'static Neutral),
     /// The same, or a mapping without that key.
     Unless(&'static str, &'static Neutral),
-    /// What is neutral in two ways.
-    Both(&'static Neutral, &'static Neutral),
 }
 
 impl Neutral {
@@ -49,12 +45,10 @@ impl Neutral {
                 Self::Bool(neutral) => *value == neutral,
                 Self::Number(neutral) => *value == neutral,
                 Self::Text(neutral) => *value == neutral,
-                Self::Empty => value.as_object().is_some_and(Map::is_empty),
                 Self::With(key, neutral) => value.get(key).is_some_and(|value| neutral.is(value)),
                 Self::Unless(key, neutral) => {
                     value.is_object() && value.get(key).is_none_or(|value| neutral.is(value))
                 }
-                Self::Both(first, second) => first.is(value) && second.is(value),
             }
     }
 
@@ -64,14 +58,12 @@ impl Neutral {
             Self::Bool(neutral) => json!({"enum": [neutral, null]}),
             Self::Number(neutral) => json!({"enum": [neutral, null]}),
             Self::Text(neutral) => json!({"enum": [neutral, null]}),
-            Self::Empty => json!({"type": ["object", "null"], "maxProperties": 0}),
             Self::With(key, neutral) => {
                 json!({"type": ["object", "null"], "properties": {key: neutral.schema()}, "required": [key]})
             }
             Self::Unless(key, neutral) => {
                 json!({"type": ["object", "null"], "properties": {key: neutral.schema()}})
             }
-            Self::Both(first, second) => json!({"allOf": [first.schema(), second.schema()]}),
         }
     }
 }
@@ -82,8 +74,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
     (Place::Worker, "state", Neutral::Null),
     (Place::Worker, "cache", Neutral::Unless("type", &Neutral::Text("memory"))),
-    (Place::Telemetry, "keep_traces", KEEPS_NONE),
-    (Place::Telemetry, "trace_attributes", Neutral::Empty),
     (Place::Telemetry, "temporality", Neutral::Text("cumulative")),
     (Place::Telemetry, "histogram", Neutral::Unless("type", &Neutral::Text("explicit"))),
     (Place::Telemetry, "cardinality_limit", Neutral::Null),
@@ -106,11 +96,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Kind("http_request"), "credentials_path", Neutral::Null),
     (Place::Kind("http_request"), "rate_limit", Neutral::Null),
 ];
-
-const KEEPS_NONE: Neutral = Neutral::Both(
-    &Neutral::Unless("errors", &Neutral::Bool(false)),
-    &Neutral::Unless("slower_than", &Neutral::Null),
-);
 
 /// The kinds.
 const KINDS: &[&str] = &[
@@ -226,11 +211,5 @@ mod tests {
         }
         assert_eq!(worker("cache", json!({})), Some(Verdict::Neutral));
         assert_eq!(worker("cache", json!({"type": "nats"})), Some(Verdict::NotYet));
-        let keep = |value| key(Place::Telemetry, "keep_traces", &value);
-        assert_eq!(keep(json!({"errors": false, "limit": 5})), Some(Verdict::Neutral));
-        assert_eq!(keep(json!({})), Some(Verdict::Neutral));
-        for keeps in [json!({"errors": true}), json!({"errors": false, "slower_than": "1s"})] {
-            assert_eq!(keep(keeps), Some(Verdict::NotYet));
-        }
     }
 }

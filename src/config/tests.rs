@@ -13,6 +13,7 @@ use crate::{
     problem::Problems,
     registry::KindEntry,
     task::{BuildContext, BuildError, Kind, Role, Target, Task},
+    telemetry::KeepTraces,
 };
 
 /// Declares a kind that is never built.
@@ -437,10 +438,15 @@ telemetry:
   tls: {ca_file: , server_name: collector}
   span_queue:
     size: 1000
+  keep_traces: {errors: false}
+  trace_attributes:
+    order.id: '{{ event.data.id }}'
 flow: {tasks: [{tick: }]}
 ";
     let variables = [
         ("NAME", "orders"),
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN", "2s"),
+        ("FLOWGEN_TELEMETRY__TRACE_ATTRIBUTES__REGION", "eu"),
         ("FLOWGEN_TELEMETRY__TIMEOUT", "7s"),
         ("FLOWGEN_TELEMETRY__HEADERS__X_BOTH", "hunter2"),
         ("FLOWGEN_TELEMETRY__HISTOGRAM", "{type: explicit, buckets: [1, 2.5]}"),
@@ -463,6 +469,16 @@ flow: {tasks: [{tick: }]}
         ("tls.server_name", &["collector (a.yaml:7)"]),
         ("span_queue.size", &["1000 (a.yaml:9)"]),
         ("span_queue.batch", &["1000 (default)"]),
+        ("keep_traces.errors", &["false (a.yaml:10)"]),
+        ("keep_traces.slower_than", &["2s (FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN)"]),
+        ("keep_traces.limit", &["1000 (default)"]),
+        (
+            "trace_attributes",
+            &[
+                "order.id={{ event.data.id }} (a.yaml:12)",
+                "region=eu (FLOWGEN_TELEMETRY__TRACE_ATTRIBUTES__REGION)",
+            ],
+        ),
         ("metrics_export_interval", &["15s (OTEL_METRIC_EXPORT_INTERVAL)"]),
         ("histogram", &["explicit, [1.0, 2.5] (FLOWGEN_TELEMETRY__HISTOGRAM)"]),
         ("otlp_endpoint", &["http://localhost:4317 (default)"]),
@@ -484,6 +500,8 @@ telemetry:
   histogram: {type: explicit, buckets: ['${BOUND}', 1]}
   tls: {server_name: '${HUNTER}'}
   span_queue: {size: '${SIZE}', batch: '${SIZE}'}
+  keep_traces: {slower_than: '${TIME}'}
+  trace_attributes: {a: 'x-${HUNTER}', b: '{{ env.HUNTER }}-{{ event.id }}'}
 flow: {tasks: [{tick: }]}
 ";
     let variables = [
@@ -513,6 +531,8 @@ flow: {tasks: [{tick: }]}
         ("tls.server_name", &["${HUNTER} (orders.yaml:8)"]),
         ("span_queue.size", &["${SIZE} (orders.yaml:9)"]),
         ("span_queue.batch", &["500 (FLOWGEN_TELEMETRY__SPAN_QUEUE__BATCH)"]),
+        ("keep_traces.slower_than", &["${TIME} (orders.yaml:10)"]),
+        ("trace_attributes", &["a=x-${HUNTER}, b={{ env.HUNTER }}-{{ event.id }} (orders.yaml:11)"]),
     ] {
         assert_eq!(shown(&telemetry, key), rows, "{key}");
     }
@@ -582,7 +602,11 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
         ("TRACE_SAMPLE_RATE", "-1", "must be between 0.0 and 1.0"),
         ("TEMPORALITY", "delta", "`temporality: ${FLOWGEN_TELEMETRY__TEMPORALITY}` is not supported yet"),
         ("CARDINALITY_LIMIT", "5000", "`cardinality_limit` is not supported yet"),
-        ("KEEP_TRACES__SLOWER_THAN", "5s", "`keep_traces` is not supported yet"),
+        ("KEEP_TRACES__SLOWER_THAN", "0s", "must be longer than zero"),
+        ("KEEP_TRACES__LIMIT", "0", "must be at least 1"),
+        ("KEEP_TRACES", "false", "expected a mapping"),
+        ("TRACE_ATTRIBUTES__TASK", "x", "the attribute `task` is one of flowgen's own"),
+        ("TRACE_ATTRIBUTES", "{a: '{{ x }}'}", "`x` is not known"),
     ] {
         let variable = format!("FLOWGEN_TELEMETRY__{key}");
         let told = refused(flow, &[(&variable, value)]);
@@ -597,13 +621,62 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
 #[test]
 fn what_is_not_built_is_accepted_where_it_means_nothing_and_while_telemetry_is_off() {
     let flow = "flow: {tasks: [{tick: }]}";
-    let neutral = "temporality: '${T:-cumulative}', histogram: {type: explicit}, trace_attributes: {}, \
-        keep_traces: {errors: '${K:-false}'}, cardinality_limit: null";
+    let neutral = "temporality: '${T:-cumulative}', histogram: {type: explicit}, cardinality_limit: null";
     assert_eq!(plan(&format!("telemetry: {{enabled: true, {neutral}}}\n{flow}")).flows.len(), 1);
-    let meant = "temporality: delta, histogram: {type: exponential}, trace_attributes: {a: b}, keep_traces: {errors: true}, \
-        cardinality_limit: 5000";
+    let meant = "temporality: delta, histogram: {type: exponential}, cardinality_limit: 5000";
     assert_eq!(plan(&format!("telemetry: {{enabled: false, {meant}}}\n{flow}")).flows.len(), 1);
-    assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 5);
+    assert_eq!(refused(&format!("telemetry: {{enabled: true, {meant}}}\n{flow}"), &[]).len(), 3);
+}
+
+#[test]
+fn kept_traces_may_be_given_in_part_and_by_variables() {
+    let keep = |block: &str, variables: &[(&str, &str)]| {
+        let text = format!("telemetry: {{enabled: true, {block}}}\nflow: {{tasks: [{{tick: }}]}}");
+        let KeepTraces { errors, slower_than, limit } = with(&text, variables).worker.telemetry.keep_traces;
+        (errors, slower_than.map(|time| time.as_millis()), limit)
+    };
+    let default = (true, None, 1000);
+    for block in ["", "keep_traces: ", "keep_traces: {}", "keep_traces: {slower_than: null}"] {
+        assert_eq!(keep(block, &[]), default, "{block}");
+    }
+    assert_eq!(keep("keep_traces: {errors: false}", &[]), (false, None, 1000));
+    assert_eq!(
+        keep("keep_traces: {slower_than: '${T}', limit: '${L}'}", &[("T", "2s"), ("L", "5")]),
+        (true, Some(2000), 5)
+    );
+    let variables = [
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES__LIMIT", "7"),
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN", "250ms"),
+    ];
+    assert_eq!(keep("keep_traces: {errors: false, limit: 5}", &variables), (false, Some(250), 7));
+    assert_eq!(keep("keep_traces: ", &variables), (true, Some(250), 7));
+    let variables = [
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES", "{limit: 3}"),
+        ("FLOWGEN_TELEMETRY__KEEP_TRACES__ERRORS", "false"),
+    ];
+    assert_eq!(keep("keep_traces: {slower_than: 1s}", &variables), (false, None, 3));
+    let none = [("FLOWGEN_TELEMETRY__KEEP_TRACES", "null")];
+    assert_eq!(keep("keep_traces: {errors: false, limit: 5}", &none), default);
+}
+
+#[test]
+fn the_attributes_of_spans_are_in_the_plan_if_there_are_to_be_spans() {
+    let names = |block: &str, variables: &[(&str, &str)]| {
+        let text = format!("telemetry: {{{block}}}\nflow: {{tasks: [{{tick: }}]}}");
+        let attributes = with(&text, variables).worker.trace_attributes;
+        attributes.iter().map(|attribute| attribute.name().to_string()).collect::<Vec<_>>().join(" ")
+    };
+    let both = "trace_attributes: {order.id: '{{ event.data.id }}', a.team: '${TEAM:-x}'}";
+    assert_eq!(names(&format!("enabled: true, {both}"), &[]), "a.team order.id");
+    let variables = [
+        ("FLOWGEN_TELEMETRY__TRACE_ATTRIBUTES", "{tenant: '{{ event.meta.tenant }}'}"),
+        ("FLOWGEN_TELEMETRY__TRACE_ATTRIBUTES__REGION", "eu"),
+    ];
+    assert_eq!(names(&format!("enabled: true, {both}"), &variables), "region tenant");
+    assert_eq!(names("enabled: true, trace_attributes: ", &[]), "");
+    assert_eq!(names(&format!("enabled: false, {both}"), &[]), "");
+    assert_eq!(names(&format!("enabled: true, {both}"), &[("OTEL_SDK_DISABLED", "true")]), "");
+    assert_eq!(names(&format!("enabled: true, {both}"), &[("OTEL_TRACES_EXPORTER", "none")]), "");
 }
 
 #[test]

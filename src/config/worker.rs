@@ -54,7 +54,7 @@ pub(super) fn settings(
         blocks.planned(key);
     }
     let mut settings = Settings::default();
-    settings.worker.telemetry = blocks.telemetry(environment);
+    (settings.worker.telemetry, settings.worker.trace_attributes) = blocks.telemetry(environment);
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
     settings.has_resources =

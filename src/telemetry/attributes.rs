@@ -109,6 +109,11 @@ impl AttributeValue {
 }
 
 impl Text {
+    /// Copies a text, as much of it as an attribute holds.
+    pub fn cut(text: &str) -> Self {
+        Self::Shared(text[..text.floor_char_boundary(MAX_TEXT_BYTES)].into())
+    }
+
     fn bounded(self) -> Self {
         let end = self.floor_char_boundary(MAX_TEXT_BYTES);
         match self {

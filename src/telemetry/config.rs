@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::Secret;
 
@@ -27,8 +27,15 @@ pub struct TelemetryConfig {
     #[schemars(range(min = 0.0, max = 1.0))]
     pub trace_sample_rate: f64,
     /// The traces that are exported even when they were not sampled.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(with = "Option<KeepTraces>")]
     pub keep_traces: KeepTraces,
-    /// Attributes of spans, as templates: `order.id: "{{ event.data.id }}"`.
+    /// Attributes of the spans of events, as templates: `order.id: "{{ event.data.id }}"`.
+    #[serde(deserialize_with = "or_default")]
+    #[schemars(
+        with = "Option<BTreeMap<String, String>>",
+        extend("maxProperties" = super::refuse::MOST_TRACE_ATTRIBUTES)
+    )]
     pub trace_attributes: BTreeMap<String, String>,
     /// Attributes of the resource.
     pub resource_attributes: BTreeMap<String, String>,
@@ -77,6 +84,13 @@ impl Default for TelemetryConfig {
     }
 }
 
+/// Takes a block that nothing stands below for one that is not there.
+fn or_default<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
 /// The protocol of the export.
 #[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(rename_all = "snake_case")]
@@ -87,12 +101,12 @@ pub enum Protocol {
 }
 
 /// Which traces are exported even when they were not sampled.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeepTraces {
-    /// Those of events that failed. Not supported yet: off by default until it is.
+    /// Those of events that failed.
     pub errors: bool,
-    /// Those that took longer than this.
+    /// Those of events that took longer than this from their source to their end; `null` for none.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub slower_than: Option<Duration>,
@@ -103,7 +117,7 @@ pub struct KeepTraces {
 
 impl Default for KeepTraces {
     fn default() -> Self {
-        Self { errors: false, slower_than: None, limit: 1000 }
+        Self { errors: true, slower_than: None, limit: 1000 }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Histogram, KeepTraces, Settings, Tracer,
+    Histogram, Settings, Tracer,
     keep::Keeper,
     queue::SpanQueue,
     recorder::Recorder,
@@ -29,14 +29,14 @@ impl Pipeline {
         };
         let registry = Arc::new(Registry::new(buckets));
         let queue = settings.traces.as_ref().map(|_| Arc::new(SpanQueue::new(&settings.span_queue)));
-        let keeper = queue
-            .as_ref()
-            .map(|queue| Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), KeepTraces::default()));
+        let keeper = queue.as_ref().map(|queue| {
+            Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), settings.keep_traces.clone())
+        });
         Self(Some(Arc::new(Shared {
             registry,
             queue,
             keeper,
-            sampling: Sampling::new(settings.trace_sample_rate, true),
+            sampling: Sampling::new(settings.trace_sample_rate, settings.is_parent_based),
             started: Started::default(),
             is_metered: settings.metrics.is_some(),
         })))

@@ -15,6 +15,12 @@ pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 /// The longest time that makes sense: clocks overflow beyond what anybody means.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
+/// How many attributes a configuration may ask for: a span holds twice as many, with those of its kind.
+pub(super) const MOST_TRACE_ATTRIBUTES: usize = 16;
+/// The attributes of the spans of events, besides those that start with [`OWN_PREFIX`] and those of kinds.
+const OWN_ATTRIBUTES: [&str; 6] = ["flow", "task", "task_id", "task_type", "outcome", "error.type"];
+/// What other attributes of our own start with.
+const OWN_PREFIX: &str = "flowgen.";
 /// The levels of log lines.
 const LEVELS: [&str; 5] = ["error", "warn", "info", "debug", "trace"];
 
@@ -103,6 +109,18 @@ impl TelemetryConfig {
             if names.keys().any(String::is_empty) {
                 problems.report(key, "the name of an attribute is empty");
             }
+        }
+        for name in self.trace_attributes.keys() {
+            let Err(fault) = trace_attribute(name) else { continue };
+            let path = problems.base().key("trace_attributes").key(&**name);
+            problems.push(Problem::new(path, fault.message)).focus(Focus::Key).hint_opt(fault.hint);
+        }
+        if self.trace_attributes.len() > MOST_TRACE_ATTRIBUTES {
+            let message = format!("must be at most {MOST_TRACE_ATTRIBUTES} attributes");
+            problems
+                .report("trace_attributes", message)
+                .focus(Focus::Key)
+                .hint("a span holds 32 in all, with those that its task adds");
         }
     }
 
@@ -206,6 +224,21 @@ pub(super) fn header(name: &str, value: &str) -> Result<(), Fault> {
     Ok(())
 }
 
+/// Refuses what cannot be the name of an attribute that a configuration adds to spans.
+fn trace_attribute(name: &str) -> Result<(), Fault> {
+    if name.chars().any(char::is_control) {
+        let shown = name.escape_debug();
+        return Err(Fault::new(format!("`{shown}` is no name of an attribute"))
+            .hint("remove line ends and other control characters"));
+    }
+    if OWN_ATTRIBUTES.contains(&name) || name.starts_with(OWN_PREFIX) {
+        let own = OWN_ATTRIBUTES.map(|name| format!("`{name}`")).join(", ");
+        return Err(Fault::new(format!("the attribute `{name}` is one of flowgen's own"))
+            .hint(format!("{own} and what starts with `{OWN_PREFIX}` are: choose another name")));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -280,5 +313,26 @@ mod tests {
         assert_eq!(header("grpc-x", "v").len() + header("x", "a\nb").len(), 2);
         assert_eq!(header("x-bin", "v").len() + header("content-type", "v").len(), 2);
         assert_eq!(header("x-api-key", "v").len(), 0);
+    }
+
+    #[test]
+    fn refuses_attributes_that_spans_cannot_or_do_not_have_from_a_configuration() {
+        let attribute = |name: &str| {
+            told(|c| c.trace_attributes = [(name.to_owned(), "{{ event.id }}".to_owned())].into())
+        };
+        assert_eq!(attribute(""), ["trace_attributes: the name of an attribute is empty"]);
+        assert_eq!(attribute("a\nb"), ["trace_attributes.a\\nb: `a\\nb` is no name of an attribute"]);
+        for own in ["flow", "task", "task_id", "task_type", "outcome", "error.type", "flowgen.x"] {
+            let message = format!("trace_attributes.{own}: the attribute `{own}` is one of flowgen's own");
+            assert_eq!(attribute(own), [message]);
+        }
+        for free in ["order.id", "flows", "flowgen", "größe", "file.path"] {
+            assert_eq!(attribute(free), Vec::<String>::new());
+        }
+        let many = |n: usize| {
+            told(|c| c.trace_attributes = (0..n).map(|n| (n.to_string(), String::new())).collect())
+        };
+        assert_eq!(many(16), Vec::<String>::new());
+        assert_eq!(many(17), ["trace_attributes: must be at most 16 attributes"]);
     }
 }

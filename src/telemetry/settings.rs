@@ -14,7 +14,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use super::{Compression, Histogram, Secret, SpanQueue, TlsConfig, endpoint};
+use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, TlsConfig, endpoint};
 
 pub(crate) use resolve::Configured;
 
@@ -35,10 +35,18 @@ pub struct Settings {
     pub metrics_export_interval: Duration,
     /// The share of traces that is exported: 0.0 to 1.0.
     pub trace_sample_rate: f64,
+    /// Whether the decision of a remote parent stands, instead of one by the rate.
+    pub is_parent_based: bool,
+    /// The traces that are exported even when they were not sampled.
+    pub keep_traces: KeepTraces,
     /// The buckets of histograms.
     pub histogram: Histogram,
     /// The queue of spans before the exporter.
     pub span_queue: SpanQueue,
+    /// Which measurements become exemplars.
+    pub exemplars: ExemplarFilter,
+    /// What is passed on to others and taken from them.
+    pub propagators: Propagators,
     /// Every setting above as people may see it, in the order of the documentation.
     pub sources: Vec<Resolved>,
 }
@@ -51,11 +59,18 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Logs what came from variables, one line each. While telemetry is off that is only what matters then.
+    /// Returns the settings that matter, as people may see them: all, or while telemetry is off the few that do
+    /// then. Context is passed on nevertheless.
+    pub fn shown(&self) -> impl Iterator<Item = &Resolved> {
+        let is_shown =
+            |row: &&Resolved| self.enabled || matches!(row.key, "enabled" | "service_name" | "propagators");
+        self.sources.iter().filter(is_shown)
+    }
+
+    /// Logs what came from variables, one line each.
     pub fn log_sources(&self) {
-        for one in &self.sources {
-            let Source::Variable(variable) = &one.source else { continue };
-            if self.enabled || matches!(one.key, "enabled" | "service_name") {
+        for one in self.shown() {
+            if let Source::Variable(variable) = &one.source {
                 let signal = one.signal.map(Signal::name);
                 tracing::info!(
                     key = one.key,
@@ -100,6 +115,33 @@ impl fmt::Debug for Export {
             .field("timeout", &self.timeout)
             .field("tls", &self.tls)
             .finish()
+    }
+}
+
+/// Which measurements become exemplars.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ExemplarFilter {
+    /// Those of spans that are exported.
+    #[default]
+    TraceBased,
+    /// All.
+    AlwaysOn,
+    /// None.
+    AlwaysOff,
+}
+
+/// The formats in which context goes from one process to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Propagators {
+    /// W3C Trace Context: `traceparent` and `tracestate`.
+    pub trace_context: bool,
+    /// W3C Baggage.
+    pub baggage: bool,
+}
+
+impl Default for Propagators {
+    fn default() -> Self {
+        Self { trace_context: true, baggage: true }
     }
 }
 

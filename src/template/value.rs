@@ -103,6 +103,6 @@ impl Node {
 }
 
 /// Returns the path that a text consists of.
-fn single_path(text: &str) -> Option<Path> {
+pub(super) fn single_path(text: &str) -> Option<Path> {
     Path::parse(text.trim().strip_prefix("{{")?.strip_suffix("}}")?)
 }

@@ -25,12 +25,21 @@ telemetry:
   headers:
     x-api-key: c4n4ry
     x-scope: c4n4ry
+  keep_traces:
+    limit: 50
+  trace_attributes:
+    order.id: '{{ event.data.id }}'
 ";
     let told = Patient::new(block)
         .with("FLOWGEN_TELEMETRY__SERVICE_NAME", "orders")
         .with("OTEL_EXPORTER_OTLP_ENDPOINT", collector.endpoint().replace("://", "://user:c4n4ry@"))
         .with("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "2500")
         .with("OTEL_RESOURCE_ATTRIBUTES", "k8s.pod.name=a%0Ab")
+        .with("OTEL_TRACES_SAMPLER", "traceidratio")
+        .with("OTEL_TRACES_SAMPLER_ARG", "0.25")
+        .with("FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN", "2s")
+        .with("OTEL_METRICS_EXEMPLAR_FILTER", "always_on")
+        .with("OTEL_PROPAGATORS", "tracecontext")
         .examine(&[]);
     assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
     let (settings, _) = told.stdout.split_once("\n\n").unwrap();
@@ -53,12 +62,19 @@ telemetry:
   tls.server_name          the endpoint's host       default
   timeout (metrics)        10s                       default
   metrics_export_interval  30s                       flow.yaml:3
-  trace_sample_rate        1                         default
+  trace_sample_rate        0.25                      OTEL_TRACES_SAMPLER_ARG
+  parent_based             false                     OTEL_TRACES_SAMPLER
+  keep_traces.errors       true                      default
+  keep_traces.slower_than  2s                        FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN
+  keep_traces.limit        50                        flow.yaml:8
+  trace_attributes         order.id={{{{ event.data.id }}}}  flow.yaml:10
   temporality              cumulative                default
   histogram                explicit                  default
   span_queue.size          8192                      default
   span_queue.batch         2048                      default
-  span_queue.delay         1s                        default",
+  span_queue.delay         1s                        default
+  exemplars                always_on                 OTEL_METRICS_EXEMPLAR_FILTER
+  propagators              tracecontext              OTEL_PROPAGATORS",
         collector.endpoint()
     );
     assert_eq!(settings, expected);
@@ -74,6 +90,7 @@ fn telemetry_that_is_off_is_told_with_why_and_what_to_do() {
 telemetry:
   enabled       false                     flow.yaml:1
   service_name  flowgen                   default
+  propagators   tracecontext, baggage     default
 
 telemetry is off, because flow.yaml:1 says so: write `enabled: true` there, or set FLOWGEN_TELEMETRY__ENABLED=true
 "

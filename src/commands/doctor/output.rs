@@ -13,7 +13,7 @@ use crate::{
     config::Loaded,
     problem::Problem,
     telemetry::{
-        Resolved, Settings, Signal,
+        Settings, Signal,
         export::probe::{METRIC_NAME, SPAN_NAME},
     },
 };
@@ -21,15 +21,9 @@ use crate::{
 /// The widest that a column of values is; longer ones push what follows.
 const VALUE_WIDTH: usize = 24;
 
-/// Returns the settings that matter: all, or while telemetry is off the few that do then.
-fn shown(settings: &Settings) -> impl Iterator<Item = &Resolved> {
-    let is_shown = |row: &&Resolved| settings.enabled || matches!(row.key, "enabled" | "service_name");
-    settings.sources.iter().filter(is_shown)
-}
-
 /// Writes the settings, and what is not exported.
 pub(super) fn settings(settings: &Settings, notes: &[String]) -> String {
-    let rows: Vec<_> = shown(settings).map(|row| (label(row.key, row.signal), row)).collect();
+    let rows: Vec<_> = settings.shown().map(|row| (label(row.key, row.signal), row)).collect();
     let width = rows.iter().map(|(label, _)| label.len()).max().unwrap_or(0);
     let mut text = String::from("telemetry:\n");
     for (label, row) in rows {
@@ -98,7 +92,7 @@ fn one_line(text: &str) -> String {
 /// Writes everything for programs. `docs/telemetry.md` promises its shape.
 pub(super) fn json(loaded: &Loaded, notes: &[String], findings: &Findings) -> String {
     let settings = &loaded.plan.worker.telemetry;
-    let rows = shown(settings).map(|row| {
+    let rows = settings.shown().map(|row| {
         json!({
             "key": row.key,
             "signal": row.signal.map(Signal::name),

@@ -1,6 +1,6 @@
 //! The block `telemetry`: typed, checked, and resolved with what the environment says beside it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -14,23 +14,27 @@ use crate::{
     },
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     telemetry::{Configured, Settings, Source, SpanQueue, TelemetryConfig},
-    template::Template,
+    template::TraceAttribute,
 };
 
 /// Metrics that are exported more often than this say little and cost much.
 const OFTEN: Duration = Duration::from_millis(100);
 
+/// What spans say of events besides what every span says.
+type TraceAttributes = Arc<[TraceAttribute]>;
+
 impl Blocks<'_> {
-    pub(super) fn telemetry(&mut self, environment: &dyn Environment) -> Settings {
+    /// Returns the settings, and the attributes that the configuration adds to spans, if there are to be spans.
+    pub(super) fn telemetry(&mut self, environment: &dyn Environment) -> (Settings, TraceAttributes) {
         let is_written = self.files.iter().any(|file| file.tree.get("telemetry").is_some());
         let found = self.find("telemetry");
         let says_whether = found.as_ref().is_some_and(|(value, _)| value.get("enabled").is_some());
         if (is_written || found.is_some()) && !says_whether {
             self.warn_of_no_switch();
         }
-        let Some((value, owner)) = found else { return Settings::default() };
+        let Some((value, owner)) = found else { return Default::default() };
         let Some(mut config) = self.typed::<TelemetryConfig>("telemetry", value.clone(), owner) else {
-            return Settings::default();
+            return Default::default();
         };
         let mut problems = Problems::below(top("telemetry"));
         if config.enabled {
@@ -38,15 +42,17 @@ impl Blocks<'_> {
         }
         self.adapt(&mut config, &value, owner);
         config.check(&mut problems, &|file| environment.read(file));
-        check_templates(&config, &mut problems);
+        let attributes = trace_attributes(&config, &mut problems);
         let is_right = problems.is_empty();
         for problem in problems.into_vec() {
             self.tell(owner, problem);
         }
         if !is_right {
-            return Settings::default();
+            return Default::default();
         }
-        self.resolve(config, &value, owner, environment)
+        let settings = self.resolve(config, &value, owner, environment);
+        let has_spans = settings.enabled && settings.traces.is_some();
+        (settings, if has_spans { attributes.into() } else { Arc::default() })
     }
 
     fn resolve(
@@ -195,13 +201,20 @@ impl Blocks<'_> {
     }
 }
 
-fn check_templates(config: &TelemetryConfig, problems: &mut Problems) {
+/// Compiles the templates of the attributes.
+fn trace_attributes(config: &TelemetryConfig, problems: &mut Problems) -> Vec<TraceAttribute> {
+    let mut attributes = Vec::new();
     for (name, text) in &config.trace_attributes {
-        let Err(error) = Template::compile(text) else { continue };
-        let path = problems.base().key("trace_attributes").key(&**name);
-        let problem = problems.push(Problem::new(path, error.message)).hint_opt(error.hint);
-        if let Some(line) = error.line {
-            problem.focus(Focus::Inside { line, column: error.column.unwrap_or(1) });
+        match TraceAttribute::compile(name, text) {
+            Ok(attribute) => attributes.push(attribute),
+            Err(error) => {
+                let path = problems.base().key("trace_attributes").key(&**name);
+                let problem = problems.push(Problem::new(path, error.message)).hint_opt(error.hint);
+                if let Some(line) = error.line {
+                    problem.focus(Focus::Inside { line, column: error.column.unwrap_or(1) });
+                }
+            }
         }
     }
+    attributes
 }

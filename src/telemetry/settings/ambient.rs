@@ -3,9 +3,9 @@
 //! They may have been set for every program of the machine, so one that cannot be used is a fault to warn of
 //! and never a refusal. An empty one counts as not set, as the specification wants it.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use super::Source;
+use super::{ExemplarFilter, Propagators, Source};
 use crate::telemetry::{
     Compression, Histogram, Temporality,
     refuse::{self, Fault},
@@ -48,16 +48,18 @@ impl Ambient<'_> {
     }
 }
 
-/// The share of traces.
+/// The share of traces, and whether the decision of a remote parent stands.
 pub(super) struct Sampler {
     pub(super) rate: f64,
+    pub(super) is_parent_based: bool,
     /// Whether the rate is the sampler's argument, if it has one.
     pub(super) takes_rate: bool,
 }
 
-/// Reads a sampler. No source takes a remote parent, so that one which follows its parent decides alone.
+/// Reads a sampler.
 pub(super) fn sampler(text: &str) -> Result<Sampler, Fault> {
-    let (rate, takes_rate) = match text.strip_prefix("parentbased_").unwrap_or(text) {
+    let of_root = text.strip_prefix("parentbased_");
+    let (rate, takes_rate) = match of_root.unwrap_or(text) {
         "always_on" => (1.0, false),
         "always_off" => (0.0, false),
         "traceidratio" => (1.0, true),
@@ -67,7 +69,7 @@ pub(super) fn sampler(text: &str) -> Result<Sampler, Fault> {
             ));
         }
     };
-    Ok(Sampler { rate, takes_rate })
+    Ok(Sampler { rate, is_parent_based: of_root.is_some(), takes_rate })
 }
 
 /// Reads a share: 0.0 to 1.0.
@@ -153,21 +155,31 @@ pub(super) fn histogram(text: &str) -> Result<Histogram, Fault> {
     }
 }
 
-/// Reads a filter of exemplars: there are none.
-pub(super) fn exemplars(text: &str) -> Result<(), Fault> {
-    if text == "always_off" { Ok(()) } else { Err(unsupported(text)) }
+/// Reads a filter of exemplars.
+pub(super) fn exemplars(text: &str) -> Result<ExemplarFilter, Fault> {
+    match text.to_lowercase().as_str() {
+        "trace_based" => Ok(ExemplarFilter::TraceBased),
+        "always_on" => Ok(ExemplarFilter::AlwaysOn),
+        "always_off" => Ok(ExemplarFilter::AlwaysOff),
+        _ => Err(unknown(text).hint("`trace_based`, `always_on` or `always_off`")),
+    }
 }
 
-/// Reads a list of propagators: context is passed on as `tracecontext`. Events carry no baggage, so that
-/// nothing is amiss when it is asked for, too.
-pub(super) fn propagators(text: &str) -> Result<(), Fault> {
-    let names: BTreeSet<_> = text.split(',').map(str::trim).collect();
-    let passes_on = names.contains("tracecontext");
-    if passes_on && names.iter().all(|name| matches!(*name, "tracecontext" | "baggage")) {
-        Ok(())
-    } else {
-        Err(unsupported(text))
-    }
+/// Reads a list of propagators, of which `none` adds nothing: those that are spoken, if it names any such, and
+/// what is wrong with the others.
+pub(super) fn propagators(text: &str) -> (Option<Propagators>, Option<Fault>) {
+    let text = text.to_lowercase();
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    let (spoken, others): (Vec<_>, Vec<_>) =
+        names.partition(|name| matches!(*name, "tracecontext" | "baggage" | "none"));
+    let is_named = |name| spoken.contains(&name);
+    let propagators = Propagators { trace_context: is_named("tracecontext"), baggage: is_named("baggage") };
+    let fault = (!others.is_empty()).then(|| {
+        let are = if others.len() == 1 { "is" } else { "are" };
+        let others = others.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+        Fault::new(format!("{others} {are} not spoken")).hint("`tracecontext`, `baggage` and `none` are")
+    });
+    ((!spoken.is_empty()).then_some(propagators), fault)
 }
 
 /// Reads headers. No fault shows a value, which may be a secret.

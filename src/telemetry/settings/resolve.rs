@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Resolved, Settings, Signal, Source,
+    Propagators, Resolved, Settings, Signal, Source,
     ambient::{self, Ambient, Setting},
     show,
 };
 use crate::{
     problem::{KeyPath, Origin, Problem},
     telemetry::{
-        Histogram, SpanQueue, TelemetryConfig, endpoint,
+        ExemplarFilter, Histogram, KeepTraces, SpanQueue, TelemetryConfig, endpoint,
         refuse::{self, Fault, ReadFile},
     },
 };
@@ -21,7 +21,7 @@ pub(super) const ENDPOINT: &str = "otlp_endpoint";
 /// The attribute that has a key of its own.
 const SERVICE_NAME: &str = "service.name";
 /// What only variables speak of.
-const WITHOUT_KEY: [&str; 3] = ["exporter", "exemplars", "propagators"];
+const WITHOUT_KEY: [&str; 4] = ["exporter", "parent_based", "exemplars", "propagators"];
 
 /// What was configured, by files and `FLOWGEN_TELEMETRY__*`.
 pub(crate) struct Configured<'a> {
@@ -92,10 +92,19 @@ impl Resolver<'_> {
             ambient::milliseconds,
             show::duration,
         );
-        let trace_sample_rate = self.sampler();
+        let (trace_sample_rate, is_parent_based) = self.sampler();
+        let keep_traces = self.keep_traces();
+        self.trace_attributes();
         let histogram = self.histogram();
         let span_queue = self.span_queue();
-        self.warn_of_what_is_not_built();
+        let exemplars = self.pick(
+            "exemplars",
+            ExemplarFilter::default(),
+            &["OTEL_METRICS_EXEMPLAR_FILTER"],
+            ambient::exemplars,
+            |filter| show::exemplars(*filter).to_owned(),
+        );
+        let propagators = self.propagators();
         Settings {
             enabled,
             service_name,
@@ -104,8 +113,12 @@ impl Resolver<'_> {
             metrics,
             metrics_export_interval,
             trace_sample_rate,
+            is_parent_based,
+            keep_traces,
             histogram,
             span_queue,
+            exemplars,
+            propagators,
             sources: std::mem::take(&mut self.rows),
         }
     }
@@ -178,25 +191,47 @@ impl Resolver<'_> {
         entries.into_iter().map(|(name, (value, ..))| (name, value)).collect()
     }
 
-    /// A configured rate replaces a sampler as a whole, with its argument.
-    fn sampler(&mut self) -> f64 {
-        if self.configured("trace_sample_rate").is_some() {
-            self.configured_row("trace_sample_rate", self.config.trace_sample_rate.to_string());
-            return self.config.trace_sample_rate;
-        }
+    /// A configured rate replaces a sampler as a whole, with its argument and what it says of parents.
+    fn sampler(&mut self) -> (f64, bool) {
         const ARGUMENT: [&str; 1] = ["OTEL_TRACES_SAMPLER_ARG"];
-        let Some(Setting { value: sampler, source }) =
-            self.ambient.first(&["OTEL_TRACES_SAMPLER"], ambient::sampler)
-        else {
-            let unused = |_: &str| Err(Fault::new("says nothing without a usable `OTEL_TRACES_SAMPLER`"));
-            let _: Option<Setting<()>> = self.ambient.first(&ARGUMENT, unused);
-            self.row("trace_sample_rate", self.config.trace_sample_rate.to_string(), Source::Default);
-            return self.config.trace_sample_rate;
+        let is_configured = self.configured("trace_sample_rate").is_some();
+        let found = match is_configured {
+            true => None,
+            false => self.ambient.first(&["OTEL_TRACES_SAMPLER"], ambient::sampler),
+        };
+        let Some(Setting { value: sampler, source }) = found else {
+            if !is_configured {
+                let unused = |_: &str| Err(Fault::new("says nothing without a usable `OTEL_TRACES_SAMPLER`"));
+                let _: Option<Setting<()>> = self.ambient.first(&ARGUMENT, unused);
+            }
+            self.configured_row("trace_sample_rate", self.config.trace_sample_rate.to_string());
+            self.row("parent_based", "true".into(), Source::Default);
+            return (self.config.trace_sample_rate, true);
         };
         let argument = sampler.takes_rate.then(|| self.ambient.first(&ARGUMENT, ambient::rate)).flatten();
-        let Setting { value: rate, source } = argument.unwrap_or(Setting { value: sampler.rate, source });
-        self.row("trace_sample_rate", rate.to_string(), source);
-        rate
+        let of_rate = argument.unwrap_or(Setting { value: sampler.rate, source: source.clone() });
+        self.row("trace_sample_rate", of_rate.value.to_string(), of_rate.source);
+        self.row("parent_based", sampler.is_parent_based.to_string(), source);
+        (of_rate.value, sampler.is_parent_based)
+    }
+
+    fn keep_traces(&mut self) -> KeepTraces {
+        let keep = &self.config.keep_traces;
+        self.configured_row("keep_traces.errors", keep.errors.to_string());
+        let slower_than = keep.slower_than.as_ref().map(show::duration);
+        self.configured_row("keep_traces.slower_than", show::or(slower_than, "none"));
+        self.configured_row("keep_traces.limit", keep.limit.to_string());
+        keep.clone()
+    }
+
+    /// Shows the templates; the plan has them compiled.
+    fn trace_attributes(&mut self) {
+        let entries = self.config.trace_attributes.iter().map(|(name, template)| {
+            let path = KeyPath::default().key("trace_attributes").key(&**name);
+            let source = (self.source)(&path).unwrap_or(Source::Default);
+            (format!("{name}={}", self.written_or(&path, template.clone())), source)
+        });
+        self.map_rows("trace_attributes", entries.collect());
     }
 
     fn histogram(&mut self) -> Histogram {
@@ -260,12 +295,15 @@ impl Resolver<'_> {
         SpanQueue { size, batch, delay }
     }
 
-    /// There is nothing to choose here yet: a variable that asks for something else is warned of.
-    fn warn_of_what_is_not_built(&mut self) {
-        self.ambient.first(&["OTEL_METRICS_EXEMPLAR_FILTER"], ambient::exemplars);
-        self.warn("exemplars", "always_off", &Source::Default);
-        self.ambient.first(&["OTEL_PROPAGATORS"], ambient::propagators);
-        self.warn("propagators", "tracecontext", &Source::Default);
+    /// A list of which a part can be used is used in part.
+    fn propagators(&mut self) -> Propagators {
+        const VARIABLE: &str = "OTEL_PROPAGATORS";
+        let named = self.ambient.first(&[VARIABLE], |text| Ok(ambient::propagators(text)));
+        let found = named.and_then(|Setting { value: (spoken, fault), source }| {
+            self.ambient.faults.extend(fault.map(|fault| (VARIABLE.to_owned(), fault)));
+            Some(Setting { value: spoken?, source })
+        });
+        self.take("propagators", Propagators::default(), found, |spoken| show::propagators(*spoken))
     }
 
     /// Resolves one setting that is configured, set by the first usable one of `variables`, or as `config` has

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use super::{ExemplarFilter, Propagators};
 use crate::telemetry::{Histogram, Temporality};
 
 pub(super) fn duration(duration: &Duration) -> String {
@@ -35,4 +36,22 @@ pub(super) fn histogram(histogram: &Histogram) -> String {
         Histogram::Explicit { buckets: Some(bounds) } => format!("explicit, {bounds:?}"),
         Histogram::Exponential {} => "exponential".into(),
     }
+}
+
+pub(super) fn exemplars(filter: ExemplarFilter) -> &'static str {
+    match filter {
+        ExemplarFilter::TraceBased => "trace_based",
+        ExemplarFilter::AlwaysOn => "always_on",
+        ExemplarFilter::AlwaysOff => "always_off",
+    }
+}
+
+pub(super) fn propagators(spoken: Propagators) -> String {
+    match (spoken.trace_context, spoken.baggage) {
+        (true, true) => "tracecontext, baggage",
+        (true, false) => "tracecontext",
+        (false, true) => "baggage",
+        (false, false) => "none",
+    }
+    .to_owned()
 }

@@ -99,7 +99,11 @@ fn nothing_said_gives_the_defaults() {
             .clone()
             .all(|row| row.source == Source::Default && row.signal.is_none() || row.key == "exporter")
     );
-    assert!(others.count() > 15);
+    assert!(others.count() > 20);
+    assert_eq!(outcome.settings.keep_traces, KeepTraces { errors: true, slower_than: None, limit: 1000 });
+    assert!(outcome.settings.is_parent_based);
+    assert_eq!(outcome.settings.exemplars, ExemplarFilter::TraceBased);
+    assert_eq!(outcome.settings.propagators, Propagators { trace_context: true, baggage: true });
     assert!(!Settings::default().enabled);
 }
 
@@ -429,14 +433,21 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
         ),
         (
             "OTEL_METRICS_EXEMPLAR_FILTER",
-            "trace_based",
-            ": ignored: `trace_based` is not supported yet | instead `exemplars` is `always_off` (default)",
+            "some",
+            ": ignored: unknown value `some` | \
+             `trace_based`, `always_on` or `always_off`; instead `exemplars` is `trace_based` (default)",
         ),
         (
             "OTEL_PROPAGATORS",
-            "tracecontext,b3",
-            ": ignored: `tracecontext,b3` is not supported yet | \
-             instead `propagators` is `tracecontext` (default)",
+            "tracecontext,b3,jaeger",
+            ": ignored: `b3`, `jaeger` are not spoken | \
+             `tracecontext`, `baggage` and `none` are; instead `propagators` is `tracecontext` (OTEL_PROPAGATORS)",
+        ),
+        (
+            "OTEL_PROPAGATORS",
+            "ottrace",
+            ": ignored: `ottrace` is not spoken | \
+             `tracecontext`, `baggage` and `none` are; instead `propagators` is `tracecontext, baggage` (default)",
         ),
     ] {
         assert_eq!(ambient(&[(variable, value)]).warnings, [format!("{variable} {warning}")]);
@@ -444,26 +455,79 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
 }
 
 #[test]
-fn a_variable_of_something_not_built_is_warned_of_unless_it_asks_for_what_happens_anyway() {
-    for (variable, value, is_met) in [
-        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_off", true),
-        ("OTEL_METRICS_EXEMPLAR_FILTER", "", true),
-        ("OTEL_METRICS_EXEMPLAR_FILTER", "always_on", false),
-        ("OTEL_METRICS_EXEMPLAR_FILTER", "never", false),
-        ("OTEL_PROPAGATORS", "tracecontext", true),
-        ("OTEL_PROPAGATORS", "tracecontext,baggage", true),
-        ("OTEL_PROPAGATORS", "baggage, tracecontext", true),
-        ("OTEL_PROPAGATORS", " ", true),
-        ("OTEL_PROPAGATORS", "baggage", false),
-        ("OTEL_PROPAGATORS", "none", false),
-        ("OTEL_PROPAGATORS", "tracecontext,none", false),
-        ("OTEL_PROPAGATORS", "b3multi", false),
+fn exemplars_are_chosen_by_a_variable_alone() {
+    for (value, filter, shown) in [
+        ("trace_based", ExemplarFilter::TraceBased, "trace_based (OTEL_METRICS_EXEMPLAR_FILTER)"),
+        ("always_on", ExemplarFilter::AlwaysOn, "always_on (OTEL_METRICS_EXEMPLAR_FILTER)"),
+        ("ALWAYS_OFF", ExemplarFilter::AlwaysOff, "always_off (OTEL_METRICS_EXEMPLAR_FILTER)"),
+        (" ", ExemplarFilter::TraceBased, "trace_based (default)"),
+        ("never", ExemplarFilter::TraceBased, "trace_based (default)"),
     ] {
-        let outcome = ambient(&[(variable, value)]);
-        assert_eq!(outcome.warnings.is_empty(), is_met, "{variable}={value}: {:?}", outcome.warnings);
-        // Nothing was set, so that nobody is told that something was.
-        assert_eq!(outcome.settings.sources, ambient(&[]).settings.sources);
+        let outcome = ambient(&[("OTEL_METRICS_EXEMPLAR_FILTER", value)]);
+        assert_eq!(outcome.settings.exemplars, filter, "{value}");
+        assert_eq!(outcome.shown("exemplars"), [shown]);
     }
+}
+
+#[test]
+fn propagators_are_those_of_the_list_that_are_spoken() {
+    for (value, trace_context, baggage, is_met) in [
+        ("tracecontext", true, false, true),
+        ("baggage", false, true, true),
+        ("baggage, TraceContext", true, true, true),
+        ("tracecontext,tracecontext,", true, false, true),
+        ("none", false, false, true),
+        ("none,baggage", false, true, true),
+        ("none,b3", false, false, false),
+        ("xray,tracecontext", true, false, false),
+        ("b3multi", true, true, false),
+        (",", true, true, true),
+        (" ", true, true, true),
+    ] {
+        let outcome = ambient(&[("OTEL_PROPAGATORS", value)]);
+        assert_eq!(outcome.settings.propagators, Propagators { trace_context, baggage }, "{value}");
+        assert_eq!(outcome.warnings.is_empty(), is_met, "{value}: {:?}", outcome.warnings);
+    }
+    assert_eq!(ambient(&[("OTEL_PROPAGATORS", "none")]).shown("propagators"), ["none (OTEL_PROPAGATORS)"]);
+}
+
+/// The specification has the switch of the SDK leave propagators alone, and so has the promise to pass context on.
+#[test]
+fn propagators_count_while_the_sdk_is_switched_off() {
+    let outcome = ambient(&[("OTEL_SDK_DISABLED", "true"), ("OTEL_PROPAGATORS", "baggage")]);
+    assert!(!outcome.settings.enabled);
+    assert_eq!(outcome.settings.propagators, Propagators { trace_context: false, baggage: true });
+    let keys: Vec<_> = outcome.settings.shown().map(|row| row.key).collect();
+    assert_eq!(keys, ["enabled", "service_name", "propagators"]);
+}
+
+#[test]
+fn every_key_of_kept_traces_says_where_it_came_from() {
+    let configure = |config: &mut TelemetryConfig| {
+        config.keep_traces =
+            KeepTraces { errors: false, slower_than: Some(Duration::from_millis(1500)), limit: 7 };
+    };
+    let outcome = resolve(configure, &["enabled", "keep_traces.errors"], &["keep_traces.slower_than"], &[]);
+    assert_eq!(outcome.shown("keep_traces.errors"), ["false (flow.yaml:12)"]);
+    assert_eq!(outcome.shown("keep_traces.slower_than"), [format!("1s 500ms ({FLOWGEN})")]);
+    assert_eq!(outcome.shown("keep_traces.limit"), ["7 (default)"]);
+    assert_eq!(outcome.settings.keep_traces.slower_than, Some(Duration::from_millis(1500)));
+    assert_eq!(ambient(&[]).shown("keep_traces.slower_than"), ["none (default)"]);
+}
+
+#[test]
+fn templates_of_attributes_are_shown_as_they_were_written() {
+    let configure = |config: &mut TelemetryConfig| {
+        let attribute = |name: &str, text: &str| (name.to_owned(), text.to_owned());
+        config.trace_attributes =
+            [attribute("order.id", "{{ event.data.id }}"), attribute("team", "checkout")].into();
+    };
+    let outcome = resolve(configure, &["enabled", "trace_attributes"], &["trace_attributes.team"], &[]);
+    assert_eq!(
+        outcome.shown("trace_attributes"),
+        ["order.id={{ event.data.id }} (flow.yaml:12)".to_owned(), format!("team=checkout ({FLOWGEN})")]
+    );
+    assert_eq!(ambient(&[]).shown("trace_attributes"), ["none (default)"]);
 }
 
 #[test]
@@ -495,26 +559,35 @@ fn nobody_is_told_of_a_variable_that_was_overruled() {
 }
 
 #[test]
-fn a_sampler_says_the_rate_whether_it_follows_a_parent_or_not() {
-    for (sampler, argument, rate) in [
-        ("always_on", "", 1.0),
-        ("always_on", "0.5", 1.0),
-        ("always_off", "", 0.0),
-        ("traceidratio", "0.25", 0.25),
-        ("traceidratio", "", 1.0),
-        ("traceidratio", "2", 1.0),
-        ("parentbased_always_on", "", 1.0),
-        ("parentbased_always_off", "0.5", 0.0),
-        ("parentbased_traceidratio", "0.25", 0.25),
-        ("xray", "0.25", 1.0),
+fn a_sampler_says_the_rate_and_whether_a_parent_counts() {
+    for (sampler, argument, rate, is_parent_based) in [
+        ("always_on", "", 1.0, false),
+        ("always_on", "0.5", 1.0, false),
+        ("always_off", "", 0.0, false),
+        ("traceidratio", "0.25", 0.25, false),
+        ("traceidratio", "", 1.0, false),
+        ("traceidratio", "2", 1.0, false),
+        ("parentbased_always_on", "", 1.0, true),
+        ("parentbased_always_off", "0.5", 0.0, true),
+        ("parentbased_traceidratio", "0.25", 0.25, true),
+        ("xray", "0.25", 1.0, true),
+        ("", "", 1.0, true),
     ] {
         let set = [("OTEL_TRACES_SAMPLER", sampler), ("OTEL_TRACES_SAMPLER_ARG", argument)];
         let settings = ambient(&set).settings;
-        assert_eq!(settings.trace_sample_rate, rate, "{sampler}");
+        let found = (settings.trace_sample_rate, settings.is_parent_based);
+        assert_eq!(found, (rate, is_parent_based), "{sampler}");
         // A configured rate replaces the sampler as a whole.
-        let configured = resolve(|config| config.trace_sample_rate = 0.1, &["trace_sample_rate"], &[], &set);
-        assert_eq!(configured.settings.trace_sample_rate, 0.1);
+        for (written, overridden) in [(&["trace_sample_rate"][..], &[][..]), (&[], &["trace_sample_rate"])] {
+            let outcome = resolve(|config| config.trace_sample_rate = 0.1, written, overridden, &set);
+            assert_eq!((outcome.settings.trace_sample_rate, outcome.settings.is_parent_based), (0.1, true));
+            assert_eq!(outcome.shown("parent_based"), ["true (default)"]);
+        }
     }
+    let set = [("OTEL_TRACES_SAMPLER", "traceidratio"), ("OTEL_TRACES_SAMPLER_ARG", "0.25")];
+    let outcome = ambient(&set);
+    assert_eq!(outcome.shown("trace_sample_rate"), ["0.25 (OTEL_TRACES_SAMPLER_ARG)"]);
+    assert_eq!(outcome.shown("parent_based"), ["false (OTEL_TRACES_SAMPLER)"]);
 }
 
 #[test]
