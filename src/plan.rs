@@ -78,6 +78,8 @@ pub struct Node {
     pub prepared: Box<dyn Prepared>,
     /// What to do when handling fails.
     pub policy: Policy,
+    /// The share of the traces that begin here, if it is not that of the worker; sources only.
+    pub sample_rate: Option<f64>,
     /// The tasks that depend on this one, by index.
     pub downstream: Vec<usize>,
     /// The tasks that this one's configuration names, by index, in the order of `Kind::targets`.
@@ -90,6 +92,7 @@ impl std::fmt::Debug for Node {
             .field("name", &self.name)
             .field("kind", &self.kind)
             .field("policy", &self.policy)
+            .field("sample_rate", &self.sample_rate)
             .field("downstream", &self.downstream)
             .field("targets", &self.targets)
             .finish_non_exhaustive()

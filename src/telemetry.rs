@@ -53,6 +53,7 @@ pub use outcome::SpanOutcome;
 pub use pipeline::Pipeline;
 pub use points::Labels;
 pub use record::{MAX_LINKS, SpanRecord};
+pub(crate) use refuse::check_rate;
 pub use secret::Secret;
 pub(crate) use settings::Configured;
 pub use settings::{ExemplarFilter, Export, Propagators, Resolved, Settings, Signal, Source};

@@ -6,10 +6,10 @@ use serde_json::{Map, Value};
 
 use super::{
     File,
-    graph::{self, Draft},
+    graph::{self, Draft, Links},
     keys::{FLOW_KEYS, elsewhere},
     planned::{self, Place, Verdict},
-    task::TaskBuilder,
+    task::{Common, Part, TaskBuilder},
     typed::{self, Unknown},
     worker::Settings,
 };
@@ -64,9 +64,10 @@ pub(super) fn build(
     let links = graph::link(&drafts, &mut problems);
     file.problems.append(&mut problems.into_vec());
     let nodes = drafts.into_iter().zip(parts).zip(links).map(|((draft, part), links)| {
-        let (kind, prepared, policy) = part?;
+        let Part { kind, prepared, common: Common { policy, sample_rate } } = part?;
         let name = Arc::from(draft.name?);
-        Some(Node { name, kind, prepared, policy, downstream: links.downstream, targets: links.targets })
+        let Links { downstream, targets } = links;
+        Some(Node { name, kind, prepared, policy, sample_rate, downstream, targets })
     });
     let nodes: Option<Vec<_>> = nodes.collect();
     let complete = nodes.filter(|_| file.problems.len() == before).map(|tasks| Flow {

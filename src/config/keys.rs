@@ -128,6 +128,15 @@ impl Names {
     }
 }
 
+/// What a source says of the traces that begin at it.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct TaskTelemetryKeys {
+    /// The share of its traces that is exported: 0.0 to 1.0. By default `telemetry.trace_sample_rate`.
+    #[schemars(range(min = 0.0, max = 1.0))]
+    pub(super) sample_rate: Option<f64>,
+}
+
 /// The keys that every task has.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -144,10 +153,12 @@ pub(super) struct TaskKeys {
     pub(super) timeout: Option<Duration>,
     /// What becomes of an event in the end when handling it fails.
     pub(super) on_error: OnErrorKey,
+    /// What is traced of the events that it brings in. Sources only.
+    pub(super) telemetry: Option<TaskTelemetryKeys>,
 }
 
 /// The keys of [`TaskKeys`].
-pub(super) const TASK_KEYS: [&str; 5] = ["name", "depends_on", "retry", "timeout", "on_error"];
+pub(super) const TASK_KEYS: [&str; 6] = ["name", "depends_on", "retry", "timeout", "on_error", "telemetry"];
 /// The keys of a flow.
 pub(super) const FLOW_KEYS: [&str; 3] = ["name", "labels", "tasks"];
 /// The keys of the worker, at the top of a file.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{
     File,
     graph::Draft,
-    keys::{Names, TASK_KEYS, TaskKeys, elsewhere},
+    keys::{Names, TASK_KEYS, TaskKeys, TaskTelemetryKeys, elsewhere},
     planned::{self, Place, Verdict},
     schema::Shape,
     typed::{self, Unknown},
@@ -16,10 +16,21 @@ use crate::{
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     registry::{KindEntry, Prepared, Registry},
     task::Role,
+    telemetry::check_rate,
 };
 
 /// What a node is made of, besides its name and its edges.
-pub(super) type Part = (&'static KindEntry, Box<dyn Prepared>, Policy);
+pub(super) struct Part {
+    pub(super) kind: &'static KindEntry,
+    pub(super) prepared: Box<dyn Prepared>,
+    pub(super) common: Common,
+}
+
+/// What the keys amount to that every task has, besides its name and its edges.
+pub(super) struct Common {
+    pub(super) policy: Policy,
+    pub(super) sample_rate: Option<f64>,
+}
 
 /// Builds one task.
 pub(super) struct TaskBuilder<'a> {
@@ -68,7 +79,7 @@ impl TaskBuilder<'_> {
                 common.insert(key, value);
             }
         }
-        let policy = self.common(kind, common, &path, &mut draft);
+        let common = self.common(kind, common, &path, &mut draft);
         let mut own = Value::Object(own);
         let unknown = typed::clean(&mut own, &own_shape, &path, &self.file.substitutions);
         unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
@@ -88,12 +99,11 @@ impl TaskBuilder<'_> {
                 .hint("add `resources: {path: ...}` at the top of the file: the directory of such files");
             self.file.problems.append(&mut problems.into_vec());
         }
-        draft.is_typed = prepared.is_some() && policy.is_some() && unknown.is_empty();
+        draft.is_typed = prepared.is_some() && common.is_some() && unknown.is_empty();
         let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
         draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
-        let part =
-            prepared.zip(policy).filter(|_| is_clean).map(|(prepared, policy)| (kind, prepared, policy));
-        (draft, part)
+        let parts = prepared.zip(common).filter(|_| is_clean);
+        (draft, parts.map(|(prepared, common)| Part { kind, prepared, common }))
     }
 
     /// Splits `{<kind>: {...}}`.
@@ -164,7 +174,7 @@ impl TaskBuilder<'_> {
         keys: Map<String, Value>,
         path: &KeyPath,
         draft: &mut Draft,
-    ) -> Option<Policy> {
+    ) -> Option<Common> {
         let mut keys = keys;
         if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
             let mut problem = planned::refusal(self.file, path.key("on_error"), "on_error", value);
@@ -208,12 +218,36 @@ impl TaskBuilder<'_> {
         } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));
         }
+        let sample_rate = self.sample_rate(kind, keys.telemetry, path);
         let given = keys.retry.unwrap_or_default();
         let retry = given.over(self.settings.retry);
         let mut problems = Problems::below(path.key("retry"));
         given.check(self.settings.retry, &mut problems);
         self.file.problems.append(&mut problems.into_vec());
-        Some(Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() })
+        let policy = Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() };
+        Some(Common { policy, sample_rate })
+    }
+
+    /// Checks what a task says of its traces, which begin at sources.
+    fn sample_rate(
+        &mut self,
+        kind: &KindEntry,
+        keys: Option<TaskTelemetryKeys>,
+        path: &KeyPath,
+    ) -> Option<f64> {
+        let TaskTelemetryKeys { sample_rate } = keys?;
+        let mut problems = Problems::below(path.key("telemetry"));
+        if kind.role != Role::Source {
+            let message = format!("`{}` is a {}: it has no `telemetry`", kind.name, kind.role);
+            problems
+                .report("", message)
+                .focus(Focus::Key)
+                .hint("a trace is sampled where it begins, at its source; remove it");
+        } else if let Some(rate) = sample_rate {
+            check_rate("sample_rate", rate, &mut problems);
+        }
+        self.file.problems.append(&mut problems.into_vec());
+        sample_rate
     }
 
     fn check_name(&mut self, name: &str, path: &KeyPath) {

@@ -680,6 +680,27 @@ fn the_attributes_of_spans_are_in_the_plan_if_there_are_to_be_spans() {
 }
 
 #[test]
+fn a_source_may_have_a_sample_rate_of_its_own() {
+    let rates = |text: &str, variables: &[(&str, &str)]| {
+        let plan = with(text, variables);
+        plan.flows[0].tasks.iter().map(|task| task.sample_rate).collect::<Vec<_>>()
+    };
+    let text = "\
+telemetry: {enabled: false, trace_sample_rate: 0.5}
+flow:
+  tasks:
+    - tick: {telemetry: {sample_rate: 0.1}}
+    - put: {telemetry: null}
+    - tick: {name: b, telemetry: {sample_rate: '${RATE}'}}
+    - tick: {name: c, telemetry: {}}
+    - tick: {name: d, telemetry: {sample_rate: null}}
+    - tick: {name: e, telemetry: }
+    - tick: {name: f}
+";
+    assert_eq!(rates(text, &[("RATE", "1")]), [Some(0.1), None, Some(1.0), None, None, None, None]);
+}
+
+#[test]
 fn what_has_no_effect_is_warned_of() {
     let text = |tls: &str| {
         format!(

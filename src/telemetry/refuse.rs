@@ -34,11 +34,7 @@ impl TelemetryConfig {
         if self.service_name.trim().is_empty() {
             problems.report("service_name", "the name of the service is empty");
         }
-        if !(0.0..=1.0).contains(&self.trace_sample_rate) {
-            problems
-                .report("trace_sample_rate", "must be between 0.0 and 1.0")
-                .hint("1.0 exports every trace, 0.1 one of ten");
-        }
+        check_rate("trace_sample_rate", self.trace_sample_rate, problems);
         for (key, duration) in [
             ("metrics_export_interval", Some(self.metrics_export_interval)),
             ("timeout", Some(self.timeout)),
@@ -168,6 +164,13 @@ impl LoggingConfig {
                 .unwrap_or_else(|| format!("one of {}", LEVELS.map(|level| format!("`{level}`")).join(", ")));
             problems.report("level", format!("unknown level `{}`", self.level)).hint(hint);
         }
+    }
+}
+
+/// Refuses what is no share of traces.
+pub(crate) fn check_rate(key: &str, rate: f64, problems: &mut Problems) {
+    if !(0.0..=1.0).contains(&rate) {
+        problems.report(key, "must be between 0.0 and 1.0").hint("1.0 exports every trace, 0.1 one of ten");
     }
 }
 

@@ -168,6 +168,7 @@ impl Graph {
                     timeout: None,
                     on_error: spec.on_error,
                 },
+                sample_rate: None,
                 downstream: spec.downstream.clone(),
                 targets: spec.targets.clone(),
             })
@@ -203,6 +204,7 @@ pub(crate) fn node(
         kind: &TEST_KIND,
         prepared: Box::new(Built(build)),
         policy: Policy::default(),
+        sample_rate: None,
         downstream,
         targets: Vec::new(),
     }
