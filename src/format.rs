@@ -11,6 +11,7 @@
 //! | `json` | one document: each element of its array, or the one value | |
 
 mod blocks;
+mod carried;
 mod csv;
 mod decoder;
 mod elements;
@@ -22,6 +23,8 @@ mod size;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use crate::{problem::Problems, task::TraceContextMode};
 
 pub use blocks::{Block, Blocks};
 pub use decoder::{Decoder, RawRecord};
@@ -68,6 +71,22 @@ pub enum InputFormat {
     Text,
     /// One JSON document; an array's elements are one record each.
     Json,
+}
+
+impl InputFormat {
+    /// Reports a `trace_context` that no record of this format can have.
+    pub fn check_trace_context(self, mode: TraceContextMode, problems: &mut Problems) {
+        let name = match self {
+            Self::Jsonl | Self::Json => return,
+            Self::Csv => "csv",
+            Self::Text => "text",
+        };
+        if mode.is_wanted() {
+            problems
+                .report("trace_context", format!("a record of `{name}` carries no trace context"))
+                .hint("objects of `jsonl` and `json` do; remove `trace_context`");
+        }
+    }
 }
 
 /// How events become the lines of a sink.

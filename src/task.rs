@@ -8,6 +8,7 @@ mod error;
 mod flush_error;
 mod kind;
 mod output;
+mod remote;
 #[cfg(test)]
 pub(crate) mod testing;
 
@@ -20,6 +21,7 @@ pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
 pub use output::{Edge, Emission, Output, Route};
+pub use remote::TraceContextMode;
 
 use crate::{event::Event, shutdown::Stop};
 

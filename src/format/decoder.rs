@@ -4,10 +4,13 @@ use std::{borrow::Cow, str};
 
 use serde_json::{Map, Value};
 
-use super::{Content, InputFormat, PARSE, Span, Unusable, csv, elements::Elements, rows::Rows};
+use super::{
+    Content, InputFormat, PARSE, Span, Unusable, carried::Carried, csv, elements::Elements, rows::Rows,
+};
 use crate::{
     event::Payload,
-    task::{Record, TaskError},
+    task::{Record, TaskError, TraceContextMode},
+    trace::Remote,
 };
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
@@ -172,6 +175,15 @@ impl RawRecord<'_> {
     /// Returns how many bytes it has, if they were kept.
     pub fn size(&self) -> Option<usize> {
         self.bytes.ok().map(<[u8]>::len)
+    }
+
+    /// Returns what the record carries of the trace that it comes from, if that is wanted and it is an object.
+    pub fn remote(&self, mode: TraceContextMode) -> Option<Remote> {
+        if !mode.is_wanted() || !matches!(self.codec, Codec::Jsonl | Codec::Json) {
+            return None;
+        }
+        let Carried { traceparent, tracestate, baggage } = Carried::find(self.bytes.ok()?);
+        mode.remote(traceparent.as_deref(), tracestate.as_deref(), baggage.as_deref())
     }
 
     /// Makes a record of the bytes.

@@ -16,6 +16,9 @@
 //! the order of their names. A file is not locked; what is appended while it is read is read too. A named
 //! pipe is opened once, when its turn comes, and read until its writers have gone.
 //!
+//! With `trace_context: trust` an event continues the trace that its record names, with `link` it is linked to it: in
+//! the members `traceparent`, `tracestate` and `baggage` of a record of `jsonl` or `json`.
+//!
 //! Telemetry: the span has `file.path` and `file.offset`, the two parts of the event's id, and
 //! `flowgen.record.size`, the bytes of the record without the line's end.
 
@@ -33,7 +36,7 @@ use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
-    task::{BuildContext, BuildError, Emitter, Extent, Kind, Role, Source, Task, TaskError},
+    task::{BuildContext, BuildError, Emitter, Extent, Kind, Role, Source, Task, TaskError, TraceContextMode},
     telemetry::spawn_blocking,
 };
 
@@ -52,6 +55,10 @@ pub(super) struct Config {
     /// The longest record; a longer one fails.
     #[serde(default = "format::max_line_bytes")]
     max_line_bytes: ByteSize,
+    /// What becomes of the members `traceparent`, `tracestate` and `baggage` of a record that is a JSON object. By default
+    /// `ignore`.
+    #[serde(default)]
+    trace_context: TraceContextMode,
 }
 
 /// The files that were found, as they were then.
@@ -82,6 +89,7 @@ impl Kind for File {
         }
         // Whether it is a usable pattern is for `find`: there may be a file of that very name.
         config.max_line_bytes.check_limit("max_line_bytes", problems);
+        config.format.check_trace_context(config.trace_context, problems);
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {

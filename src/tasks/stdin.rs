@@ -13,6 +13,9 @@
 //!
 //! An event's id is unlike that of any other run; a failure names its line, as `stdin:7`.
 //!
+//! With `trace_context: trust` an event continues the trace that its record names, with `link` it is linked to it, as in
+//! `file`.
+//!
 //! Telemetry: the span has `flowgen.record.size`, the bytes of the record without the line's end.
 //!
 //! A thread of its own reads: at the end of the flow it may still wait for input, and nobody waits for
@@ -29,7 +32,9 @@ use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
-    task::{BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError},
+    task::{
+        BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError, TraceContextMode,
+    },
 };
 
 /// The `stdin` kind.
@@ -45,6 +50,10 @@ pub(super) struct Config {
     /// The longest record; a longer one fails.
     #[serde(default = "format::max_line_bytes")]
     max_line_bytes: ByteSize,
+    /// What becomes of the members `traceparent`, `tracestate` and `baggage` of a record that is a JSON object. By default
+    /// `ignore`.
+    #[serde(default)]
+    trace_context: TraceContextMode,
 }
 
 impl Kind for Stdin {
@@ -56,6 +65,7 @@ impl Kind for Stdin {
 
     fn check(config: &Config, problems: &mut Problems) {
         config.max_line_bytes.check_limit("max_line_bytes", problems);
+        config.format.check_trace_context(config.trace_context, problems);
     }
 
     fn needs(_: &Config) -> Needs {

@@ -52,6 +52,47 @@ fn a_bad_line_fails_at_its_place_and_the_next_is_read() {
     assert_eq!(seen, [(0, 1, Ok(json!({"a": 1}))), (9, 3, failed(why)), (25, 5, Ok(json!([2])))]);
 }
 
+const TRACEPARENT: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+
+/// Returns what each record carries, as `<traceparent> <whether it is the parent> <baggage>`.
+fn remotes(format: InputFormat, mode: TraceContextMode, text: &str) -> Vec<Option<String>> {
+    let mut decoder = Decoder::new(format, 200);
+    let mut found = Vec::new();
+    let shown = |record: &RawRecord<'_>| {
+        let remote = record.remote(mode)?;
+        let context = remote.context.is_valid().then(|| remote.context.traceparent().to_string());
+        let context = context.unwrap_or("-".into());
+        Some(format!("{context} {} {}", remote.is_parent, remote.baggage().unwrap_or("-")))
+    };
+    let mut position = 0;
+    while let Some(record) = decoder.next(text.as_bytes(), &mut position) {
+        found.push(shown(&record));
+    }
+    found.extend(decoder.finish().map(|record| shown(&record)));
+    found
+}
+
+#[test]
+fn a_record_that_is_an_object_carries_its_context_if_that_is_wanted() {
+    use TraceContextMode::{Ignore, Link, Trust};
+    let full = format!(r#"{{"id": 7, "traceparent": "{TRACEPARENT}", "baggage": "user=7"}}"#);
+    let lines = format!("{full}\n{{\"baggage\": \"user=8\"}}\r\n[1]\n{{\"traceparent\": 1}}\n{{oops\n");
+    let trusted = Some(format!("{TRACEPARENT} true user=7"));
+    let baggage = Some("- false user=8".to_owned());
+    let expected = [trusted.clone(), baggage.clone(), None, None, None];
+    assert_eq!(remotes(InputFormat::Jsonl, Trust, &lines), expected);
+    let linked = Some(format!("{TRACEPARENT} false user=7"));
+    assert_eq!(remotes(InputFormat::Jsonl, Link, &lines), [linked, baggage, None, None, None]);
+    assert_eq!(remotes(InputFormat::Jsonl, Ignore, &lines), vec![None; 5]);
+    let document = format!("[{},\n 7]", full.replace(", ", ",\n"));
+    assert_eq!(remotes(InputFormat::Json, Trust, &document), [trusted, None]);
+    let long = full.replace("user=7", &"x".repeat(300));
+    assert_eq!(remotes(InputFormat::Jsonl, Trust, &long), [None], "a record that is too long is not kept");
+    assert_eq!(remotes(InputFormat::Text, Trust, &full), [None]);
+    let table = format!("traceparent,id\n{TRACEPARENT},7\n");
+    assert_eq!(remotes(InputFormat::Csv, Trust, &table), [None]);
+}
+
 #[test]
 fn bytes_that_are_no_text_fail_and_the_next_line_is_read() {
     for format in [InputFormat::Jsonl, InputFormat::Text] {
