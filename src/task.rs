@@ -16,7 +16,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-pub use emitter::{Closed, Decode, Emitter, Port, Record};
+pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Record, Trigger};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};

@@ -6,7 +6,7 @@ use super::{Blocks, Decoder, FILE_OFFSET, FILE_PATH, RECORD_SIZE, RawRecord, io_
 use crate::{
     event::{EventId, Input},
     shutdown::Stop,
-    task::{Emitter, TaskError},
+    task::{Emitter, Incoming, TaskError, TraceContextMode},
     telemetry::Attributes,
 };
 
@@ -52,7 +52,8 @@ impl Origin {
     }
 }
 
-/// Emits every record of an input, each with its position, until its end or until `stop`.
+/// Emits every record of an input, each with its position and, as `mode` says, in the trace that it names, until its
+/// end or until `stop`.
 ///
 /// # Errors
 /// The input cannot be read, or `Closed`.
@@ -60,6 +61,7 @@ pub async fn feed(
     origin: &Origin,
     mut blocks: Blocks,
     mut decoder: Decoder,
+    mode: TraceContextMode,
     emitter: &mut Emitter,
     stop: &Stop,
 ) -> Result<(), TaskError> {
@@ -80,7 +82,7 @@ pub async fn feed(
         let block = block.map_err(|error| io_error(format!("cannot read `{}`", origin.name()), error))?;
         let mut position = 0;
         while let Some(record) = decoder.next(block.bytes(), &mut position) {
-            stage(origin, &record, emitter).await?;
+            stage(origin, &record, mode, emitter).await?;
             records = records.wrapping_add(1);
             if records.is_multiple_of(LOOK_EVERY) && stop.is_stopped() {
                 return Ok(());
@@ -92,19 +94,25 @@ pub async fn feed(
         tokio::task::consume_budget().await;
     }
     if let Some(record) = decoder.finish() {
-        stage(origin, &record, emitter).await?;
+        stage(origin, &record, mode, emitter).await?;
     }
     Ok(emitter.flush().await?)
 }
 
-async fn stage(origin: &Origin, record: &RawRecord<'_>, emitter: &mut Emitter) -> Result<(), TaskError> {
+async fn stage(
+    origin: &Origin,
+    record: &RawRecord<'_>,
+    mode: TraceContextMode,
+    emitter: &mut Emitter,
+) -> Result<(), TaskError> {
     let decode = |span: Option<&mut Attributes>| {
         if let Some(span) = span {
             origin.describe(record, span);
         }
         record.decode()
     };
-    Ok(emitter.stage(origin.id(record), decode).await?)
+    let incoming = Incoming { id: origin.id(record), remote: record.remote(mode) };
+    Ok(emitter.stage(incoming, decode).await?)
 }
 
 #[cfg(test)]
@@ -124,7 +132,8 @@ mod tests {
         async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
             let blocks = Blocks::read(|| Ok(&b"one\n"[..])).unwrap();
             let origin = Origin::Stream(Arc::new(Input::new("in")));
-            feed(&origin, blocks, Decoder::new(InputFormat::Text, 10), emitter, &stop).await
+            let decoder = Decoder::new(InputFormat::Text, 10);
+            feed(&origin, blocks, decoder, TraceContextMode::Ignore, emitter, &stop).await
         }
     }
 

@@ -17,6 +17,7 @@ use crate::{
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
     telemetry::{Attributes, FailureLog, Identity, Last, OpenSpan, SpanOutcome, Spans, error_chain, inside},
+    template::TraceAttribute,
     trace::{Moment, TraceContext},
 };
 
@@ -35,6 +36,8 @@ pub(super) struct Handling {
     attributes: Attributes,
     /// Whether its way is exported because of a failure that is not its own.
     is_kept: bool,
+    /// Whether its task is the source that brought it in.
+    is_entering: bool,
 }
 
 /// What makes the spans of one task.
@@ -49,10 +52,16 @@ pub(super) struct TaskSpans {
 }
 
 impl Handling {
+    fn add(&mut self, attributes: Attributes) {
+        if let Some(record) = self.span.record() {
+            record.add_attributes(attributes);
+        }
+    }
+
     /// Takes over what the task says of its work.
     pub(super) fn describe(&mut self, output: &mut Output) {
         match self.span.record() {
-            Some(record) => record.set_attributes(output.take_attributes()),
+            Some(record) => record.add_attributes(output.take_attributes()),
             None => self.attributes = output.take_attributes(),
         }
     }
@@ -77,6 +86,8 @@ pub(super) struct Hop {
     pub(super) policy: Policy,
     pub(super) spans: TaskSpans,
     pub(super) meters: TaskMeters,
+    /// What spans say of their events besides.
+    traced: Arc<[TraceAttribute]>,
     /// Whether tasks describe work that nobody records: few events, each with a lot to say.
     is_described: bool,
     outlets: Outlets,
@@ -100,11 +111,28 @@ impl Hop {
             policy,
             spans,
             meters,
+            traced: Arc::default(),
             is_described: false,
             outlets,
             failures: FailureLog::default(),
             output: Output::default(),
         }
+    }
+
+    /// Lets spans say of their events what these templates do.
+    pub(super) fn trace_attributes(&mut self, traced: &Arc<[TraceAttribute]>) {
+        self.traced = Arc::clone(traced);
+    }
+
+    /// Returns what spans say of an event besides.
+    fn traced(&self, event: &Event) -> Attributes {
+        let mut attributes = Attributes::default();
+        for attribute in &*self.traced {
+            if let Some(value) = attribute.value(event) {
+                attributes.set(Arc::clone(attribute.name()), value);
+            }
+        }
+        attributes
     }
 
     /// Asks the task to describe its work also where nobody records it, for the case that it fails.
@@ -128,8 +156,9 @@ impl Hop {
         output.trace(record.is_some() || self.is_described);
         if let Some(record) = record {
             record.set_event(event.id.clone(), event.queued);
+            record.add_attributes(self.traced(&event));
         }
-        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false }
+        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false, is_entering: false }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
@@ -140,7 +169,7 @@ impl Hop {
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
         result: Result<(), TaskError>,
     ) {
-        let Handling { mut event, ack, span, attributes, is_kept } = handling;
+        let Handling { mut event, ack, span, attributes, is_kept, .. } = handling;
         match result {
             Ok(()) if emissions.len() == 0 => {
                 let step = span.end(SpanOutcome::Filtered, None);
@@ -196,6 +225,7 @@ impl Hop {
         let mut output = std::mem::take(&mut self.output);
         let mut handling = self.begin(event, &mut output);
         handling.enter(&self.flow);
+        handling.is_entering = true;
         self.work(handling, output, handle);
     }
 
@@ -217,6 +247,11 @@ impl Hop {
         if let Err(error) = &result {
             self.meters.attempt_failed(error);
         }
+        if handling.is_entering && !self.traced.is_empty() {
+            // Before it was decoded there was nothing to say.
+            let attributes = self.traced(&handling.event);
+            handling.add(attributes);
+        }
         handling.describe(&mut output);
         self.conclude(handling, output.drain(), result);
         output.shrink_to(ROOM_KEPT);
@@ -234,7 +269,10 @@ impl Hop {
         drop(ack);
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, last: Last) {
+    fn fail(&mut self, event: &Event, ack: Ack, mut last: Last) {
+        if !self.traced.is_empty() && self.spans.handle.keeps_failed() {
+            last.attributes = self.traced(event).over(last.attributes);
+        }
         let at = Moment { at: last.step.end(), context: event.trace };
         self.spans.handle.keep_failed(event, last);
         let outcome = match self.policy.on_error {

@@ -20,6 +20,7 @@ use crate::{
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
     telemetry::{Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
+    template::TraceAttribute,
     trace::{Ticks, TraceContext},
 };
 
@@ -43,6 +44,7 @@ pub struct TaskManager {
     flows: Vec<RunningFlow>,
     stop: Stop,
     shutdown_timeout: Duration,
+    trace_attributes: Arc<[TraceAttribute]>,
     tracer: Tracer,
 }
 
@@ -86,6 +88,7 @@ impl Built {
             flows: Vec::with_capacity(self.tasks.len()),
             stop: self.stop,
             shutdown_timeout,
+            trace_attributes: Arc::clone(&self.plan.worker.trace_attributes),
             tracer: self.tracer,
         };
         for ((flow, handle), tasks) in self.plan.flows.iter().zip(self.flows).zip(self.tasks) {
@@ -193,6 +196,7 @@ impl TaskManager {
             if is_single {
                 hop.describe_all();
             }
+            hop.trace_attributes(&self.trace_attributes);
             let of_loop = LoopMeters::new(&meter, &identity);
             let tenure = of_loop.begin();
             loops.push(of_loop);
@@ -205,7 +209,8 @@ impl TaskManager {
                     self.supervisor.spawn(spawn, false, processor::run(task, inbox, hop));
                 }
                 (Task::Source(task), _) => {
-                    self.supervisor.spawn(spawn, true, source::run(task, hop));
+                    let tracer = self.tracer.clone();
+                    self.supervisor.spawn(spawn, true, source::run(task, hop, tracer));
                 }
                 (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
             }
@@ -252,6 +257,8 @@ impl Registration<'_> {
             task: Arc::clone(&node.name),
             base_dir: flow.base_dir.clone(),
             resources: self.resources.clone(),
+            meter: self.tracer.meter(),
+            propagators: self.tracer.propagators(),
         };
         let identity = Some(Arc::clone(identity));
         let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
@@ -272,8 +279,12 @@ fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Tas
         Task::Processor(processor) => Some(processor),
         Task::Source(_) | Task::Transform(_) => None,
     };
+    let handle = spans("task.handle", node.kind.span_kind);
     TaskSpans {
-        handle: spans("task.handle", node.kind.span_kind),
+        handle: match node.sample_rate {
+            Some(rate) => handle.sampled_at(rate),
+            None => handle,
+        },
         retry: processor.map(|_| spans("task.retry", SpanKind::Internal)).unwrap_or_default(),
         flush: processor
             .filter(|processor| processor.is_buffered())

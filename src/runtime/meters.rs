@@ -1,24 +1,28 @@
 //! What the runtime counts and times besides spans: of each flow, and of each task.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    cell::OnceCell,
+    sync::{Arc, OnceLock},
+};
 
+use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
 use super::flow::FlowState;
 use crate::{
     ack::{Ledger, Observer, Outcome},
     event::Event,
-    task::{ErrorClass, TaskError},
+    task::{ErrorClass, TaskError, Trigger},
     telemetry::{
         Counter, Identity, Labels, Level, Meter, Observed, Timer,
         instruments::{
             FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
-            TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT, TASK_QUEUE_CAPACITY,
-            TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS,
-            TASK_TIMEOUTS,
+            SCHEDULE_TRIGGERS, SOURCE_LAG, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT,
+            TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY,
+            TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
         },
     },
-    trace::{Moment, Ticks},
+    trace::{Moment, Ticks, TraceContext},
 };
 
 /// The types of the errors that the runtime itself makes.
@@ -120,16 +124,20 @@ pub(super) struct TaskMeters {
     pub(super) blocked: Counter,
     pub(super) inflight: Level,
     pub(super) timeouts: Counter,
-    by_error: Vec<(&'static str, OfError)>,
+    by_error: Vec<OfError>,
+    /// What makes the rest, once there is something to count.
+    source: Option<(Meter, Labels)>,
     _observed: Vec<Observed>,
 }
 
 /// What is counted of the errors of one type.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct OfError {
+    error_type: &'static str,
     pub(super) attempts: Counter,
-    pub(super) retries: Counter,
-    pub(super) delay: Timer,
+    retries: Counter,
+    /// Made at the first retry: most types of errors never lead to one.
+    delay: OnceLock<Timer>,
 }
 
 impl TaskMeters {
@@ -148,6 +156,7 @@ impl TaskMeters {
         let mut meters = Self {
             blocked: meter.counter(&TASK_BLOCKED, of_task(identity)),
             by_error: by_error(meter, identity, error_types, waits),
+            source: Some((meter.clone(), of_task(identity))),
             ..Self::default()
         };
         if waits {
@@ -170,31 +179,36 @@ impl TaskMeters {
         }
     }
 
+    /// Counts a further attempt, so many nanoseconds after one that failed.
+    pub(super) fn retry(&self, error: &TaskError, nanos: u64) {
+        let Some(of_error) = self.of(error.error_type()) else { return };
+        of_error.retries.add(1);
+        let delay = of_error.delay.get_or_init(|| {
+            let source = self.source.as_ref();
+            let timer = source.map(|(meter, labels)| {
+                meter.timer(&TASK_RETRY_DELAY, labels.clone().with("error.type", of_error.error_type))
+            });
+            timer.unwrap_or_default()
+        });
+        delay.record(nanos, Moment::default());
+    }
+
     /// Returns what is counted of errors of this type, if anything is.
     pub(super) fn of(&self, error_type: &str) -> Option<&OfError> {
-        let of_type = |wanted: &str| self.by_error.iter().find(|(known, _)| *known == wanted);
-        of_type(error_type).or_else(|| of_type(OTHER)).map(|(_, of_error)| of_error)
+        let of_type = |wanted: &str| self.by_error.iter().find(|known| known.error_type == wanted);
+        of_type(error_type).or_else(|| of_type(OTHER))
     }
 }
 
-fn by_error(
-    meter: &Meter,
-    identity: &Identity,
-    error_types: &[&'static str],
-    waits: bool,
-) -> Vec<(&'static str, OfError)> {
+fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], waits: bool) -> Vec<OfError> {
     let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER]).collect();
     types.sort_unstable();
     types.dedup();
     let of_error = |error_type| {
         let labels = || of_task(identity).with("error.type", error_type);
-        let mut of_error =
-            OfError { attempts: meter.counter(&TASK_ATTEMPT_ERRORS, labels()), ..OfError::default() };
-        if waits {
-            of_error.retries = meter.counter(&TASK_RETRIES, labels());
-            of_error.delay = meter.timer(&TASK_RETRY_DELAY, labels());
-        }
-        (error_type, of_error)
+        let attempts = meter.counter(&TASK_ATTEMPT_ERRORS, labels());
+        let retries = if waits { meter.counter(&TASK_RETRIES, labels()) } else { Counter::default() };
+        OfError { error_type, attempts, retries, delay: OnceLock::new() }
     };
     types.into_iter().map(of_error).collect()
 }
@@ -212,6 +226,43 @@ fn queue(meter: &Meter, identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -
         of_channel(&TASK_QUEUE_DEPTH, |inbox| inbox.max_capacity() - inbox.capacity()),
         of_channel(&TASK_QUEUE_CAPACITY, mpsc::Sender::max_capacity),
     ]
+}
+
+/// What is counted of a source besides. Each series is there once there is something to count.
+#[derive(Debug)]
+pub(super) struct SourceMeters {
+    meter: Meter,
+    identity: Arc<Identity>,
+    lag: OnceCell<Timer>,
+    triggers: OnceCell<[Counter; Trigger::ALL.len()]>,
+}
+
+impl SourceMeters {
+    pub(super) fn new(meter: Meter, identity: Arc<Identity>) -> Self {
+        Self { meter, identity, lag: OnceCell::new(), triggers: OnceCell::new() }
+    }
+
+    /// Records how long after its own time an event entered.
+    pub(super) fn lag(&mut self, lag: SignedDuration, context: TraceContext) {
+        if !self.meter.is_on() {
+            return;
+        }
+        let timer = self.lag.get_or_init(|| self.meter.timer(&SOURCE_LAG, of_task(&self.identity)));
+        // The clock that the event was given its time by may be ahead.
+        let nanos = u64::try_from(lag.as_nanos()).unwrap_or(0);
+        timer.record(nanos, Moment { at: Ticks::now(), context });
+    }
+
+    /// Counts what became of times of a schedule.
+    pub(super) fn trigger(&mut self, outcome: Trigger, count: u64) {
+        let triggers = self.triggers.get_or_init(|| {
+            Trigger::ALL.map(|outcome| {
+                let labels = of_task(&self.identity).with("outcome", outcome.name());
+                self.meter.counter(&SCHEDULE_TRIGGERS, labels)
+            })
+        });
+        triggers[outcome as usize].add(count);
+    }
 }
 
 /// What is counted of the loops of one task. Lasts as long as its flow.

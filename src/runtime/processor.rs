@@ -24,7 +24,7 @@ use crate::{
     retry::RetryPolicy,
     task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
     telemetry::{FailureLog, MAX_LINKS, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
-    trace::{Moment, Ticks},
+    trace::Ticks,
 };
 
 /// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
@@ -244,10 +244,7 @@ impl<'a> Retries<'a> {
         }
         let since = Ticks::now();
         tokio::time::sleep(delay).await;
-        if let Some(of_error) = self.meters.of(error.error_type()) {
-            of_error.retries.add(1);
-            of_error.delay.record(Ticks::now().since(since), Moment::default());
-        }
+        self.meters.retry(error, Ticks::now().since(since));
         Some(())
     }
 }

@@ -4,18 +4,24 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use super::{RunEnd, hop::Hop, turn::Turn};
+use super::{RunEnd, hop::Hop, meters::SourceMeters, turn::Turn};
 use crate::{
-    event::{Event, EventId, Payload},
-    task::{Closed, Decode, Emitter, ErrorClass, Port, Source},
-    telemetry::error_chain,
+    event::{Event, Payload, Trail},
+    task::{Closed, Decode, Emitter, ErrorClass, Incoming, Port, Source, Trigger},
+    telemetry::{Propagators, Tracer, error_chain},
 };
 
 /// Runs a source to its end, or until its flow stops.
-pub(super) async fn run(source: Box<dyn Source>, hop: Hop) -> RunEnd {
+pub(super) async fn run(source: Box<dyn Source>, hop: Hop, tracer: Tracer) -> RunEnd {
     let flow = hop.flow.clone();
     let task = Arc::clone(&hop.identity.task);
-    let mut emitter = Emitter::new(Box::new(SourcePort { hop, turn: Turn::new(), is_turn_over: false }));
+    let mut emitter = Emitter::new(Box::new(SourcePort {
+        meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
+        propagators: tracer.propagators(),
+        hop,
+        turn: Turn::new(),
+        is_turn_over: false,
+    }));
     let result = source.run(&mut emitter, flow.stop().child()).await;
     emitter.finish().await;
     match result {
@@ -32,19 +38,30 @@ pub(super) async fn run(source: Box<dyn Source>, hop: Hop) -> RunEnd {
 /// Lets the events of a source into its flow.
 struct SourcePort {
     hop: Hop,
+    meters: SourceMeters,
+    propagators: Propagators,
     turn: Turn,
     is_turn_over: bool,
 }
 
 #[async_trait]
 impl Port for SourcePort {
-    fn admit(&mut self, id: EventId, decode: Decode<'_>) {
-        let event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
+    fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
+        let Incoming { id, remote } = incoming;
+        let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
+        if let Some(remote) = remote.and_then(|remote| self.propagators.receive(remote)) {
+            if remote.is_parent {
+                event.trace = remote.context;
+            }
+            event.trail = Trail::from_outside(remote);
+        }
+        let meters = &mut self.meters;
         self.hop.admit(event, |event, output| {
             let record = decode(output.span())?;
             event.data = record.data;
             event.meta = record.meta;
             if let Some(timestamp) = record.timestamp {
+                meters.lag(event.timestamp.duration_since(timestamp), event.trace);
                 event.timestamp = timestamp;
             }
             output.forward();
@@ -71,5 +88,9 @@ impl Port for SourcePort {
 
     fn advance(&mut self, bytes: u64) {
         self.hop.flow.advance(bytes);
+    }
+
+    fn trigger(&mut self, outcome: Trigger, count: u64) {
+        self.meters.trigger(outcome, count);
     }
 }

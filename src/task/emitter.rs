@@ -9,6 +9,7 @@ use super::TaskError;
 use crate::{
     event::{EventId, Meta, Payload},
     telemetry::Attributes,
+    trace::Remote,
 };
 
 /// Nobody downstream takes events any more: every task there has ended. A source passes it on with `?`.
@@ -32,6 +33,46 @@ impl From<Payload> for Record {
     }
 }
 
+/// What a source knows of an event before it is decoded.
+#[derive(Clone, Debug)]
+pub struct Incoming {
+    /// The event's id.
+    pub id: EventId,
+    /// What came with it of a trace.
+    pub remote: Option<Remote>,
+}
+
+impl From<EventId> for Incoming {
+    fn from(id: EventId) -> Self {
+        Self { id, remote: None }
+    }
+}
+
+/// What became of a time of a schedule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trigger {
+    /// An event was made.
+    Fired,
+    /// There was no time for one: the flow was busy.
+    Skipped,
+    /// The event that was made has failed at once.
+    Failed,
+}
+
+impl Trigger {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Fired, Self::Skipped, Self::Failed];
+
+    /// Returns the name used in metrics.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Fired => "fired",
+            Self::Skipped => "skipped",
+            Self::Failed => "failed",
+        }
+    }
+}
+
 /// Makes a record of the raw input that a source has in hand, and describes the event's span if that is
 /// recorded, as `Output::span` does.
 pub type Decode<'a> = &'a mut dyn FnMut(Option<&mut Attributes>) -> Result<Record, TaskError>;
@@ -41,7 +82,7 @@ pub type Decode<'a> = &'a mut dyn FnMut(Option<&mut Attributes>) -> Result<Recor
 pub trait Port: Send {
     /// Lets one event in: `decode` runs inside the event's `task.handle`, and an error of it is the
     /// event's failure. The event is staged until the next [`Self::flush`].
-    fn admit(&mut self, id: EventId, decode: Decode<'_>);
+    fn admit(&mut self, incoming: Incoming, decode: Decode<'_>);
 
     /// Returns whether it is time for a flush: enough is staged, or the source has held its thread long enough.
     fn is_full(&self) -> bool;
@@ -54,6 +95,9 @@ pub trait Port: Send {
 
     /// Notes how much of a finite input was read.
     fn advance(&mut self, bytes: u64);
+
+    /// Notes what became of so many times of a schedule.
+    fn trigger(&mut self, outcome: Trigger, count: u64);
 }
 
 /// Hands the events of one source to its flow.
@@ -75,7 +119,7 @@ impl Emitter {
     /// [`Closed`] when every task downstream has ended.
     pub async fn emit(&mut self, id: EventId, record: impl Into<Record> + Send) -> Result<(), Closed> {
         let mut record = Some(record.into());
-        self.port.admit(id, &mut |_| Ok(record.take().unwrap_or_default()));
+        self.port.admit(id.into(), &mut |_| Ok(record.take().unwrap_or_default()));
         self.port.flush().await
     }
 
@@ -89,10 +133,10 @@ impl Emitter {
     /// [`Closed`] when every task downstream has ended.
     pub async fn stage(
         &mut self,
-        id: EventId,
+        incoming: impl Into<Incoming> + Send,
         mut decode: impl FnMut(Option<&mut Attributes>) -> Result<Record, TaskError> + Send,
     ) -> Result<(), Closed> {
-        self.port.admit(id, &mut decode);
+        self.port.admit(incoming.into(), &mut decode);
         if self.port.is_full() { self.port.flush().await } else { Ok(()) }
     }
 
@@ -121,6 +165,11 @@ impl Emitter {
     /// Notes that `bytes` more of a finite input were read.
     pub fn advance(&mut self, bytes: u64) {
         self.port.advance(bytes);
+    }
+
+    /// Notes what became of so many times of a schedule. Zero says that there is one.
+    pub fn trigger(&mut self, outcome: Trigger, count: u64) {
+        self.port.trigger(outcome, count);
     }
 }
 

@@ -11,7 +11,10 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
 use super::Task;
-use crate::{problem::Problems, telemetry::SpanKind};
+use crate::{
+    problem::Problems,
+    telemetry::{Meter, Propagators, SpanKind},
+};
 
 /// The three roles a kind can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,9 +75,25 @@ pub struct BuildContext {
     pub base_dir: PathBuf,
     /// The worker's resources, if it has any.
     pub resources: Option<Arc<dyn Resources>>,
+    /// Counts what only the kind knows of, in instruments of the field's conventions.
+    pub meter: Meter,
+    /// What is handed to other processes of the trace of an event.
+    pub propagators: Propagators,
 }
 
 impl BuildContext {
+    /// Makes the context of a task of a worker that has no resources and counts nothing.
+    pub fn new(flow: impl Into<Arc<str>>, task: impl Into<Arc<str>>, base_dir: PathBuf) -> Self {
+        Self {
+            flow: flow.into(),
+            task: task.into(),
+            base_dir,
+            resources: None,
+            meter: Meter::default(),
+            propagators: Propagators::default(),
+        }
+    }
+
     /// Resolves a path of the configuration.
     pub fn resolve(&self, path: impl AsRef<Path>) -> PathBuf {
         self.base_dir.join(path)

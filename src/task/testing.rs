@@ -5,13 +5,14 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Closed, Decode, Emitter, Port, Record, Source, TaskError};
-use crate::{event::EventId, shutdown::Stop, telemetry::Attributes};
+use super::{Closed, Decode, Emitter, Incoming, Port, Record, Source, TaskError, Trigger};
+use crate::{event::EventId, shutdown::Stop, telemetry::Attributes, trace::Remote};
 
 /// One event that a source let in, and when.
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) id: EventId,
+    pub(crate) remote: Option<Remote>,
     pub(crate) result: Result<Record, TaskError>,
     /// What its span says.
     pub(crate) attributes: Attributes,
@@ -31,6 +32,7 @@ struct State {
     admitted: Vec<Admitted>,
     staged: usize,
     bytes: u64,
+    triggers: [u64; Trigger::ALL.len()],
 }
 
 impl Collector {
@@ -50,11 +52,12 @@ impl Collector {
 
 #[async_trait]
 impl Port for Collector {
-    fn admit(&mut self, id: EventId, decode: Decode<'_>) {
+    fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
+        let Incoming { id, remote } = incoming;
         let mut state = self.state.lock().unwrap();
         let mut attributes = Attributes::default();
         let result = decode(Some(&mut attributes));
-        state.admitted.push(Admitted { id, result, attributes, at: Instant::now() });
+        state.admitted.push(Admitted { id, remote, result, attributes, at: Instant::now() });
         state.staged += 1;
         if state.admitted.len() >= self.limit {
             self.stop.stop();
@@ -74,5 +77,9 @@ impl Port for Collector {
 
     fn advance(&mut self, bytes: u64) {
         self.state.lock().unwrap().bytes += bytes;
+    }
+
+    fn trigger(&mut self, outcome: Trigger, count: u64) {
+        self.state.lock().unwrap().triggers[outcome as usize] += count;
     }
 }

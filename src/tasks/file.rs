@@ -66,6 +66,7 @@ struct Reader {
     inputs: Vec<Input>,
     format: InputFormat,
     limit: usize,
+    trace_context: TraceContextMode,
 }
 
 struct Input {
@@ -101,6 +102,7 @@ impl Kind for File {
             inputs,
             format: config.format,
             limit: config.max_line_bytes.0,
+            trace_context: config.trace_context,
         })))
     }
 }
@@ -115,7 +117,7 @@ impl Source for Reader {
             let blocks = Blocks::read(move || Handle::open(path))
                 .map_err(|error| format::io_error("cannot start a thread", error))?;
             let decoder = Decoder::new(self.format, self.limit);
-            format::feed(&Origin::File(name), blocks, decoder, emitter, &stop).await?;
+            format::feed(&Origin::File(name), blocks, decoder, self.trace_context, emitter, &stop).await?;
         }
         Ok(())
     }

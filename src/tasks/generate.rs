@@ -20,7 +20,7 @@
 mod pace;
 mod schedule;
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -37,7 +37,7 @@ use crate::{
     problem::{Focus, Problems},
     script::{self, CompileError, Generator},
     shutdown::Stop,
-    task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError},
+    task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError, Trigger},
 };
 
 /// How many events go by between two looks at whether to stop.
@@ -174,8 +174,12 @@ impl Maker {
 impl Source for Making {
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
         let count = self.count.unwrap_or(u64::MAX);
+        let is_scheduled = matches!(self.pace, Pace::Interval(_) | Pace::Cron(_));
         let mut pacer = Pacer::new(self.pace, self.now);
-        let mut made = 0;
+        let (mut made, mut skipped) = (0, 0);
+        if is_scheduled {
+            emitter.trigger(Trigger::Fired, 0);
+        }
         let result = loop {
             if made >= count {
                 break Ok(());
@@ -186,9 +190,14 @@ impl Source for Making {
                 due = pacer.due() => due?,
             };
             let end = made.saturating_add(due).min(count);
-            let before = made;
-            let result = make(&self.maker, &mut made, end, emitter, &stop).await;
+            let (before, mut failed) = (made, 0);
+            let result = make(&self.maker, &mut made, &mut failed, end, emitter, &stop).await;
             pacer.made(made - before);
+            if is_scheduled {
+                emitter.trigger(Trigger::Fired, made - before - failed);
+                emitter.trigger(Trigger::Failed, failed);
+                emitter.trigger(Trigger::Skipped, pacer.skipped() - mem::replace(&mut skipped, pacer.skipped()));
+            }
             if result.is_err() || made < end {
                 break result;
             }
@@ -205,10 +214,11 @@ impl Source for Making {
     }
 }
 
-/// Makes the events from the number `made` up to `end`, or until `stop`, and sends them on.
+/// Makes the events from the number `made` up to `end`, or until `stop`, and sends them on. Counts those that `failed`.
 async fn make(
     maker: &Maker,
     made: &mut u64,
+    failed: &mut u64,
     end: u64,
     emitter: &mut Emitter,
     stop: &Stop,
@@ -217,7 +227,8 @@ async fn make(
     while *made < end && !stop.is_stopped() {
         for sequence in *made..end.min(*made + CHUNK) {
             *made += 1;
-            emitter.stage(EventId::Sequence(sequence), |_| maker.make()).await?;
+            let mut make = || maker.make().inspect_err(|_| *failed += 1);
+            emitter.stage(EventId::Sequence(sequence), |_| make()).await?;
         }
         chunks += 1;
         if chunks.is_multiple_of(CHUNKS_A_TURN) {

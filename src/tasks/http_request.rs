@@ -42,6 +42,7 @@
 //! put in when the flow is loaded, so that any of them may be a secret.
 
 mod client;
+mod durations;
 mod endpoint;
 mod failure;
 mod headers;
@@ -52,11 +53,12 @@ mod span;
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::{Client, Method, Request, header::CONTENT_TYPE};
+use reqwest::{Client, Method, Request, Response, header::CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
+    durations::Durations,
     endpoint::Endpoint,
     failure::{ERROR_TYPES, Exchange},
     headers::Headers,
@@ -168,7 +170,7 @@ impl Kind for HttpRequest {
         config.max_response_bytes.check_limit("max_response_bytes", problems);
     }
 
-    async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
+    async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
         let uncompiled =
             |key: &str, error: TemplateError| BuildError::new(format!("cannot compile `{key}`")).with_source(error);
         let method = Method::from(config.method);
@@ -178,7 +180,8 @@ impl Kind for HttpRequest {
         Ok(Task::Processor(Box::new(Requester {
             client: client.map_err(|error| BuildError::new("setting up the HTTP client was cut short").with_source(error))??,
             endpoint: Endpoint::compile(&config.endpoint).map_err(|error| uncompiled("endpoint", error))?,
-            headers: Headers::compile(&config.headers).map_err(|error| uncompiled("headers", error))?,
+            headers: Headers::compile(&config.headers, context.propagators)
+                .map_err(|error| uncompiled("headers", error))?,
             payload: config
                 .payload
                 .as_ref()
@@ -186,6 +189,7 @@ impl Kind for HttpRequest {
                 .transpose()
                 .map_err(|error| uncompiled("payload", error))?,
             reading: Reading { response_type: config.response_type, limit: config.max_response_bytes.0 },
+            durations: Durations::new(context),
             method,
         })))
     }
@@ -200,6 +204,7 @@ struct Requester {
     headers: Headers,
     payload: Option<Payload>,
     reading: Reading,
+    durations: Durations,
 }
 
 impl Requester {
@@ -230,7 +235,10 @@ impl Processor for Requester {
             span::describe_request(&request, span);
         }
         let exchange = Exchange::of(&request);
-        let response = self.client.execute(request).await.map_err(|error| exchange.broken(error))?;
+        let timing = self.durations.begin(&request);
+        let response = self.client.execute(request).await.map_err(|error| exchange.broken(error));
+        timing.end(event.trace, response.as_ref().map(Response::status).map_err(|error| error.error_type()));
+        let response = response?;
         if let Some(span) = output.span() {
             span::describe_response(&response, span);
         }

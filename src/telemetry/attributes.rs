@@ -76,6 +76,21 @@ impl Attributes {
         }
     }
 
+    /// Returns these and those of `below` that have other keys.
+    #[must_use]
+    pub fn over(mut self, below: Self) -> Self {
+        if self.entries.is_empty() && self.dropped == 0 {
+            return below;
+        }
+        for Attribute { key, value } in below.entries {
+            if self.get(&key).is_none() {
+                self.set(key, value);
+            }
+        }
+        self.dropped = self.dropped.saturating_add(below.dropped);
+        self
+    }
+
     /// Returns the value of `key`.
     pub fn get(&self, key: &str) -> Option<&AttributeValue> {
         self.iter().find(|attribute| &*attribute.key == key).map(|attribute| &attribute.value)
@@ -263,6 +278,19 @@ mod tests {
         assert_eq!(attributes.get("31"), Some(&AttributeValue::Int(7)), "a known key is always set");
         attributes.clear();
         assert_eq!(attributes, Attributes::default());
+    }
+
+    #[test]
+    fn what_is_above_hides_what_is_below() {
+        let mut above = Attributes::default();
+        above.set("a", 1_i64);
+        let mut below = Attributes::default();
+        below.set("b", 2_i64);
+        below.set("a", 3_i64);
+        let both = above.clone().over(below.clone());
+        assert_eq!([both.get("a"), both.get("b")], [Some(&1_i64.into()), Some(&2_i64.into())]);
+        assert_eq!(Attributes::default().over(below.clone()), below);
+        assert_eq!(above.clone().over(Attributes::default()), above);
     }
 
     #[test]

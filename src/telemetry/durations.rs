@@ -5,6 +5,7 @@ use std::sync::Arc;
 use opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint;
 
 use super::{
+    ExemplarFilter,
     exemplars::Exemplars,
     histogram::{Bounds, Histogram},
     instruments::Instrument,
@@ -18,25 +19,34 @@ pub(super) struct Durations {
     cells: Histogram,
     bounds: Arc<Bounds>,
     exemplars: Exemplars,
+    filter: ExemplarFilter,
 }
 
 impl Durations {
-    pub(super) fn new(bounds: &Arc<Bounds>) -> Self {
-        Self { cells: Histogram::new(bounds), bounds: Arc::clone(bounds), exemplars: Exemplars::default() }
+    pub(super) fn new(bounds: &Arc<Bounds>, filter: ExemplarFilter) -> Self {
+        let (cells, bounds) = (Histogram::new(bounds), Arc::clone(bounds));
+        Self { cells, bounds, exemplars: Exemplars::default(), filter }
     }
 
-    /// Records a duration. Of an exported span it also is an exemplar.
+    /// Records a duration, which as the filter says also is an exemplar.
     #[inline]
-    pub(super) fn record(&self, nanos: u64, exemplar: Option<Moment>) {
+    pub(super) fn record(&self, nanos: u64, at: Moment) {
         self.cells.record(nanos, &self.bounds);
-        if let Some(at) = exemplar {
+        let is_exemplar = match self.filter {
+            ExemplarFilter::TraceBased => at.context.is_sampled(),
+            ExemplarFilter::AlwaysOn => at.at.is_set(),
+            ExemplarFilter::AlwaysOff => false,
+        };
+        if is_exemplar {
             self.exemplars.offer(nanos, at);
         }
     }
 
     /// Makes a duration that was recorded before an exemplar: its span is exported after all.
     pub(super) fn exemplify(&self, nanos: u64, at: Moment) {
-        self.exemplars.offer(nanos, at);
+        if self.filter != ExemplarFilter::AlwaysOff {
+            self.exemplars.offer(nanos, at);
+        }
     }
 
     /// Adds what was recorded so far to a collection. Returns how many durations that are.

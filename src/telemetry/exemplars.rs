@@ -48,11 +48,16 @@ impl Exemplar {
         Message {
             time_unix_nano: self.at.at.unix_nanos(),
             value: Some(Value::AsDouble(seconds(self.nanos))),
-            trace_id: { self.at.context.trace_id }.to_be_bytes().to_vec(),
-            span_id: { self.at.context.span_id }.to_be_bytes().to_vec(),
+            trace_id: bytes(&{ self.at.context.trace_id }.to_be_bytes()),
+            span_id: bytes(&{ self.at.context.span_id }.to_be_bytes()),
             ..Message::default()
         }
     }
+}
+
+/// Returns the bytes of an id; none where there is no id.
+fn bytes(id: &[u8]) -> Vec<u8> {
+    if id.iter().all(|byte| *byte == 0) { Vec::new() } else { id.to_vec() }
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ impl Telemetry {
             interval: settings.metrics_export_interval,
         });
         if traces.is_none() && metrics.is_none() {
-            return Ok(Self::default());
+            return Ok(Self { pipeline, exporter: None });
         }
         let endpoint = |export: &Option<Export>| export.as_ref().map(Export::endpoint_shown);
         tracing::info!(
@@ -51,7 +51,7 @@ impl Telemetry {
         );
         let resource = resource(&settings.service_name, &settings.resource_attributes);
         let exporter = Exporter::start(traces, metrics, &resource, pipeline.tracer().meter())?;
-        if let Some(shared) = &pipeline.0 {
+        if let Some(shared) = &pipeline.shared {
             own::observe(shared, exporter.accounts());
         }
         Ok(Self { pipeline, exporter: Some(exporter) })

@@ -209,7 +209,7 @@ impl Keeper {
         }
         record.outcome = SpanOutcome::Failed;
         record.error_type = Some(record.series.error_type(error_type));
-        record.set_attributes(attributes);
+        record.add_attributes(attributes);
         Some(record)
     }
 

@@ -2,7 +2,10 @@
 //!
 //! A series is there, as zero, from when its handle is made, and ends when the last handle is dropped.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
 
 use super::{
     instruments::Instrument,
@@ -38,6 +41,16 @@ impl Meter {
     /// Returns the histogram of these attributes.
     pub fn timer(&self, instrument: &'static Instrument, labels: Labels) -> Timer {
         Timer(self.cells(instrument, labels))
+    }
+
+    /// Returns what makes the histograms of attributes that are not known yet.
+    pub fn timers(&self, instrument: &'static Instrument) -> Timers {
+        let source = self.0.is_some().then(|| (self.clone(), instrument));
+        Timers { source, known: Mutex::default() }
+    }
+
+    fn limit(&self) -> usize {
+        self.0.as_ref().map_or(0, |registry| registry.limit)
     }
 
     /// Asks `observe` at every collection what the value is, in nanoseconds if its unit is the second; `None` leaves
@@ -114,13 +127,42 @@ impl Timer {
         self.0.is_some()
     }
 
-    /// Records a duration in nanoseconds, measured at a moment: an exemplar if its trace is sampled.
+    /// Records a duration in nanoseconds, measured at a moment, which may make it an exemplar.
     #[inline]
     pub fn record(&self, nanos: u64, at: Moment) {
         if let Some(Cells::Durations(durations)) = self.0.as_deref() {
-            durations.record(nanos, at.context.is_sampled().then_some(at));
+            durations.record(nanos, at);
         }
     }
+}
+
+/// The histograms of one instrument whose attributes are only known when something happens.
+///
+/// There are no more of them than the limit allows; what is beyond is recorded together, as the metrics SDK
+/// specification of OpenTelemetry wants it. The default does nothing.
+#[derive(Debug, Default)]
+pub struct Timers {
+    source: Option<(Meter, &'static Instrument)>,
+    known: Mutex<HashMap<Labels, Timer>>,
+}
+
+impl Timers {
+    /// Returns the histogram of these attributes.
+    pub fn get(&self, labels: Labels) -> Timer {
+        let Some((meter, instrument)) = &self.source else { return Timer::default() };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(timer) = known.get(&labels) {
+            return timer.clone();
+        }
+        // One of them is that of all that is beyond.
+        let labels = if known.len() + 1 < meter.limit() { labels } else { overflow() };
+        known.entry(labels.clone()).or_insert_with(|| meter.timer(instrument, labels)).clone()
+    }
+}
+
+/// Returns the only attribute of what is beyond the limit.
+fn overflow() -> Labels {
+    Labels::default().with("otel.metric.overflow", true)
 }
 
 /// Keeps a value that is asked for. The default keeps none.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Histogram, Settings, Tracer,
+    Histogram, Propagators, Settings, Tracer,
     keep::Keeper,
     queue::SpanQueue,
     recorder::Recorder,
@@ -15,41 +15,46 @@ use super::{
 
 /// The parts of telemetry that are switched on. The default has none. Cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct Pipeline(pub(super) Option<Arc<Shared>>);
+pub struct Pipeline {
+    pub(super) shared: Option<Arc<Shared>>,
+    propagators: Propagators,
+}
 
 impl Pipeline {
     /// Makes the parts that the settings ask for.
     pub fn new(settings: &Settings) -> Self {
+        let propagators = settings.propagators;
         if !settings.enabled || (settings.traces.is_none() && settings.metrics.is_none()) {
-            return Self::default();
+            return Self { shared: None, propagators };
         }
         let buckets = match &settings.histogram {
             Histogram::Explicit { buckets } => buckets.as_deref(),
             Histogram::Exponential {} => None,
         };
-        let registry = Arc::new(Registry::new(buckets));
+        let registry = Arc::new(Registry::new(buckets, settings.exemplars));
         let queue = settings.traces.as_ref().map(|_| Arc::new(SpanQueue::new(&settings.span_queue)));
         let keeper = queue.as_ref().map(|queue| {
             Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), settings.keep_traces.clone())
         });
-        Self(Some(Arc::new(Shared {
+        let shared = Some(Arc::new(Shared {
             registry,
             queue,
             keeper,
             sampling: Sampling::new(settings.trace_sample_rate, settings.is_parent_based),
             started: Started::default(),
             is_metered: settings.metrics.is_some(),
-        })))
+        }));
+        Self { shared, propagators }
     }
 
     /// Returns what makes the spans.
     pub fn tracer(&self) -> Tracer {
-        self.0.clone().map(Tracer::new).unwrap_or_default()
+        Tracer::new(self.shared.clone(), self.propagators)
     }
 
     /// Returns whether spans are counted.
     pub(super) fn is_counted(&self) -> bool {
-        self.0.as_ref().is_some_and(|shared| shared.is_metered)
+        self.shared.as_ref().is_some_and(|shared| shared.is_metered)
     }
 
     /// Returns whether sampled spans are recorded.
@@ -59,12 +64,12 @@ impl Pipeline {
 
     /// Returns what all metrics are collected from, if they are exported.
     pub(super) fn registry(&self) -> Option<&Arc<Registry>> {
-        self.0.as_ref().filter(|shared| shared.is_metered).map(|shared| &shared.registry)
+        self.shared.as_ref().filter(|shared| shared.is_metered).map(|shared| &shared.registry)
     }
 
     /// Returns where sampled spans wait, if they are exported.
     pub(super) fn queue(&self) -> Option<&Arc<SpanQueue>> {
-        self.0.as_ref()?.queue.as_ref()
+        self.shared.as_ref()?.queue.as_ref()
     }
 
     pub(super) fn span_metrics(&self) -> Option<SpanMetrics> {

@@ -34,12 +34,41 @@ pub(super) struct Interval {
 
 /// The attributes of one series.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Labels(Vec<(&'static str, Text)>);
+pub struct Labels(Vec<(&'static str, Label)>);
+
+/// The value of an attribute of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Label {
+    /// A string.
+    Text(Text),
+    /// An integer.
+    Int(i64),
+    /// A boolean.
+    Bool(bool),
+}
+
+impl<T: Into<Text>> From<T> for Label {
+    fn from(text: T) -> Self {
+        Self::Text(text.into())
+    }
+}
+
+impl From<u16> for Label {
+    fn from(value: u16) -> Self {
+        Self::Int(value.into())
+    }
+}
+
+impl From<bool> for Label {
+    fn from(value: bool) -> Self {
+        Self::Bool(value)
+    }
+}
 
 impl Labels {
     /// Returns these and one more.
     #[must_use]
-    pub fn with(mut self, key: &'static str, value: impl Into<Text>) -> Self {
+    pub fn with(mut self, key: &'static str, value: impl Into<Label>) -> Self {
         self.0.push((key, value.into()));
         self
     }
@@ -130,10 +159,11 @@ pub(super) fn seconds(nanos: u64) -> f64 {
     nanos / 1e9
 }
 
-fn key_value(key: &str, value: &str) -> KeyValue {
-    KeyValue {
-        key: key.to_owned(),
-        value: Some(AnyValue { value: Some(any_value::Value::StringValue(value.to_owned())) }),
-        ..KeyValue::default()
-    }
+fn key_value(key: &str, value: &Label) -> KeyValue {
+    let value = match value {
+        Label::Text(text) => any_value::Value::StringValue(text.to_string()),
+        Label::Int(int) => any_value::Value::IntValue(*int),
+        Label::Bool(bool) => any_value::Value::BoolValue(*bool),
+    };
+    KeyValue { key: key.to_owned(), value: Some(AnyValue { value: Some(value) }), ..KeyValue::default() }
 }

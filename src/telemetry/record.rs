@@ -67,9 +67,9 @@ impl SpanRecord {
         self.queued = queued.is_set().then(|| self.start.since(queued));
     }
 
-    /// Adds what the task says of its work.
-    pub fn set_attributes(&mut self, attributes: Attributes) {
-        self.attributes = attributes;
+    /// Adds what is known of the work. What was said before of the same name stays.
+    pub fn add_attributes(&mut self, attributes: Attributes) {
+        self.attributes = std::mem::take(&mut self.attributes).over(attributes);
     }
 
     /// Links the span to another one, which should be exported as well.

@@ -15,6 +15,7 @@ use std::{
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::{
+    ExemplarFilter,
     durations::Durations,
     histogram::Bounds,
     instruments::{Buckets, Instrument, InstrumentKind},
@@ -23,6 +24,9 @@ use super::{
     series::SpanTable,
 };
 use crate::trace::{Ticks, follow_wall_clock};
+
+/// The limit of series where none is configured (OpenTelemetry, metrics SDK specification).
+const DEFAULT_LIMIT: usize = 2000;
 
 /// Says what a gauge or a counter is at; `None` if there is nothing to say.
 pub(super) type Observe = Box<dyn Fn() -> Option<i64> + Send + Sync>;
@@ -65,6 +69,9 @@ type Key = (&'static str, Labels);
 pub(super) struct Registry {
     pub(super) spans: Arc<SpanTable>,
     bounds: [Arc<Bounds>; Buckets::ALL.len()],
+    exemplars: ExemplarFilter,
+    /// How many series an instrument may have whose attributes are not known beforehand.
+    pub(super) limit: usize,
     entries: Mutex<HashMap<Key, (&'static Instrument, Entry)>>,
     collectors: Collectors,
 }
@@ -81,14 +88,21 @@ impl fmt::Debug for Collectors {
 impl Registry {
     /// Makes a registry whose histograms have these upper bounds, in seconds, where their instrument has none of its
     /// own.
-    pub(super) fn new(buckets: Option<&[f64]>) -> Self {
+    pub(super) fn new(buckets: Option<&[f64]>, exemplars: ExemplarFilter) -> Self {
         let shards = thread::available_parallelism().map_or(1, usize::from);
         let bounds = Buckets::ALL.map(|kind| {
             let configured = buckets.filter(|_| kind == Buckets::Configured);
             Arc::new(Bounds::new(configured.unwrap_or_else(|| kind.bounds()), shards))
         });
-        let spans = Arc::new(SpanTable::new(Arc::clone(&bounds[Buckets::Configured as usize])));
-        Self { spans, bounds, entries: Mutex::default(), collectors: Collectors::default() }
+        let spans = Arc::new(SpanTable::new(Arc::clone(&bounds[Buckets::Configured as usize]), exemplars));
+        Self {
+            spans,
+            bounds,
+            exemplars,
+            limit: DEFAULT_LIMIT,
+            entries: Mutex::default(),
+            collectors: Collectors::default(),
+        }
     }
 
     /// Returns the cells of a series, which begins with zero; one that is known goes on.
@@ -97,7 +111,7 @@ impl Registry {
             InstrumentKind::Counter | InstrumentKind::ObservableCounter => Cells::Count(AtomicU64::new(0)),
             InstrumentKind::UpDownCounter | InstrumentKind::Gauge => Cells::Level(AtomicI64::new(0)),
             InstrumentKind::Histogram(buckets) => {
-                Cells::Durations(Durations::new(&self.bounds[buckets as usize]))
+                Cells::Durations(Durations::new(&self.bounds[buckets as usize], self.exemplars))
             }
         })
     }

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Identity, SpanKind, SpanOutcome,
+    ExemplarFilter, Identity, SpanKind, SpanOutcome,
     durations::Durations,
     encode,
     histogram::Bounds,
@@ -90,6 +90,7 @@ struct Tenant {
 #[derive(Debug)]
 pub(super) struct SpanTable {
     bounds: Arc<Bounds>,
+    exemplars: ExemplarFilter,
     slots: boxcar::Vec<Slot>,
     /// Where series are, for those that come again, and places that are free. Locked while a series comes or goes.
     directory: Mutex<Directory>,
@@ -115,8 +116,8 @@ impl Drop for Held {
 }
 
 impl SpanTable {
-    pub(super) fn new(bounds: Arc<Bounds>) -> Self {
-        Self { bounds, slots: boxcar::Vec::new(), directory: Mutex::default() }
+    pub(super) fn new(bounds: Arc<Bounds>, exemplars: ExemplarFilter) -> Self {
+        Self { bounds, exemplars, slots: boxcar::Vec::new(), directory: Mutex::default() }
     }
 
     /// Adds a series, whose counters are zero from here on; one that is known goes on.
@@ -160,7 +161,7 @@ impl SpanTable {
         }
     }
 
-    /// Counts a span that ended; with its context it is an exemplar.
+    /// Counts a span that ended at a moment, which may make it an exemplar.
     #[inline]
     pub(super) fn observe(
         &self,
@@ -168,11 +169,12 @@ impl SpanTable {
         outcome: SpanOutcome,
         nanos: u64,
         error_type: Option<&'static str>,
-        exemplar: Option<Moment>,
+        at: Moment,
     ) {
         let Some(slot) = self.slots.get(place as usize) else { return };
-        let duration = slot.durations[outcome as usize].get_or_init(|| Durations::new(&self.bounds));
-        duration.record(nanos, exemplar);
+        let duration =
+            slot.durations[outcome as usize].get_or_init(|| Durations::new(&self.bounds, self.exemplars));
+        duration.record(nanos, at);
         if let Some(error_type) = error_type {
             let error_type = self.series(place).map_or(OTHER, |series| series.error_type(error_type));
             *lock(&slot.errors).entry(error_type).or_default() += 1;

@@ -15,6 +15,7 @@ mod tests;
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, TlsConfig, endpoint};
+use crate::{event::Event, trace::Remote};
 
 pub(crate) use resolve::Configured;
 
@@ -142,6 +143,25 @@ pub struct Propagators {
 impl Default for Propagators {
     fn default() -> Self {
         Self { trace_context: true, baggage: true }
+    }
+}
+
+impl Propagators {
+    /// Returns the headers with which an event is handed to another process: names in lowercase, values that are
+    /// printable ASCII.
+    pub fn headers(self, event: &Event) -> impl Iterator<Item = (&'static str, String)> {
+        let remote = event.trail.remote();
+        let of_trace = self.trace_context && event.trace.is_valid();
+        let traceparent = of_trace.then(|| event.trace.traceparent().to_string());
+        let tracestate = remote.filter(|_| of_trace).and_then(Remote::tracestate).map(str::to_owned);
+        let baggage = remote.filter(|_| self.baggage).and_then(Remote::baggage).map(str::to_owned);
+        let headers = [("traceparent", traceparent), ("tracestate", tracestate), ("baggage", baggage)];
+        headers.into_iter().filter_map(|(name, value)| Some((name, value?)))
+    }
+
+    /// Returns what is taken of what came with an event.
+    pub fn receive(self, remote: Remote) -> Option<Remote> {
+        remote.only(self.trace_context, self.baggage)
     }
 }
 

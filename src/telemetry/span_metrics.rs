@@ -14,7 +14,7 @@ pub(super) struct SpanMetrics(pub(super) Arc<SpanTable>);
 impl<S: Subscriber> Layer<S> for SpanMetrics {
     fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: Context<'_, S>) {
         spans::on_end(values, |end| {
-            self.0.observe(end.place, end.outcome, end.nanos, end.error_type, end.exemplar);
+            self.0.observe(end.place, end.outcome, end.nanos, end.error_type, end.at);
         });
     }
 }

@@ -13,7 +13,7 @@ use std::{cell::RefCell, error::Error, fmt, mem, sync::Arc, thread};
 use tracing::{Span, field};
 
 use super::{
-    Identity, Meter, SpanKind, SpanOutcome, ids,
+    Identity, Meter, Propagators, SpanKind, SpanOutcome, ids,
     keep::{self, Keeper, Kept, Last},
     queue::SpanQueue,
     record::SpanRecord,
@@ -33,7 +33,10 @@ pub(super) const UNSAMPLED: &str = "flowgen::unsampled";
 
 /// What makes all spans of a worker. Cheap to clone; the default makes none.
 #[derive(Clone, Debug, Default)]
-pub struct Tracer(Option<Arc<Shared>>);
+pub struct Tracer {
+    shared: Option<Arc<Shared>>,
+    propagators: Propagators,
+}
 
 #[derive(Debug)]
 pub(super) struct Shared {
@@ -47,8 +50,13 @@ pub(super) struct Shared {
 }
 
 impl Tracer {
-    pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self(Some(shared))
+    pub(super) fn new(shared: Option<Arc<Shared>>, propagators: Propagators) -> Self {
+        Self { shared, propagators }
+    }
+
+    /// Returns what goes from one process to another, also while telemetry is off.
+    pub fn propagators(&self) -> Propagators {
+        self.propagators
     }
 
     /// Returns what makes the spans of one name, of one task or of the worker. `error_types` are all that
@@ -60,7 +68,7 @@ impl Tracer {
         identity: Option<Arc<Identity>>,
         error_types: &'static [&'static str],
     ) -> Spans {
-        Spans(self.0.as_ref().map(|shared| {
+        Spans(self.shared.as_ref().map(|shared| {
             let series = Arc::new(Series::new(name, kind, identity, error_types));
             let held = Arc::new(shared.registry.spans.hold(Arc::clone(&series)));
             Maker { shared: Arc::clone(shared), series, held, sampling: shared.sampling }
@@ -69,7 +77,7 @@ impl Tracer {
 
     /// Returns what counts everything else.
     pub fn meter(&self) -> Meter {
-        let shared = self.0.as_ref().filter(|shared| shared.is_metered);
+        let shared = self.shared.as_ref().filter(|shared| shared.is_metered);
         shared.map(|shared| Meter::new(Arc::clone(&shared.registry))).unwrap_or_default()
     }
 }
@@ -300,7 +308,7 @@ impl OpenSpan {
             nanos,
             outcome,
             error_type,
-            exemplar: self.record.is_some().then_some(Moment { at: end, context: self.context }),
+            at: Moment { at: end, context: self.context },
             record: RefCell::new(self.record.take()),
         };
         span.record("end", &ended as &(dyn Error + 'static));
@@ -328,8 +336,8 @@ pub(super) struct Ended {
     pub(super) nanos: u64,
     pub(super) outcome: SpanOutcome,
     pub(super) error_type: Option<&'static str>,
-    /// When it ended and where it stands, if it is exported.
-    pub(super) exemplar: Option<Moment>,
+    /// When it ended and where it stands.
+    pub(super) at: Moment,
     /// What the recorder takes.
     pub(super) record: RefCell<Option<Box<SpanRecord>>>,
 }

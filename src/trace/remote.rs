@@ -42,6 +42,18 @@ impl Remote {
         (remote != Self::default()).then_some(remote)
     }
 
+    /// Leaves out the context of the trace, or the baggage. `None` if nothing is left.
+    #[must_use]
+    pub fn only(mut self, trace_context: bool, baggage: bool) -> Option<Self> {
+        if !trace_context {
+            (self.context, self.is_parent, self.tracestate) = Default::default();
+        }
+        if !baggage {
+            self.baggage = None;
+        }
+        (self != Self::default()).then_some(self)
+    }
+
     /// Returns the `tracestate` to pass on: that of the trace, as it came. A new trace has none.
     pub fn tracestate(&self) -> Option<&str> {
         self.tracestate.as_deref().filter(|_| self.is_parent)

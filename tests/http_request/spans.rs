@@ -25,8 +25,7 @@ async fn task(server: &Server, config: Value) -> Box<dyn Processor> {
     let mut problems = Problems::default();
     let prepared = kind.prepare(serde_json::from_str(&config).unwrap(), &mut problems).unwrap();
     assert!(problems.is_empty());
-    let context =
-        BuildContext { flow: "f".into(), task: "t".into(), base_dir: PathBuf::from("."), resources: None };
+    let context = BuildContext::new("f", "t", PathBuf::from("."));
     match prepared.build(&context).await.unwrap() {
         Task::Processor(processor) => processor,
         task => panic!("{task:?}"),

@@ -20,7 +20,7 @@ fn folder(files: &[(&str, &str)]) -> (TempDir, BuildContext) {
         fs::write(path, text).unwrap();
     }
     let base_dir = folder.path().to_owned();
-    (folder, BuildContext { flow: "f".into(), task: "t".into(), base_dir, resources: None })
+    (folder, BuildContext::new("f", "t", base_dir))
 }
 
 async fn build(config: Value, context: &BuildContext) -> Result<Box<dyn Source>, BuildError> {

@@ -16,7 +16,7 @@ use crate::{
 
 async fn build(folder: &Path, config: Value) -> Result<Box<dyn Processor>, BuildError> {
     let context =
-        BuildContext { flow: "f".into(), task: "t".into(), base_dir: folder.to_owned(), resources: None };
+        BuildContext::new("f", "t", folder.to_owned());
     match FileWrite::build(&serde_json::from_value(config).unwrap(), &context).await? {
         Task::Processor(processor) => Ok(processor),
         task => panic!("{task:?}"),
@@ -346,7 +346,7 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
 async fn the_late_failure_of_a_write_that_was_given_up_on_is_not_that_of_the_next() {
     let folder = tempfile::tempdir().unwrap();
     let context =
-        BuildContext { flow: "f".into(), task: "t".into(), base_dir: folder.path().into(), resources: None };
+        BuildContext::new("f", "t", folder.path().into());
     let task = Appender::new("{{ event.data.k }}", OutputFormat::Csv, context).unwrap();
     handle(&task, json!({"k": "b"})).await.unwrap();
     fs::write(folder.path().join("b"), "x,y\n").unwrap();

@@ -9,6 +9,7 @@ use crate::{
     event::Event,
     problem::Problems,
     task::TaskError,
+    telemetry::Propagators,
     template::{Template, TemplateError},
 };
 
@@ -38,28 +39,31 @@ pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems)
     }
 }
 
-/// Carries the place in the trace to the other side (W3C Trace Context).
-const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
-
-/// The configured headers, compiled.
-pub(super) struct Headers(Vec<(HeaderName, Template)>);
+/// The configured headers, compiled, and what the other side learns of the trace.
+pub(super) struct Headers {
+    configured: Vec<(HeaderName, Template)>,
+    propagators: Propagators,
+}
 
 impl Headers {
-    pub(super) fn compile(headers: &BTreeMap<String, String>) -> Result<Self, TemplateError> {
+    pub(super) fn compile(
+        headers: &BTreeMap<String, String>,
+        propagators: Propagators,
+    ) -> Result<Self, TemplateError> {
         let named = headers.iter().filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, value)));
-        named.map(|(name, value)| Ok((name, Template::compile(value)?))).collect::<Result<_, _>>().map(Self)
+        let compiled = named.map(|(name, value)| Ok((name, Template::compile(value)?)));
+        Ok(Self { configured: compiled.collect::<Result<_, _>>()?, propagators })
     }
 
-    /// Collects all that a request carries besides what its body asks for. A `traceparent` that is configured
-    /// wins: it may be that of someone who is not traced here.
+    /// Collects all that a request carries besides what its body asks for. A `traceparent`, `tracestate` or `baggage`
+    /// that is configured wins: it may be that of someone who is not traced here.
     pub(super) fn outgoing(&self, event: &Event) -> Result<HeaderMap, TaskError> {
-        let mut headers = HeaderMap::with_capacity(self.0.len() + 2);
-        if event.trace.is_valid() {
-            let traceparent = event.trace.traceparent().to_string();
-            let value = HeaderValue::try_from(traceparent).expect("it is of digits, letters and dashes");
-            headers.insert(TRACEPARENT, value);
+        let mut headers = HeaderMap::with_capacity(self.configured.len() + 4);
+        for (name, value) in self.propagators.headers(event) {
+            let value = HeaderValue::try_from(value).expect("it is printable ASCII");
+            headers.insert(HeaderName::from_static(name), value);
         }
-        for (name, template) in &self.0 {
+        for (name, template) in &self.configured {
             // Its error would not hold the value either, but it says less.
             let mut value = HeaderValue::try_from(template.render(event)?)
                 .map_err(|_| TaskError::permanent(HEADER, format!("the event makes no value for the header `{name}`")))?;
@@ -97,7 +101,7 @@ mod tests {
 
     #[test]
     fn event_data_cannot_smuggle_in_another_header() {
-        let headers = Headers::compile(&[("x-id".into(), "{{ event.data }}".into())].into()).unwrap();
+        let headers = Headers::compile(&[("x-id".into(), "{{ event.data }}".into())].into(), Propagators::default()).unwrap();
         let outgoing =
             |data| headers.outgoing(&Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!(data))));
         assert_eq!(outgoing("a b").unwrap()["x-id"], "a b");

@@ -54,7 +54,7 @@ fn describe_id(key: &'static str, headers: &HeaderMap, span: &mut Attributes) {
 }
 
 /// Returns a host without the brackets that only a URL wants.
-fn address(host: &Host<&str>) -> String {
+pub(super) fn address(host: &Host<&str>) -> String {
     match host {
         Host::Ipv6(address) => address.to_string(),
         host => host.to_string(),

@@ -27,7 +27,7 @@ fn config(value: Value) -> Config {
 }
 
 async fn build(code: Value, resources: Option<Arc<dyn Resources>>) -> Result<Task, BuildError> {
-    let context = BuildContext { flow: "f".into(), task: "t".into(), base_dir: PathBuf::new(), resources };
+    let context = BuildContext { resources, ..BuildContext::new("f", "t", PathBuf::new()) };
     ScriptTask::build(&config(json!({"code": code})), &context).await
 }
 

@@ -75,7 +75,7 @@ fn a_span_arrives_with_all_that_is_known_of_it() {
     own.set("is", true);
     own.set("ratio", 0.5);
     own.set("list", AttributeValue::Texts(vec!["a".into(), "b".into()]));
-    span.set_attributes(own);
+    span.add_attributes(own);
     span.link(context(70, 90));
     let spans = decoded(&encoded(std::slice::from_ref(&span), usize::MAX)[0]);
     let [decoded] = &spans[..] else { panic!("{spans:?}") };
@@ -146,7 +146,7 @@ proptest! {
             let mut span = record(n as u64 + 1);
             let mut own = crate::telemetry::Attributes::default();
             own.set("text", String::from_iter(std::iter::repeat_n('x', *length)));
-            span.set_attributes(own);
+            span.add_attributes(own);
             spans.push(span);
         }
         let bodies = encoded(&spans, limit);
