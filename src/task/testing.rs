@@ -12,6 +12,7 @@ use crate::{event::EventId, shutdown::Stop, telemetry::Attributes, trace::Remote
 #[derive(Debug)]
 pub(crate) struct Admitted {
     pub(crate) id: EventId,
+    #[expect(dead_code, reason = "shown where a test fails")]
     pub(crate) remote: Option<Remote>,
     pub(crate) result: Result<Record, TaskError>,
     /// What its span says.

@@ -21,6 +21,8 @@ pub(crate) struct Span {
     pub(crate) trace_id: u128,
     pub(crate) span_id: u64,
     pub(crate) parent: Option<u64>,
+    /// Whether the parent is a span of another process.
+    pub(crate) is_parent_remote: bool,
     pub(crate) name: String,
     pub(crate) kind: SpanKind,
     /// Nanoseconds since 1970.
@@ -45,6 +47,7 @@ impl Span {
             trace_id: trace_id(&span.trace_id),
             span_id: span_id(&span.span_id),
             parent,
+            is_parent_remote: span.flags & proto::SpanFlags::ContextIsRemoteMask as u32 != 0,
             name: span.name.clone(),
             kind: span.kind(),
             start: span.start_time_unix_nano,
