@@ -38,6 +38,7 @@ impl Telemetry {
             collect: Box::new(move |has_arrived| registry.collect(has_arrived)),
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
+            cardinality_limit: None,
         });
         if traces.is_none() && metrics.is_none() {
             return Ok(Self { pipeline, exporter: None });

@@ -52,6 +52,8 @@ pub(in crate::telemetry) struct MetricsExport {
     pub(in crate::telemetry) first: Duration,
     /// How often from then on.
     pub(in crate::telemetry) interval: Duration,
+    /// How many points each metric has at most, if there is a limit.
+    pub(in crate::telemetry) cardinality_limit: Option<usize>,
 }
 
 /// Why the exporter does not start.
@@ -117,7 +119,7 @@ impl Exporter {
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Metrics, &it.export)?;
                 let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush, meter);
-                Some(Metrics::new(sender, it.collect, (it.first, it.interval), resource))
+                Some(Metrics::new(sender, it, resource))
             }
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;

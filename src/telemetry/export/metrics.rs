@@ -1,4 +1,4 @@
-//! Metrics at their interval: collected, cut into bodies, exported.
+//! Metrics at their interval: collected, limited, cut into bodies, exported.
 //!
 //! Points that were not exported by the next interval are dropped: the next collection has newer ones.
 
@@ -13,6 +13,8 @@ use super::{
     BODY_LIMIT,
     chunk::{self, Chunk},
     error::ExportError,
+    exporter::MetricsExport,
+    limit::Limit,
     sender::{Sender, Sent},
 };
 
@@ -24,6 +26,7 @@ pub(in crate::telemetry) type Collect = Box<dyn FnMut(bool) -> Vec<Metric> + Sen
 pub(super) struct Metrics {
     sender: Sender,
     collect: Collect,
+    limit: Option<Limit>,
     first: Duration,
     interval: Duration,
     resource: Resource,
@@ -31,13 +34,16 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(
-        sender: Sender,
-        collect: Collect,
-        (first, interval): (Duration, Duration),
-        resource: &Resource,
-    ) -> Self {
-        Self { sender, collect, first, interval, resource: resource.clone(), has_arrived: true }
+    pub(super) fn new(sender: Sender, export: MetricsExport, resource: &Resource) -> Self {
+        Self {
+            sender,
+            collect: export.collect,
+            limit: export.cardinality_limit.map(Limit::new),
+            first: export.first,
+            interval: export.interval,
+            resource: resource.clone(),
+            has_arrived: true,
+        }
     }
 
     /// Exports at every interval until `last` is cancelled, and then once more.
@@ -94,9 +100,12 @@ impl Metrics {
         sleep_until(now + deadline.saturating_duration_since(now) / 2).await;
     }
 
-    /// Collects, and takes the points into account.
+    /// Collects what is to be exported, and takes the points into account.
     fn collect(&mut self) -> Vec<Chunk> {
-        let metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
+        let mut metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
+        if let Some(limit) = &mut self.limit {
+            limit.apply(&mut metrics);
+        }
         let points = metrics.iter().map(chunk::points).sum();
         self.sender.ledger().take(|| points);
         chunk::chunks(metrics, BODY_LIMIT.saturating_sub(chunk::envelope(&self.resource)))
