@@ -8,6 +8,7 @@ mod accounts;
 mod chunk;
 mod client;
 mod collector;
+mod delta;
 mod error;
 mod exporter;
 mod flush;

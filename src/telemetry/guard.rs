@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Export, Pipeline, Settings, Tracer,
+    Export, Pipeline, Settings, Temporality, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
-    own,
+    instruments, own,
 };
 
 /// When metrics are exported first: early, so that the counters are there as zeros before the first error, and
@@ -39,6 +39,8 @@ impl Telemetry {
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
             cardinality_limit: None,
+            temporality: Temporality::Cumulative,
+            is_observed: instruments::is_observed,
         });
         if traces.is_none() && metrics.is_none() {
             return Ok(Self { pipeline, exporter: None });

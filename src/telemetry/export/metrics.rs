@@ -1,6 +1,7 @@
-//! Metrics at their interval: collected, limited, cut into bodies, exported.
+//! Metrics at their interval: collected, limited, told as deltas if they are to be, cut into bodies, exported.
 //!
-//! Points that were not exported by the next interval are dropped: the next collection has newer ones.
+//! Points that were not exported by the next interval are dropped: the next collection has newer ones, and a delta since
+//! what the collector has.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BODY_LIMIT,
     chunk::{self, Chunk},
+    delta::Deltas,
     error::ExportError,
     exporter::MetricsExport,
     limit::Limit,
@@ -27,6 +29,7 @@ pub(super) struct Metrics {
     sender: Sender,
     collect: Collect,
     limit: Option<Limit>,
+    deltas: Option<Deltas>,
     first: Duration,
     interval: Duration,
     resource: Resource,
@@ -39,6 +42,7 @@ impl Metrics {
             sender,
             collect: export.collect,
             limit: export.cardinality_limit.map(Limit::new),
+            deltas: Deltas::new(export.temporality, export.is_observed),
             first: export.first,
             interval: export.interval,
             resource: resource.clone(),
@@ -68,7 +72,11 @@ impl Metrics {
         while let Some(mut chunk) = ahead.pop_front() {
             let body = chunk.encode(&self.resource);
             match self.send(body, chunk.points(), due, next).await {
-                Sent::Accepted => {}
+                Sent::Accepted => {
+                    if let Some(deltas) = &mut self.deltas {
+                        deltas.accepted(chunk.metrics());
+                    }
+                }
                 Sent::Dropped => self.has_arrived = false,
                 Sent::TooLarge => chunk.halve().into_iter().rev().for_each(|half| ahead.push_front(half)),
                 Sent::GivenUp(reason) => {
@@ -105,6 +113,9 @@ impl Metrics {
         let mut metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
         if let Some(limit) = &mut self.limit {
             limit.apply(&mut metrics);
+        }
+        if let Some(deltas) = &mut self.deltas {
+            deltas.apply(&mut metrics);
         }
         let points = metrics.iter().map(chunk::points).sum();
         self.sender.ledger().take(|| points);

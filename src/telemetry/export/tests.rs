@@ -1,6 +1,7 @@
 //! The exporter against receivers that follow a script.
 
 mod receiver;
+mod temporality;
 mod tls;
 
 use std::{
@@ -34,8 +35,8 @@ use super::{
 };
 use crate::{
     telemetry::{
-        Compression, Export, Meter, Signal, SpanKind, SpanRecord, TlsConfig, config, queue::SpanQueue,
-        series::Series,
+        Compression, Export, Meter, Signal, SpanKind, SpanRecord, Temporality, TlsConfig, config,
+        queue::SpanQueue, series::Series,
     },
     trace::{Ticks, TraceContext},
 };
@@ -100,6 +101,8 @@ impl Test {
             first: LONG,
             interval: LONG,
             cardinality_limit: None,
+            temporality: Temporality::Cumulative,
+            is_observed: |_| false,
         })
     }
 
