@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::{
-    Export, Pipeline, Settings, Temporality, Tracer,
+    Export, Pipeline, Settings, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
     instruments, own,
 };
@@ -38,8 +38,8 @@ impl Telemetry {
             collect: Box::new(move |has_arrived| registry.collect(has_arrived)),
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
-            cardinality_limit: None,
-            temporality: Temporality::Cumulative,
+            cardinality_limit: settings.cardinality_limit,
+            temporality: settings.temporality,
             is_observed: instruments::is_observed,
         });
         if traces.is_none() && metrics.is_none() {
