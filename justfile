@@ -47,3 +47,7 @@ bench *ARGS:
 # Micro-benchmark of scripts.
 bench-script:
     cargo bench --locked --bench script
+
+# Micro-benchmark of instruments.
+bench-instruments:
+    cargo bench --locked --bench instruments

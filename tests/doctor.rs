@@ -248,7 +248,7 @@ fn json_has_the_shape_that_is_documented() {
         json!({"key": "enabled", "signal": null, "value": "true", "source": "flow.yaml:1"})
     );
     let rows = json["settings"].take();
-    assert_eq!(rows.as_array().unwrap().len(), 27, "{rows:#}");
+    assert_eq!(rows.as_array().unwrap().len(), 28, "{rows:#}");
     for step in json["endpoints"][0]["steps"].as_array_mut().unwrap() {
         assert!(step["seconds"].take().is_f64());
     }

@@ -17,6 +17,7 @@ mod shapes;
 mod shutdown;
 mod signals;
 mod spans;
+mod temporality;
 
 use std::{collections::BTreeMap, process::Command};
 

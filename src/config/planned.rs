@@ -13,8 +13,6 @@ use crate::problem::{Focus, KeyPath, Problem};
 pub(super) enum Place<'a> {
     /// At the top of a file.
     Worker,
-    /// Below `telemetry`, once it is on.
-    Telemetry,
     /// Below `flow`.
     Flow,
     /// In any task.
@@ -74,9 +72,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
     (Place::Worker, "state", Neutral::Null),
     (Place::Worker, "cache", Neutral::Unless("type", &Neutral::Text("memory"))),
-    (Place::Telemetry, "temporality", Neutral::Text("cumulative")),
-    (Place::Telemetry, "histogram", Neutral::Unless("type", &Neutral::Text("explicit"))),
-    (Place::Telemetry, "cardinality_limit", Neutral::Null),
     (Place::Flow, "on_task_panic", Neutral::Text("stop")),
     (Place::Flow, "deadline", Neutral::Null),
     (Place::Flow, "durable", Neutral::Bool(false)),

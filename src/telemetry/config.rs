@@ -53,7 +53,8 @@ pub struct TelemetryConfig {
     pub temporality: Temporality,
     /// The buckets of histograms.
     pub histogram: Histogram,
-    /// The number of label sets of one metric at most.
+    /// How many points one metric has at most; what is beyond them is counted in one that has
+    /// `otel.metric.overflow=true`. Without it there is no limit.
     #[schemars(range(min = 1))]
     pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.
@@ -153,9 +154,9 @@ pub enum Temporality {
     /// From the start.
     #[default]
     Cumulative,
-    /// Since the last export.
+    /// Counters and histograms since the last export that the collector took; what can go down stays cumulative.
     Delta,
-    /// Delta where that needs no state, else cumulative.
+    /// As `delta`, but for counters that are observed and not counted: they stay cumulative, too.
     LowMemory,
 }
 
@@ -169,7 +170,7 @@ pub enum Histogram {
         #[serde(default)]
         buckets: Option<Vec<f64>>,
     },
-    /// Bounds that follow the data.
+    /// At most 160 bounds that follow the data: a base-2 exponential histogram.
     Exponential {},
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::{
     Export, Pipeline, Settings, Tracer,
     export::{Exporter, MetricsExport, StartError, TracesExport, resource},
-    own,
+    instruments, own,
 };
 
 /// When metrics are exported first: early, so that the counters are there as zeros before the first error, and
@@ -38,6 +38,9 @@ impl Telemetry {
             collect: Box::new(move |has_arrived| registry.collect(has_arrived)),
             first: FIRST_METRICS.min(settings.metrics_export_interval),
             interval: settings.metrics_export_interval,
+            cardinality_limit: settings.cardinality_limit,
+            temporality: settings.temporality,
+            is_observed: instruments::is_observed,
         });
         if traces.is_none() && metrics.is_none() {
             return Ok(Self { pipeline, exporter: None });

@@ -205,6 +205,11 @@ instruments! {
         "The traces that were exported although not sampled: `error` or `slow`.";
 }
 
+/// Returns whether the metric of this name is a counter that is asked, not added to.
+pub(super) fn is_observed(name: &str) -> bool {
+    ALL.iter().any(|one| one.name == name && one.kind == InstrumentKind::ObservableCounter)
+}
+
 /// Returns the tables of `docs/telemetry.md`.
 pub fn documentation() -> String {
     let mut text = String::from(

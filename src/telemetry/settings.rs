@@ -14,7 +14,7 @@ mod tests;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, TlsConfig, endpoint};
+use super::{Compression, Histogram, KeepTraces, Secret, SpanQueue, Temporality, TlsConfig, endpoint};
 use crate::{event::Event, trace::Remote};
 
 pub(crate) use resolve::Configured;
@@ -40,8 +40,12 @@ pub struct Settings {
     pub is_parent_based: bool,
     /// The traces that are exported even when they were not sampled.
     pub keep_traces: KeepTraces,
+    /// Since when points count.
+    pub temporality: Temporality,
     /// The buckets of histograms.
     pub histogram: Histogram,
+    /// How many points one metric has at most, if there is a limit.
+    pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.
     pub span_queue: SpanQueue,
     /// Which measurements become exemplars.

@@ -70,6 +70,7 @@ telemetry:
   trace_attributes         order.id={{{{ event.data.id }}}}  flow.yaml:10
   temporality              cumulative                default
   histogram                explicit                  default
+  cardinality_limit        none                      default
   span_queue.size          8192                      default
   span_queue.batch         2048                      default
   span_queue.delay         1s                        default

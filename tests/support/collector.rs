@@ -31,7 +31,7 @@ use tonic::{
     transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-pub(crate) use metrics::{Labels, Metrics, Number};
+pub(crate) use metrics::{Labels, Metrics, Number, labels};
 pub(crate) use spans::{Span, Trace, shape, traces};
 
 /// How long a test waits before it says that nothing came.
@@ -92,6 +92,11 @@ impl Received {
     /// Returns the last value of every series.
     pub(crate) fn metrics(&self) -> Metrics {
         Metrics::read(&self.metrics)
+    }
+
+    /// Returns what came of metrics, as it came.
+    pub(crate) fn metric_requests(&self) -> &[ExportMetricsServiceRequest] {
+        &self.metrics
     }
 
     fn calls_of(&self, signal: Signal) -> impl Iterator<Item = &Call> {

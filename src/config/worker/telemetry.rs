@@ -6,12 +6,7 @@ use serde_json::Value;
 
 use super::{Blocks, top};
 use crate::{
-    config::{
-        environment::Environment,
-        overrides::Override,
-        planned::{self, Place},
-        typed,
-    },
+    config::{environment::Environment, overrides::Override},
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     telemetry::{Configured, Settings, Source, SpanQueue, TelemetryConfig},
     template::TraceAttribute,
@@ -37,9 +32,6 @@ impl Blocks<'_> {
             return Default::default();
         };
         let mut problems = Problems::below(top("telemetry"));
-        if config.enabled {
-            self.refuse_planned(&value, owner, &mut problems);
-        }
         self.adapt(&mut config, &value, owner);
         config.check(&mut problems, &|file| environment.read(file));
         let attributes = trace_attributes(&config, &mut problems);
@@ -162,29 +154,6 @@ impl Blocks<'_> {
             (Some(_), None) => queue.batch = queue.batch.min(queue.size.max(1)),
             (None, Some(_)) => queue.size = queue.size.max(queue.batch.min(SpanQueue::MOST_BATCH)),
             _ => {}
-        }
-    }
-
-    /// Refuses what is not built.
-    fn refuse_planned(&self, value: &Value, owner: Option<usize>, problems: &mut Problems) {
-        let mut settled = value.clone();
-        let substitutions = owner.map_or(&[][..], |owner| &self.files[owner].substitutions);
-        typed::settle(&mut settled, problems.base(), substitutions);
-        for key in planned::keys(Place::Telemetry) {
-            let Some(meant) = settled.get(key) else { continue };
-            if planned::key(Place::Telemetry, key, meant) == Some(planned::Verdict::NotYet) {
-                let message = match (meant.as_str(), meant.get("type").and_then(Value::as_str)) {
-                    (Some(text), _) => planned::message(format_args!("`{key}: {text}`")),
-                    (_, Some(text)) => planned::message(format_args!("`{key}: {{type: {text}}}`")),
-                    _ => planned::message(format_args!("`{key}`")),
-                };
-                let problem = problems.report(key, message).focus(Focus::Key);
-                if let Some(Source::Variable(variable)) =
-                    self.source(&KeyPath::default().key(key), value, owner)
-                {
-                    problem.origin = Some(Origin::Variable(variable));
-                }
-            }
         }
     }
 

@@ -30,6 +30,10 @@ impl Chunk {
         Self(metrics)
     }
 
+    pub(super) fn metrics(&self) -> &[Metric] {
+        &self.0
+    }
+
     /// Returns the number of data points.
     pub(super) fn points(&self) -> u64 {
         self.0.iter().map(points).sum::<usize>() as u64

@@ -24,7 +24,7 @@ use super::{
     sender::Sender,
     traces::Traces,
 };
-use crate::telemetry::{Export, Meter, Signal, queue::SpanQueue};
+use crate::telemetry::{Export, Meter, Signal, Temporality, queue::SpanQueue};
 
 /// The share of the time to flush that spans leave to metrics, one of so many: the last metrics tell how
 /// many spans were dropped.
@@ -52,6 +52,12 @@ pub(in crate::telemetry) struct MetricsExport {
     pub(in crate::telemetry) first: Duration,
     /// How often from then on.
     pub(in crate::telemetry) interval: Duration,
+    /// How many points each metric has at most, if there is a limit.
+    pub(in crate::telemetry) cardinality_limit: Option<usize>,
+    /// Since when points count.
+    pub(in crate::telemetry) temporality: Temporality,
+    /// Whether the metric of this name is a counter that is observed, not counted.
+    pub(in crate::telemetry) is_observed: fn(&str) -> bool,
 }
 
 /// Why the exporter does not start.
@@ -117,7 +123,7 @@ impl Exporter {
             Some(it) => {
                 let (client, collector) = collectors.client(Signal::Metrics, &it.export)?;
                 let sender = Sender::new(client, collector, Arc::clone(&accounts), metrics_flush, meter);
-                Some(Metrics::new(sender, it.collect, (it.first, it.interval), resource))
+                Some(Metrics::new(sender, it, resource))
             }
         };
         let runtime = Builder::new_current_thread().enable_all().build().map_err(StartError::Thread)?;

@@ -1,6 +1,7 @@
-//! Metrics at their interval: collected, cut into bodies, exported.
+//! Metrics at their interval: collected, limited, told as deltas if they are to be, cut into bodies, exported.
 //!
-//! Points that were not exported by the next interval are dropped: the next collection has newer ones.
+//! Points that were not exported by the next interval are dropped: the next collection has newer ones, and a delta since
+//! what the collector has.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -12,7 +13,10 @@ use tokio_util::sync::CancellationToken;
 use super::{
     BODY_LIMIT,
     chunk::{self, Chunk},
+    delta::Deltas,
     error::ExportError,
+    exporter::MetricsExport,
+    limit::Limit,
     sender::{Sender, Sent},
 };
 
@@ -24,6 +28,8 @@ pub(in crate::telemetry) type Collect = Box<dyn FnMut(bool) -> Vec<Metric> + Sen
 pub(super) struct Metrics {
     sender: Sender,
     collect: Collect,
+    limit: Option<Limit>,
+    deltas: Option<Deltas>,
     first: Duration,
     interval: Duration,
     resource: Resource,
@@ -31,13 +37,17 @@ pub(super) struct Metrics {
 }
 
 impl Metrics {
-    pub(super) fn new(
-        sender: Sender,
-        collect: Collect,
-        (first, interval): (Duration, Duration),
-        resource: &Resource,
-    ) -> Self {
-        Self { sender, collect, first, interval, resource: resource.clone(), has_arrived: true }
+    pub(super) fn new(sender: Sender, export: MetricsExport, resource: &Resource) -> Self {
+        Self {
+            sender,
+            collect: export.collect,
+            limit: export.cardinality_limit.map(Limit::new),
+            deltas: Deltas::new(export.temporality, export.is_observed),
+            first: export.first,
+            interval: export.interval,
+            resource: resource.clone(),
+            has_arrived: true,
+        }
     }
 
     /// Exports at every interval until `last` is cancelled, and then once more.
@@ -62,7 +72,11 @@ impl Metrics {
         while let Some(mut chunk) = ahead.pop_front() {
             let body = chunk.encode(&self.resource);
             match self.send(body, chunk.points(), due, next).await {
-                Sent::Accepted => {}
+                Sent::Accepted => {
+                    if let Some(deltas) = &mut self.deltas {
+                        deltas.accepted(chunk.metrics());
+                    }
+                }
                 Sent::Dropped => self.has_arrived = false,
                 Sent::TooLarge => chunk.halve().into_iter().rev().for_each(|half| ahead.push_front(half)),
                 Sent::GivenUp(reason) => {
@@ -94,9 +108,15 @@ impl Metrics {
         sleep_until(now + deadline.saturating_duration_since(now) / 2).await;
     }
 
-    /// Collects, and takes the points into account.
+    /// Collects what is to be exported, and takes the points into account.
     fn collect(&mut self) -> Vec<Chunk> {
-        let metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
+        let mut metrics = (self.collect)(std::mem::replace(&mut self.has_arrived, true));
+        if let Some(limit) = &mut self.limit {
+            limit.apply(&mut metrics);
+        }
+        if let Some(deltas) = &mut self.deltas {
+            deltas.apply(&mut metrics);
+        }
         let points = metrics.iter().map(chunk::points).sum();
         self.sender.ledger().take(|| points);
         chunk::chunks(metrics, BODY_LIMIT.saturating_sub(chunk::envelope(&self.resource)))

@@ -55,7 +55,7 @@ pub(super) struct Sender {
 /// What became of a body. All but the last are accounted for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
-    /// The collector took it, or most of it.
+    /// The collector took it, or a part of it.
     Accepted,
     /// It is dropped; the next one may succeed.
     Dropped,
@@ -167,7 +167,7 @@ impl Sender {
         self.ledger().dropped(REJECTED, rejected);
         let message = accepted.message.clone();
         self.collector.accepted(self.client.signal(), &Accepted { rejected, message });
-        Sent::Accepted
+        if rejected < items { Sent::Accepted } else { Sent::Dropped }
     }
 
     /// Drops a body that is sent no more.

@@ -1,6 +1,7 @@
 //! The exporter against receivers that follow a script.
 
 mod receiver;
+mod temporality;
 mod tls;
 
 use std::{
@@ -34,8 +35,8 @@ use super::{
 };
 use crate::{
     telemetry::{
-        Compression, Export, Meter, Signal, SpanKind, SpanRecord, TlsConfig, config, queue::SpanQueue,
-        series::Series,
+        Compression, Export, Meter, Signal, SpanKind, SpanRecord, Temporality, TlsConfig, config,
+        queue::SpanQueue, series::Series,
     },
     trace::{Ticks, TraceContext},
 };
@@ -94,7 +95,15 @@ impl Test {
     }
 
     fn metrics(&self, export: Export, points: usize) -> Option<MetricsExport> {
-        Some(MetricsExport { export, collect: collecting(points), first: LONG, interval: LONG })
+        Some(MetricsExport {
+            export,
+            collect: collecting(points),
+            first: LONG,
+            interval: LONG,
+            cardinality_limit: None,
+            temporality: Temporality::Cumulative,
+            is_observed: |_| false,
+        })
     }
 
     fn start(&self, traces: Option<TracesExport>, metrics: Option<MetricsExport>) -> Exporter {
@@ -375,10 +384,10 @@ fn a_thread_that_is_stuck_or_gone_leaves_accounts_that_add_up() {
         let test = Test::new(2);
         let interval = Duration::from_millis(1);
         let metrics = MetricsExport {
-            export: export(hanging.address),
             collect: Box::new(move |_| fatal(panics)),
             first: interval,
             interval,
+            ..test.metrics(export(hanging.address), 0).unwrap()
         };
         let exporter = test.start(test.traces(export(hanging.address)), Some(metrics));
         (0..5).for_each(|n| test.span(n));

@@ -141,8 +141,9 @@ pub(super) fn compression(text: &str) -> Result<Compression, Fault> {
 pub(super) fn temporality(text: &str) -> Result<Temporality, Fault> {
     match text.to_lowercase().as_str() {
         "cumulative" => Ok(Temporality::Cumulative),
-        "delta" | "lowmemory" => Err(unsupported(text)),
-        _ => Err(unknown(text).hint("`cumulative`")),
+        "delta" => Ok(Temporality::Delta),
+        "lowmemory" => Ok(Temporality::LowMemory),
+        _ => Err(unknown(text).hint("`cumulative`, `delta` or `lowmemory`")),
     }
 }
 
@@ -150,8 +151,8 @@ pub(super) fn temporality(text: &str) -> Result<Temporality, Fault> {
 pub(super) fn histogram(text: &str) -> Result<Histogram, Fault> {
     match text.to_lowercase().as_str() {
         "explicit_bucket_histogram" => Ok(Histogram::default()),
-        "base2_exponential_bucket_histogram" => Err(unsupported(text)),
-        _ => Err(unknown(text).hint("`explicit_bucket_histogram`")),
+        "base2_exponential_bucket_histogram" => Ok(Histogram::Exponential {}),
+        _ => Err(unknown(text).hint("`explicit_bucket_histogram` or `base2_exponential_bucket_histogram`")),
     }
 }
 
@@ -226,10 +227,6 @@ fn decoded(text: &str) -> Option<String> {
         }
     }
     String::from_utf8(bytes).ok()
-}
-
-fn unsupported(text: &str) -> Fault {
-    Fault::new(format!("{} is not supported yet", quoted(text)))
 }
 
 fn unknown(text: &str) -> Fault {

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     problem::{KeyPath, Origin, Problem},
     telemetry::{
-        ExemplarFilter, Histogram, KeepTraces, SpanQueue, TelemetryConfig, endpoint,
+        ExemplarFilter, Histogram, KeepTraces, SpanQueue, TelemetryConfig, Temporality, endpoint,
         refuse::{self, Fault, ReadFile},
     },
 };
@@ -95,7 +95,10 @@ impl Resolver<'_> {
         let (trace_sample_rate, is_parent_based) = self.sampler();
         let keep_traces = self.keep_traces();
         self.trace_attributes();
+        let temporality = self.temporality();
         let histogram = self.histogram();
+        let cardinality_limit = self.config.cardinality_limit;
+        self.configured_row("cardinality_limit", show::or(cardinality_limit, "none"));
         let span_queue = self.span_queue();
         let exemplars = self.pick(
             "exemplars",
@@ -115,7 +118,9 @@ impl Resolver<'_> {
             trace_sample_rate,
             is_parent_based,
             keep_traces,
+            temporality,
             histogram,
+            cardinality_limit,
             span_queue,
             exemplars,
             propagators,
@@ -234,15 +239,17 @@ impl Resolver<'_> {
         self.map_rows("trace_attributes", entries.collect());
     }
 
-    fn histogram(&mut self) -> Histogram {
-        // There is only one temporality yet: this is about what a variable asks for.
+    fn temporality(&mut self) -> Temporality {
         self.pick(
             "temporality",
             self.config.temporality,
             &["OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE"],
             ambient::temporality,
             |temporality| show::temporality(*temporality).to_owned(),
-        );
+        )
+    }
+
+    fn histogram(&mut self) -> Histogram {
         self.pick(
             "histogram",
             self.config.histogram.clone(),

@@ -184,6 +184,26 @@ const CASES: &[Case] = &[
         configured: "0.25",
     },
     Case {
+        key: "temporality",
+        specific: None,
+        general: ("OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE", "LowMemory", "low_memory"),
+        default: "cumulative",
+        configure: |config| config.temporality = Temporality::Delta,
+        configured: "delta",
+    },
+    Case {
+        key: "histogram",
+        specific: None,
+        general: (
+            "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+            "base2_exponential_bucket_histogram",
+            "exponential",
+        ),
+        default: "explicit",
+        configure: |config| config.histogram = Histogram::Explicit { buckets: Some(vec![0.5, 1.0]) },
+        configured: "explicit, [0.5, 1.0]",
+    },
+    Case {
         key: "span_queue.size",
         specific: None,
         general: ("OTEL_BSP_MAX_QUEUE_SIZE", "4096", "4096"),
@@ -421,14 +441,15 @@ fn what_cannot_be_used_is_ignored_with_one_warning_that_says_what_is_used() {
         ),
         (
             "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE",
-            "delta",
-            "telemetry.temporality: ignored: `delta` is not supported yet | \
-             instead `temporality` is `cumulative` (default)",
+            "low_memory",
+            "telemetry.temporality: ignored: unknown value `low_memory` | \
+             `cumulative`, `delta` or `lowmemory`; instead `temporality` is `cumulative` (default)",
         ),
         (
             "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
-            "base2_exponential_bucket_histogram",
-            "telemetry.histogram: ignored: `base2_exponential_bucket_histogram` is not supported yet | \
+            "exponential",
+            "telemetry.histogram: ignored: unknown value `exponential` | \
+             `explicit_bucket_histogram` or `base2_exponential_bucket_histogram`; \
              instead `histogram` is `explicit` (default)",
         ),
         (
@@ -588,6 +609,32 @@ fn a_sampler_says_the_rate_and_whether_a_parent_counts() {
     let outcome = ambient(&set);
     assert_eq!(outcome.shown("trace_sample_rate"), ["0.25 (OTEL_TRACES_SAMPLER_ARG)"]);
     assert_eq!(outcome.shown("parent_based"), ["false (OTEL_TRACES_SAMPLER)"]);
+}
+
+#[test]
+fn what_metrics_are_to_look_like_reaches_the_exporter() {
+    let settings = ambient(&[]).settings;
+    assert_eq!((settings.temporality, settings.cardinality_limit), (Temporality::Cumulative, None));
+    let variable = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    for (value, temporality) in [
+        ("cumulative", Temporality::Cumulative),
+        ("DELTA", Temporality::Delta),
+        ("lowmemory", Temporality::LowMemory),
+    ] {
+        let outcome = ambient(&[(variable, value)]);
+        assert_eq!((outcome.settings.temporality, outcome.warnings), (temporality, vec![]));
+    }
+    let variable = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    for (value, histogram) in [
+        ("explicit_bucket_histogram", Histogram::Explicit { buckets: None }),
+        ("base2_exponential_bucket_histogram", Histogram::Exponential {}),
+    ] {
+        assert_eq!(ambient(&[(variable, value)]).settings.histogram, histogram);
+    }
+    let outcome =
+        resolve(|config| config.cardinality_limit = Some(500), &["enabled", "cardinality_limit"], &[], &[]);
+    assert_eq!(outcome.settings.cardinality_limit, Some(500));
+    assert_eq!(outcome.shown("cardinality_limit"), ["500 (flow.yaml:12)"]);
 }
 
 #[test]

@@ -192,7 +192,8 @@ fn histogram(point: &proto::HistogramDataPoint) -> (Labels, u64, u64, Number) {
     (labels(&point.attributes), point.start_time_unix_nano, point.time_unix_nano, number)
 }
 
-fn labels(list: &[KeyValue]) -> Labels {
+/// Returns the attributes of a point.
+pub(crate) fn labels(list: &[KeyValue]) -> Labels {
     let text = |value: serde_json::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
     attributes(list).into_iter().map(|(key, value)| (key, text(value))).collect()
 }

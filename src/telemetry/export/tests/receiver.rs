@@ -20,6 +20,7 @@ use opentelemetry_proto::tonic::{
             trace_service_server::{TraceService, TraceServiceServer},
         },
     },
+    metrics::v1::Metric,
     resource::v1::Resource,
 };
 use tonic::{
@@ -47,6 +48,8 @@ pub(super) struct Call {
     pub(super) items: Vec<String>,
     pub(super) resource: Option<Resource>,
     pub(super) metadata: MetadataMap,
+    /// What a call of metrics carries.
+    pub(super) metrics: Vec<Metric>,
     pub(super) was_taken: bool,
 }
 
@@ -117,11 +120,12 @@ impl Service {
         items: Vec<String>,
         resource: Option<Resource>,
         metadata: MetadataMap,
+        metrics: Vec<Metric>,
     ) -> Result<i64, Status> {
         let answer = (self.script)(&items);
         let was_taken = matches!(answer, Answer::Take | Answer::TakeAllBut(_));
         // The test may have ended.
-        let _ = self.calls.send(Call { items, resource, metadata, was_taken });
+        let _ = self.calls.send(Call { items, resource, metadata, metrics, was_taken });
         match answer {
             Answer::Take => Ok(0),
             Answer::TakeAllBut(rejected) => Ok(rejected),
@@ -142,7 +146,7 @@ impl TraceService for Service {
         let scopes = request.resource_spans.into_iter().flat_map(|spans| spans.scope_spans);
         let number = |id: Vec<u8>| u64::from_be_bytes(id.try_into().unwrap()).to_string();
         let items = scopes.flat_map(|scope| scope.spans).map(|span| number(span.span_id)).collect();
-        let rejected_spans = self.answer(items, resource, metadata).await?;
+        let rejected_spans = self.answer(items, resource, metadata, Vec::new()).await?;
         let partial = ExportTracePartialSuccess { rejected_spans, error_message: "no".into() };
         Ok(Response::new(ExportTraceServiceResponse { partial_success: Some(partial) }))
     }
@@ -157,9 +161,9 @@ impl MetricsService for Service {
         let (metadata, _, mut request) = request.into_parts();
         let resource = request.resource_metrics.first_mut().and_then(|metrics| metrics.resource.take());
         let scopes = request.resource_metrics.into_iter().flat_map(|metrics| metrics.scope_metrics);
-        let metrics = scopes.flat_map(|scope| scope.metrics);
-        let items = metrics.flat_map(|it| vec![it.name.clone(); chunk::points(&it)]).collect();
-        let rejected_data_points = self.answer(items, resource, metadata).await?;
+        let metrics: Vec<_> = scopes.flat_map(|scope| scope.metrics).collect();
+        let items = metrics.iter().flat_map(|it| vec![it.name.clone(); chunk::points(it)]).collect();
+        let rejected_data_points = self.answer(items, resource, metadata, metrics).await?;
         let partial = ExportMetricsPartialSuccess { rejected_data_points, error_message: "no".into() };
         Ok(Response::new(ExportMetricsServiceResponse { partial_success: Some(partial) }))
     }
