@@ -7,7 +7,6 @@ mod durations;
 mod encode;
 mod endpoint;
 mod exemplars;
-#[cfg_attr(not(test), expect(dead_code, reason = "the instruments that record into it follow"))]
 mod exponential;
 pub mod export;
 mod failures;

@@ -2,36 +2,62 @@
 
 use std::sync::Arc;
 
-use opentelemetry_proto::tonic::metrics::v1::HistogramDataPoint;
+use opentelemetry_proto::tonic::metrics::v1::{
+    ExponentialHistogramDataPoint, HistogramDataPoint, exponential_histogram_data_point,
+};
 
 use super::{
     ExemplarFilter,
     exemplars::Exemplars,
+    exponential::Exponential,
     histogram::{Bounds, Histogram},
     instruments::Instrument,
     points::{Collection, Interval, Labels},
 };
 use crate::trace::Moment;
 
+/// Into which buckets durations are sorted.
+#[derive(Debug)]
+pub(super) enum Aggregation {
+    /// Those between these bounds.
+    Explicit(Bounds),
+    /// Those that follow the data, for about so many threads.
+    Exponential(usize),
+}
+
 /// The cells of one histogram.
 #[derive(Debug)]
+enum Cells {
+    Explicit(Histogram),
+    Exponential(Exponential),
+}
+
+/// Counts the durations of one series.
+#[derive(Debug)]
 pub(super) struct Durations {
-    cells: Histogram,
-    bounds: Arc<Bounds>,
+    aggregation: Arc<Aggregation>,
+    cells: Cells,
     exemplars: Exemplars,
     filter: ExemplarFilter,
 }
 
 impl Durations {
-    pub(super) fn new(bounds: &Arc<Bounds>, filter: ExemplarFilter) -> Self {
-        let (cells, bounds) = (Histogram::new(bounds), Arc::clone(bounds));
-        Self { cells, bounds, exemplars: Exemplars::default(), filter }
+    pub(super) fn new(aggregation: &Arc<Aggregation>, filter: ExemplarFilter) -> Self {
+        let cells = match &**aggregation {
+            Aggregation::Explicit(bounds) => Cells::Explicit(Histogram::new(bounds)),
+            Aggregation::Exponential(shards) => Cells::Exponential(Exponential::new(*shards)),
+        };
+        Self { aggregation: Arc::clone(aggregation), cells, exemplars: Exemplars::default(), filter }
     }
 
     /// Records a duration, which as the filter says also is an exemplar.
     #[inline]
     pub(super) fn record(&self, nanos: u64, at: Moment) {
-        self.cells.record(nanos, &self.bounds);
+        match (&self.cells, &*self.aggregation) {
+            (Cells::Explicit(cells), Aggregation::Explicit(bounds)) => cells.record(nanos, bounds),
+            (Cells::Exponential(cells), _) => cells.record(nanos),
+            (Cells::Explicit(_), Aggregation::Exponential(_)) => unreachable!("made for the aggregation"),
+        }
         let is_exemplar = match self.filter {
             ExemplarFilter::TraceBased => at.context.is_sampled(),
             ExemplarFilter::AlwaysOn => at.at.is_set(),
@@ -58,25 +84,56 @@ impl Durations {
         interval: Interval,
         into: &mut Collection,
     ) -> u64 {
-        let snapshot = self.cells.snapshot(&self.bounds);
-        let point = HistogramDataPoint {
-            attributes: labels.encode(),
-            start_time_unix_nano: interval.start,
-            time_unix_nano: interval.now,
-            count: snapshot.count,
-            sum: Some(snapshot.sum),
-            bucket_counts: snapshot.buckets,
-            explicit_bounds: self.bounds.seconds().to_vec(),
-            exemplars: self.exemplars.take(),
-            ..HistogramDataPoint::default()
-        };
-        into.histogram(name, instrument, point);
-        snapshot.count
+        let Interval { start: start_time_unix_nano, now: time_unix_nano } = interval;
+        let (attributes, exemplars) = (labels.encode(), self.exemplars.take());
+        match (&self.cells, &*self.aggregation) {
+            (Cells::Explicit(cells), Aggregation::Explicit(bounds)) => {
+                let snapshot = cells.snapshot(bounds);
+                let point = HistogramDataPoint {
+                    attributes,
+                    start_time_unix_nano,
+                    time_unix_nano,
+                    count: snapshot.count,
+                    sum: Some(snapshot.sum),
+                    bucket_counts: snapshot.buckets,
+                    explicit_bounds: bounds.seconds().to_vec(),
+                    exemplars,
+                    ..HistogramDataPoint::default()
+                };
+                into.histogram(name, instrument, point);
+                snapshot.count
+            }
+            (Cells::Exponential(cells), _) => {
+                let snapshot = cells.snapshot();
+                let positive = exponential_histogram_data_point::Buckets {
+                    offset: snapshot.offset,
+                    bucket_counts: snapshot.buckets,
+                };
+                let point = ExponentialHistogramDataPoint {
+                    attributes,
+                    start_time_unix_nano,
+                    time_unix_nano,
+                    count: snapshot.count,
+                    sum: Some(snapshot.sum),
+                    scale: snapshot.scale,
+                    zero_count: snapshot.zero_count,
+                    positive: Some(positive),
+                    exemplars,
+                    ..ExponentialHistogramDataPoint::default()
+                };
+                into.exponential(name, instrument, point);
+                snapshot.count
+            }
+            (Cells::Explicit(_), Aggregation::Exponential(_)) => unreachable!("made for the aggregation"),
+        }
     }
 
     /// Forgets everything.
     pub(super) fn clear(&self) {
-        self.cells.clear();
+        match &self.cells {
+            Cells::Explicit(cells) => cells.clear(),
+            Cells::Exponential(cells) => cells.clear(),
+        }
         self.exemplars.take();
     }
 }

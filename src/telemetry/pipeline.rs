@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Histogram, Propagators, Settings, Tracer,
+    Propagators, Settings, Tracer,
     keep::Keeper,
     queue::SpanQueue,
     recorder::Recorder,
@@ -27,11 +27,8 @@ impl Pipeline {
         if !settings.enabled || (settings.traces.is_none() && settings.metrics.is_none()) {
             return Self { shared: None, propagators };
         }
-        let buckets = match &settings.histogram {
-            Histogram::Explicit { buckets } => buckets.as_deref(),
-            Histogram::Exponential {} => None,
-        };
-        let registry = Arc::new(Registry::new(buckets, settings.exemplars));
+        let limit = settings.cardinality_limit;
+        let registry = Arc::new(Registry::new(&settings.histogram, settings.exemplars, limit));
         let queue = settings.traces.as_ref().map(|_| Arc::new(SpanQueue::new(&settings.span_queue)));
         let keeper = queue.as_ref().map(|queue| {
             Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), settings.keep_traces.clone())

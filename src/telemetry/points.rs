@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use opentelemetry_proto::tonic::{
     common::v1::{AnyValue, KeyValue, any_value},
     metrics::v1::{
-        AggregationTemporality, Gauge, HistogramDataPoint, Metric, NumberDataPoint, Sum, metric::Data,
-        number_data_point,
+        AggregationTemporality, ExponentialHistogram, ExponentialHistogramDataPoint, Gauge, Histogram,
+        HistogramDataPoint, Metric, NumberDataPoint, Sum, metric::Data, number_data_point,
     },
 };
 
@@ -112,8 +112,30 @@ impl Collection {
 
     /// Adds the point of a histogram.
     pub(super) fn histogram(&mut self, name: &str, instrument: &Instrument, point: HistogramDataPoint) {
-        match &mut self.metric(name, instrument).data {
-            Some(Data::Histogram(histogram)) => histogram.data_points.push(point),
+        let data = self.metric(name, instrument).data.get_or_insert_with(|| {
+            Data::Histogram(Histogram { data_points: Vec::new(), aggregation_temporality: cumulative() })
+        });
+        match data {
+            Data::Histogram(histogram) => histogram.data_points.push(point),
+            _ => unreachable!("all histograms of a worker are of one kind"),
+        }
+    }
+
+    /// Adds the point of a histogram whose buckets follow the data.
+    pub(super) fn exponential(
+        &mut self,
+        name: &str,
+        instrument: &Instrument,
+        point: ExponentialHistogramDataPoint,
+    ) {
+        let data = self.metric(name, instrument).data.get_or_insert_with(|| {
+            Data::ExponentialHistogram(ExponentialHistogram {
+                data_points: Vec::new(),
+                aggregation_temporality: cumulative(),
+            })
+        });
+        match data {
+            Data::ExponentialHistogram(histogram) => histogram.data_points.push(point),
             _ => unreachable!("all histograms of a worker are of one kind"),
         }
     }
@@ -128,7 +150,7 @@ impl Collection {
                 name: name.to_owned(),
                 unit: instrument.unit.to_owned(),
                 description: instrument.description.to_owned(),
-                data: Some(data(instrument.kind)),
+                data: data(instrument.kind),
                 ..Metric::default()
             };
             self.0.insert(name.to_owned(), metric);
@@ -137,19 +159,21 @@ impl Collection {
     }
 }
 
-fn data(kind: InstrumentKind) -> Data {
-    let aggregation_temporality = AggregationTemporality::Cumulative.into();
-    let sum =
-        |is_monotonic| Data::Sum(Sum { data_points: Vec::new(), aggregation_temporality, is_monotonic });
+/// Returns what holds the points of numbers; what holds those of a histogram depends on the histogram.
+fn data(kind: InstrumentKind) -> Option<Data> {
+    let sum = |is_monotonic| {
+        Data::Sum(Sum { data_points: Vec::new(), aggregation_temporality: cumulative(), is_monotonic })
+    };
     match kind {
-        InstrumentKind::Counter | InstrumentKind::ObservableCounter => sum(true),
-        InstrumentKind::UpDownCounter => sum(false),
-        InstrumentKind::Gauge => Data::Gauge(Gauge::default()),
-        InstrumentKind::Histogram(_) => Data::Histogram(opentelemetry_proto::tonic::metrics::v1::Histogram {
-            data_points: Vec::new(),
-            aggregation_temporality,
-        }),
+        InstrumentKind::Counter | InstrumentKind::ObservableCounter => Some(sum(true)),
+        InstrumentKind::UpDownCounter => Some(sum(false)),
+        InstrumentKind::Gauge => Some(Data::Gauge(Gauge::default())),
+        InstrumentKind::Histogram(_) => None,
     }
+}
+
+fn cumulative() -> i32 {
+    AggregationTemporality::Cumulative.into()
 }
 
 /// Returns nanoseconds as seconds.

@@ -15,8 +15,8 @@ use std::{
 use opentelemetry_proto::tonic::metrics::v1::Metric;
 
 use super::{
-    ExemplarFilter,
-    durations::Durations,
+    ExemplarFilter, config,
+    durations::{Aggregation, Durations},
     histogram::Bounds,
     instruments::{Buckets, Instrument, InstrumentKind},
     life::Life,
@@ -68,7 +68,7 @@ type Key = (&'static str, Labels);
 #[derive(Debug)]
 pub(super) struct Registry {
     pub(super) spans: Arc<SpanTable>,
-    bounds: [Arc<Bounds>; Buckets::ALL.len()],
+    aggregations: [Arc<Aggregation>; Buckets::ALL.len()],
     exemplars: ExemplarFilter,
     /// How many series an instrument may have whose attributes are not known beforehand.
     pub(super) limit: usize,
@@ -86,20 +86,28 @@ impl fmt::Debug for Collectors {
 }
 
 impl Registry {
-    /// Makes a registry whose histograms have these upper bounds, in seconds, where their instrument has none of its
-    /// own.
-    pub(super) fn new(buckets: Option<&[f64]>, exemplars: ExemplarFilter) -> Self {
-        let shards = thread::available_parallelism().map_or(1, usize::from);
-        let bounds = Buckets::ALL.map(|kind| {
-            let configured = buckets.filter(|_| kind == Buckets::Configured);
-            Arc::new(Bounds::new(configured.unwrap_or_else(|| kind.bounds()), shards))
+    /// Makes a registry whose histograms have these buckets, where their instrument has none of its own.
+    pub(super) fn new(
+        histogram: &config::Histogram,
+        exemplars: ExemplarFilter,
+        limit: Option<usize>,
+    ) -> Self {
+        let threads = thread::available_parallelism().map_or(1, usize::from);
+        let aggregations = Buckets::ALL.map(|kind| {
+            Arc::new(match histogram {
+                config::Histogram::Exponential {} => Aggregation::Exponential(threads),
+                config::Histogram::Explicit { buckets } => {
+                    let configured = buckets.as_deref().filter(|_| kind == Buckets::Configured);
+                    Aggregation::Explicit(Bounds::new(configured.unwrap_or_else(|| kind.bounds()), threads))
+                }
+            })
         });
-        let spans = Arc::new(SpanTable::new(Arc::clone(&bounds[Buckets::Configured as usize]), exemplars));
+        let of_spans = Arc::clone(&aggregations[Buckets::Configured as usize]);
         Self {
-            spans,
-            bounds,
+            spans: Arc::new(SpanTable::new(of_spans, exemplars)),
+            aggregations,
             exemplars,
-            limit: DEFAULT_LIMIT,
+            limit: limit.unwrap_or(DEFAULT_LIMIT),
             entries: Mutex::default(),
             collectors: Collectors::default(),
         }
@@ -111,7 +119,7 @@ impl Registry {
             InstrumentKind::Counter | InstrumentKind::ObservableCounter => Cells::Count(AtomicU64::new(0)),
             InstrumentKind::UpDownCounter | InstrumentKind::Gauge => Cells::Level(AtomicI64::new(0)),
             InstrumentKind::Histogram(buckets) => {
-                Cells::Durations(Durations::new(&self.bounds[buckets as usize], self.exemplars))
+                Cells::Durations(Durations::new(&self.aggregations[buckets as usize], self.exemplars))
             }
         })
     }

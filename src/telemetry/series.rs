@@ -10,9 +10,8 @@ use std::{
 
 use super::{
     ExemplarFilter, Identity, SpanKind, SpanOutcome,
-    durations::Durations,
+    durations::{Aggregation, Durations},
     encode,
-    histogram::Bounds,
     instruments::{SPAN_COUNT, SPAN_DURATION, SPAN_ERRORS},
     life::Life,
     points::{Collection, Interval, Labels, Number},
@@ -89,7 +88,7 @@ struct Tenant {
 /// All series of spans.
 #[derive(Debug)]
 pub(super) struct SpanTable {
-    bounds: Arc<Bounds>,
+    aggregation: Arc<Aggregation>,
     exemplars: ExemplarFilter,
     slots: boxcar::Vec<Slot>,
     /// Where series are, for those that come again, and places that are free. Locked while a series comes or goes.
@@ -116,8 +115,8 @@ impl Drop for Held {
 }
 
 impl SpanTable {
-    pub(super) fn new(bounds: Arc<Bounds>, exemplars: ExemplarFilter) -> Self {
-        Self { bounds, exemplars, slots: boxcar::Vec::new(), directory: Mutex::default() }
+    pub(super) fn new(aggregation: Arc<Aggregation>, exemplars: ExemplarFilter) -> Self {
+        Self { aggregation, exemplars, slots: boxcar::Vec::new(), directory: Mutex::default() }
     }
 
     /// Adds a series, whose counters are zero from here on; one that is known goes on.
@@ -172,8 +171,8 @@ impl SpanTable {
         at: Moment,
     ) {
         let Some(slot) = self.slots.get(place as usize) else { return };
-        let duration =
-            slot.durations[outcome as usize].get_or_init(|| Durations::new(&self.bounds, self.exemplars));
+        let duration = slot.durations[outcome as usize]
+            .get_or_init(|| Durations::new(&self.aggregation, self.exemplars));
         duration.record(nanos, at);
         if let Some(error_type) = error_type {
             let error_type = self.series(place).map_or(OTHER, |series| series.error_type(error_type));

@@ -98,9 +98,8 @@ fn the_decision_of_whoever_began_the_trace_stands() {
 
 #[test]
 fn a_sampler_that_is_not_based_on_parents_decides_by_itself() {
-    let own = |sampler: &'static str| {
-        move |command: &mut Command| drop(command.env("OTEL_TRACES_SAMPLER", sampler))
-    };
+    let own =
+        |sampler: &'static str| move |command: &mut Command| _ = command.env("OTEL_TRACES_SAMPLER", sampler);
     assert_eq!(Run::of("trust", &record("00"), own("always_on")).chain().len(), 3);
     assert_eq!(Run::of("trust", &record("01"), own("always_off")).chain().len(), 0);
     assert_eq!(Run::of("trust", &record("00"), own("parentbased_always_on")).chain().len(), 0);
@@ -143,12 +142,12 @@ fn what_is_malformed_begins_a_new_trace() {
 fn context_is_passed_on_where_no_trace_is_exported() {
     let given = record("01");
     for (name, value) in [("FLOWGEN_TELEMETRY__ENABLED", "false"), ("OTEL_TRACES_EXPORTER", "none")] {
-        let run = Run::of("trust", &given, |command| drop(command.env(name, value)));
+        let run = Run::of("trust", &given, |command| _ = command.env(name, value));
         assert!(run.observed.spans.is_empty());
         for header in ["traceparent", "tracestate", "baggage"] {
             assert_eq!(run.header(header), given[header].as_str(), "{name}");
         }
-        let run = Run::of("link", &given, |command| drop(command.env(name, value)));
+        let run = Run::of("link", &given, |command| _ = command.env(name, value));
         assert_eq!((run.header("traceparent"), run.header("baggage")), (None, Some("user=7;p=1")), "{name}");
     }
 }
@@ -156,7 +155,7 @@ fn context_is_passed_on_where_no_trace_is_exported() {
 #[test]
 fn propagators_say_what_is_taken_and_passed_on() {
     let with = |propagators: &'static str| {
-        Run::of("trust", &record("01"), move |command| drop(command.env("OTEL_PROPAGATORS", propagators)))
+        Run::of("trust", &record("01"), move |command| _ = command.env("OTEL_PROPAGATORS", propagators))
     };
     let run = with("none");
     assert_eq!(run.chain()[0].parent, None);

@@ -133,3 +133,51 @@ fn a_limit_of_cardinality_merges_what_is_beyond_it() {
     let merged = labels(&sum.data_points[LIMIT - 1].attributes);
     assert_eq!(merged, [("otel.metric.overflow".to_owned(), "true".to_owned())].into());
 }
+
+#[test]
+fn exponential_histograms_count_what_explicit_ones_do() {
+    let yaml = "
+telemetry: {histogram: {type: exponential}}
+flow:
+  tasks:
+    - generate: {name: numbers, count: 500}
+    - script: {name: picky, code: 'if event.data.len() == 1 { throw \"no\" } event'}
+    - drop: {name: nowhere}
+";
+    let collector = Collector::start();
+    let ended = start_with(&collector, yaml, &[], |_| {}).end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let all = metrics(&collector.received());
+    let (mut durations, mut has_exemplars) = (0, false);
+    for metric in &all {
+        match metric.data.as_ref().unwrap() {
+            Data::Histogram(_) => panic!("{metric:?}"),
+            Data::ExponentialHistogram(histogram) => {
+                for point in &histogram.data_points {
+                    let buckets = point.positive.as_ref().unwrap();
+                    let counted = buckets.bucket_counts.iter().sum::<u64>() + point.zero_count;
+                    assert_eq!(counted, point.count, "{point:?}");
+                    assert!(
+                        (-10..=20).contains(&point.scale) && buckets.bucket_counts.len() <= 160,
+                        "{point:?}"
+                    );
+                    // The sum lies between the bounds of the buckets.
+                    let bound = |index: i32| 2f64.powf(f64::from(index) * 2f64.powi(-point.scale));
+                    let (mut least, mut most) = (0.0, 0.0);
+                    for (index, count) in (buckets.offset..).zip(&buckets.bucket_counts) {
+                        least += *count as f64 * bound(index);
+                        most += *count as f64 * bound(index + 1);
+                    }
+                    let sum = point.sum.unwrap();
+                    assert!(least <= sum * 1.000_001 && sum <= most * 1.000_001, "{least} {sum} {most}");
+                    if metric.name == "task.handle.duration" {
+                        durations = durations.max(point.count);
+                        has_exemplars |= !point.exemplars.is_empty();
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    assert!(durations == 500 && has_exemplars, "{durations}");
+}
