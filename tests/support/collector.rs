@@ -4,10 +4,12 @@
 //! A call larger than 4 MiB is refused, as by any gRPC receiver that is left at its defaults.
 
 mod metrics;
+mod port;
 mod spans;
+mod status;
 
 use std::{
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     sync::{Arc, Condvar, Mutex, MutexGuard},
     thread::JoinHandle,
     time::Duration,
@@ -23,6 +25,7 @@ use opentelemetry_proto::tonic::collector::{
         trace_service_server::{TraceService, TraceServiceServer},
     },
 };
+use prost::Message;
 use tokio::sync::{oneshot, watch};
 use tonic::{
     Code, Request, Response, Status,
@@ -32,6 +35,7 @@ use tonic::{
 };
 
 pub(crate) use metrics::{Labels, Metrics, Number, labels};
+pub(crate) use port::Port;
 pub(crate) use spans::{Span, Trace, shape, traces};
 
 /// How long a test waits before it says that nothing came.
@@ -51,6 +55,8 @@ pub(crate) struct Call {
     /// Which one of its signal it is, from 0.
     pub(crate) number: usize,
     pub(crate) metadata: MetadataMap,
+    /// How many bytes it carries, decompressed.
+    pub(crate) size: usize,
 }
 
 impl Call {
@@ -67,10 +73,16 @@ pub(crate) enum Answer {
     Accept,
     /// Keeps all of it, once [`Collector::release`] is called.
     Hold,
+    /// Keeps all of it, this much later.
+    Late(Duration),
     /// Keeps all of it but says that it rejected this many of its spans or points.
     RejectSome(i64),
     /// Keeps nothing.
     Refuse(Code),
+    /// Keeps nothing, and says when to try again.
+    Throttle(Duration),
+    /// Keeps all of it, unless it has more bytes than this.
+    UpTo(usize),
     /// Keeps nothing, and says nothing until the other side goes away.
     Never,
 }
@@ -116,6 +128,8 @@ struct Shared {
 /// A collector on a port of its own, until it is dropped.
 pub(crate) struct Collector {
     pub(crate) address: SocketAddr,
+    port: Port,
+    tls: Option<ServerTlsConfig>,
     shared: Arc<Shared>,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -129,24 +143,31 @@ impl Collector {
 
     /// Starts one that answers each call with what `script` makes of it.
     pub(crate) fn scripted(script: impl FnMut(&Call) -> Answer + Send + 'static) -> Self {
-        Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), None, Box::new(script))
+        Self::serve(None, Box::new(script))
     }
 
     /// Starts one that accepts everything that comes over TLS.
     pub(crate) fn with_tls(tls: ServerTlsConfig) -> Self {
-        Self::serve(TcpListener::bind("127.0.0.1:0").unwrap(), Some(tls), Box::new(|_| Answer::Accept))
+        Self::serve(Some(tls), Box::new(|_| Answer::Accept))
     }
 
-    fn serve(listener: TcpListener, tls: Option<ServerTlsConfig>, script: Script) -> Self {
-        let address = listener.local_addr().unwrap();
-        listener.set_nonblocking(true).unwrap();
+    fn serve(tls: Option<ServerTlsConfig>, script: Script) -> Self {
+        let port = Port::reserve();
         let shared = Arc::new(Shared {
             received: Mutex::default(),
             changed: Condvar::new(),
             script: Mutex::new(script),
             is_released: watch::Sender::new(false),
         });
-        let service = Service(Arc::clone(&shared));
+        let mut collector = Self { address: port.address, port, tls, shared, stop: None, thread: None };
+        collector.listen();
+        collector
+    }
+
+    /// Starts to listen, at first or after [`Self::close`].
+    pub(crate) fn listen(&mut self) {
+        let (listener, tls) = (self.port.listen(), self.tls.clone());
+        let service = Service(Arc::clone(&self.shared));
         let (stop, stopped) = oneshot::channel();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
@@ -157,7 +178,21 @@ impl Collector {
                 }
             });
         });
-        Self { address, shared, stop: Some(stop), thread: Some(thread) }
+        (self.stop, self.thread) = (Some(stop), Some(thread));
+    }
+
+    /// Stops to listen and hangs up on everybody. The port stays this collector's, and so does what it has.
+    pub(crate) fn close(&mut self) {
+        drop(self.stop.take());
+        let ended = self.thread.take().map_or(Ok(()), JoinHandle::join);
+        if !std::thread::panicking() {
+            ended.unwrap();
+        }
+    }
+
+    /// Answers each call from now on with what `script` makes of it.
+    pub(crate) fn follow(&self, script: impl FnMut(&Call) -> Answer + Send + 'static) {
+        *self.shared.script.lock().unwrap() = Box::new(script);
     }
 
     /// Returns the endpoint for clients without TLS.
@@ -204,16 +239,12 @@ impl Collector {
 
 impl Drop for Collector {
     fn drop(&mut self) {
-        drop(self.stop.take());
-        let ended = self.thread.take().map(JoinHandle::join);
-        if !std::thread::panicking() {
-            ended.unwrap().unwrap();
-        }
+        self.close();
     }
 }
 
 async fn serve(
-    listener: TcpListener,
+    listener: std::net::TcpListener,
     tls: Option<ServerTlsConfig>,
     service: Service,
 ) -> Result<(), tonic::transport::Error> {
@@ -235,27 +266,34 @@ impl Service {
     async fn answer(
         &self,
         signal: Signal,
-        metadata: MetadataMap,
+        (metadata, size): (MetadataMap, usize),
         keep: impl FnOnce(&mut Received) + Send,
     ) -> Result<i64, Status> {
         let call = {
             let mut received = self.0.received.lock().unwrap();
             let number = received.calls_of(signal).count();
-            let call = Call { signal, number, metadata };
+            let call = Call { signal, number, metadata, size };
             received.calls.push(call.clone());
             call
         };
         self.0.changed.notify_all();
         let answer = (self.0.script.lock().unwrap())(&call);
         let rejected = match answer {
-            Answer::Accept => 0,
+            Answer::UpTo(limit) if size > limit => return Err(status::too_large(size, limit)),
+            Answer::Accept | Answer::UpTo(_) => 0,
             Answer::RejectSome(count) => count,
             Answer::Hold => {
                 let mut is_released = self.0.is_released.subscribe();
                 is_released.wait_for(|is_released| *is_released).await.expect("the sender is in `self`");
                 0
             }
+            Answer::Late(delay) => {
+                // Not a wait for anything: this is how slow the collector is.
+                tokio::time::sleep(delay).await;
+                0
+            }
             Answer::Refuse(code) => return Err(Status::new(code, "as the test wants it")),
+            Answer::Throttle(delay) => return Err(status::throttled(delay)),
             Answer::Never => std::future::pending().await,
         };
         keep(&mut self.0.received.lock().unwrap());
@@ -271,8 +309,9 @@ impl TraceService for Service {
         request: Request<ExportTraceServiceRequest>,
     ) -> Result<Response<ExportTraceServiceResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let call = (metadata, request.encoded_len());
         let keep = |received: &mut Received| received.traces.push(request);
-        let rejected_spans = self.answer(Signal::Traces, metadata, keep).await?;
+        let rejected_spans = self.answer(Signal::Traces, call, keep).await?;
         let partial_success = (rejected_spans > 0).then(|| ExportTracePartialSuccess {
             rejected_spans,
             error_message: "as the test wants it".into(),
@@ -288,8 +327,9 @@ impl MetricsService for Service {
         request: Request<ExportMetricsServiceRequest>,
     ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
+        let call = (metadata, request.encoded_len());
         let keep = |received: &mut Received| received.metrics.push(request);
-        let rejected_data_points = self.answer(Signal::Metrics, metadata, keep).await?;
+        let rejected_data_points = self.answer(Signal::Metrics, call, keep).await?;
         let partial_success = (rejected_data_points > 0).then(|| ExportMetricsPartialSuccess {
             rejected_data_points,
             error_message: "as the test wants it".into(),

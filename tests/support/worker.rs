@@ -1,6 +1,7 @@
 //! A worker process under test: its folder, its pipes, its signals and what it leaves on stderr.
 
 use std::{
+    cell::RefCell,
     collections::BTreeSet,
     fs::File,
     io::{BufRead, BufReader, Read},
@@ -26,6 +27,8 @@ pub(crate) struct Worker {
     stderr: JoinHandle<String>,
     /// The lines of stderr as they come.
     logged: mpsc::Receiver<String>,
+    /// Those of them that a test has waited past.
+    seen: RefCell<Vec<String>>,
     pub(crate) folder: TempDir,
 }
 
@@ -65,7 +68,7 @@ impl Worker {
             let lines = pipe.lines().map(Result::unwrap).inspect(|line| drop(sender.send(line.clone())));
             lines.fold(String::new(), |text, line| text + line.as_str() + "\n")
         });
-        Self { child, stderr, logged, folder }
+        Self { child, stderr, logged, seen: RefCell::default(), folder }
     }
 
     pub(crate) fn stdin(&mut self) -> ChildStdin {
@@ -86,9 +89,16 @@ impl Worker {
         rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
-    /// Waits for a line on stderr that contains `text`.
+    /// Waits until a line on stderr contains `text`: one that came already, or a later one.
     pub(crate) fn until_logged(&self, text: &str) {
-        assert!(self.logged.iter().any(|line| line.contains(text)), "`{text}` was never logged");
+        let mut seen = self.seen.borrow_mut();
+        let mut is_logged = seen.iter().any(|line| line.contains(text));
+        while !is_logged {
+            let line = self.logged.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("`{text}` was never logged, but {seen:#?}"));
+            is_logged = line.contains(text);
+            seen.push(line);
+        }
     }
 
     /// As [`Self::wait`], for a worker that must end by itself: one that hangs is killed, and the test fails.

@@ -50,17 +50,20 @@ impl Metrics {
         }
     }
 
-    /// Exports at every interval until `last` is cancelled, and then once more.
+    /// Exports at every interval until the order to flush, and once more when `last` is cancelled. In between a
+    /// further collection would only stand in the way of the last one.
     pub(super) async fn run(mut self, last: CancellationToken) {
         let mut ticks = interval_at(Instant::now() + self.first, self.interval);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let mut flush = self.sender.flush();
         loop {
             tokio::select! {
                 biased;
-                () = last.cancelled() => break,
+                _ = flush.begun() => break,
                 _ = ticks.tick() => self.export(Some(&last)).await,
             }
         }
+        last.cancelled().await;
         self.export(None).await;
     }
 
