@@ -9,6 +9,7 @@
 //! Owns the language: what scripts see, may call and return. Must not know tasks or the runtime.
 
 mod analysis;
+mod cause;
 mod compile;
 mod condition;
 mod diff;

@@ -91,7 +91,8 @@ impl Template {
                 .flatten();
             match missing {
                 Some(path) => self::missing(path),
-                None => TaskError::permanent(TEMPLATE, "cannot render the template").with_source(error),
+                None => TaskError::permanent(TEMPLATE, "cannot render the template")
+                    .with_source(error::cause(&error)),
             }
         })
     }

@@ -48,6 +48,14 @@ fn unquote(text: &str) -> Option<(Cow<'_, str>, &str)> {
     }
 }
 
+/// Returns the numbers, from 1, of the first two columns that have the same name. A name is data: no message may
+/// show it.
+pub(super) fn twins(names: &[String]) -> Option<(usize, usize)> {
+    let twin =
+        |(n, name)| names[..n].iter().position(|earlier| earlier == name).map(|earlier| (earlier + 1, n + 1));
+    names.iter().enumerate().find_map(twin)
+}
+
 /// Appends one field, quoted if it must be.
 pub(super) fn write_field(field: &str, out: &mut Vec<u8>) {
     let bytes = field.as_bytes();

@@ -164,8 +164,8 @@ impl Header {
             Ok(keys) => keys.into_iter().map(Cow::into_owned).collect(),
             Err(why) => return Self::Unusable(why),
         };
-        match keys.iter().enumerate().find(|(n, key)| keys[..*n].contains(key)) {
-            Some((_, key)) => Self::Unusable(format!("column `{key}` is there twice")),
+        match csv::twins(&keys) {
+            Some((one, other)) => Self::Unusable(format!("columns {one} and {other} have the same name")),
             None => Self::Keys(keys),
         }
     }

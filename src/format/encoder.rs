@@ -37,8 +37,8 @@ impl Encoder {
         let row = row.strip_suffix('\n').unwrap_or(row);
         let row = row.strip_suffix('\r').unwrap_or(row);
         let columns: Vec<_> = csv::fields(row).map_err(wrong)?.into_iter().map(Cow::into_owned).collect();
-        if let Some((_, name)) = columns.iter().enumerate().find(|(n, name)| columns[..*n].contains(name)) {
-            return Err(wrong(format!("it names `{name}` twice")));
+        if let Some((one, other)) = csv::twins(&columns) {
+            return Err(wrong(format!("columns {one} and {other} have the same name")));
         }
         let mut header = Vec::new();
         csv::write_row(columns.iter().map(Cow::from), &mut header);
@@ -91,9 +91,10 @@ impl Encoder {
         }
         let known = self.columns.iter().filter(|column| object.contains_key(*column)).count();
         if known < object.len() {
-            let key = object.keys().find(|key| !self.columns.contains(key)).map_or("", String::as_str);
+            let place = object.keys().position(|key| !self.columns.contains(key)).unwrap_or_default() + 1;
             let message = format!(
-                "key `{key}` has no column: the header or else the first event of a CSV file names them all"
+                "key number {place} of the event has no column: the header or else the first event of a CSV file \
+                 names them all"
             );
             return Err(TaskError::permanent(ENCODE, message));
         }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 use uuid::Uuid;
 
-use super::native;
+use super::{cause::thrown, native};
 use crate::task::Resources;
 
 /// The names of all functions of this module, for suggestions.
@@ -58,8 +58,8 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("uuid", || Uuid::now_v7().to_string());
     engine.register_fn("sha256", |text: &str| hex(&Sha256::digest(text)));
     engine.register_fn("sha512", |text: &str| hex(&Sha512::digest(text)));
-    engine.register_fn("parse_json", |text: &str| parsed("JSON", serde_json::from_str(text)));
-    engine.register_fn("parse_yaml", |text: &str| parsed("YAML", serde_yaml::from_str(text)));
+    engine.register_fn("parse_json", parse_json);
+    engine.register_fn("parse_yaml", parse_yaml);
     engine.register_fn("to_json", |value: &mut Map| json_text(&Dynamic::from_map(value.clone())));
     engine.register_fn("to_json", |value: Dynamic| json_text(&value));
     engine.register_fn("sleep", |_: i64| no_sleep());
@@ -73,8 +73,19 @@ pub(super) fn register(engine: &mut Engine) {
     time::register(engine);
 }
 
-fn parsed(format: &str, value: Result<Value, impl std::fmt::Display>) -> Thrown<Dynamic> {
-    value.map(|value| native::from_json(&value)).map_err(|error| thrown(format!("not {format}: {error}")))
+fn parse_json(text: &str) -> Thrown<Dynamic> {
+    let value: Value = serde_json::from_str(text).map_err(|error| thrown(format!("not JSON: {error}")))?;
+    Ok(native::from_json(&value))
+}
+
+fn parse_yaml(text: &str) -> Thrown<Dynamic> {
+    let value: Value = serde_yaml::from_str(text).map_err(|error| {
+        // What it says besides quotes the text.
+        let place = error.location();
+        let place = place.map(|place| format!(" at line {} column {}", place.line(), place.column()));
+        thrown(format!("not YAML{}", place.unwrap_or_default()))
+    })?;
+    Ok(native::from_json(&value))
 }
 
 fn json_text(value: &Dynamic) -> Thrown<String> {
@@ -87,11 +98,7 @@ fn json_value(value: &Dynamic) -> Thrown<Value> {
 
 /// A script works with the CPU only; a wait would hold up the whole flow.
 fn no_sleep() -> Thrown<()> {
-    Err(thrown("`sleep` is not available in scripts".to_owned()))
-}
-
-fn thrown(text: String) -> Box<EvalAltResult> {
-    text.into()
+    Err(thrown("`sleep` is not available in scripts"))
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -134,7 +134,7 @@ impl Program {
         let event = if self.purpose == Purpose::Condition { Dynamic::UNIT } else { take("event") };
         match result {
             Ok(result) => Ok(Finished { result: result.flatten(), event, ctx }),
-            Err(error) => Err(failure(self.purpose.name(), error)),
+            Err(error) => Err(failure(self.purpose.name(), &self.ast, &error)),
         }
     }
 
@@ -151,7 +151,7 @@ impl Program {
     /// Runs the script on nothing.
     pub(super) fn run_alone(&self) -> Result<Dynamic, TaskError> {
         stack::measured(|| self.engine.eval_ast_with_scope(&mut Scope::new(), &self.ast))
-            .map_err(|error| failure(self.purpose.name(), error))
+            .map_err(|error| failure(self.purpose.name(), &self.ast, &error))
     }
 
     /// Makes `native` the map of `event`, in the maps of the run before where there are any.

@@ -361,6 +361,72 @@ fn a_failure_names_its_place_and_its_cause() {
     assert!(failure("timestmp_now()", json!({})).1.ends_with("did you mean `timestamp_now`?"));
 }
 
+/// Scenario: what is thrown is written in the script, in part or not at all. Guarantee: that part is shown.
+#[test]
+fn a_thrown_text_is_shown_as_it_stands_in_the_script() {
+    for (code, shown) in [
+        ("throw", "Runtime error"),
+        ("throw 42", "Runtime error: 42"),
+        ("throw `order ${event.data} is late`", "Runtime error: order … is late"),
+        ("throw \"order \" + event.data + \" is late\"", "Runtime error: order … is late"),
+        ("fn f(x) { throw `bad ${x}` } f(event.data)", "Runtime error: bad …"),
+        ("throw #{code: 7, order: event.data}", "Runtime error: #{code: 7, order: …}"),
+        ("throw event.data", "Runtime error: a value of type `string` was thrown"),
+        ("throw [event.data]", "Runtime error: a value of type `array` was thrown"),
+        (
+            "try { parse_int(event.data) } catch (e) { throw e }",
+            "Runtime error: a value of type `map` was thrown",
+        ),
+        ("try { throw event.data } catch { throw }", "Runtime error: a value of type `string` was thrown"),
+    ] {
+        assert_eq!(failure(code, json!("7311-canary")).1, shown, "{code}");
+    }
+}
+
+/// Scenario: what does not fit is data. Guarantee: an error says what was wrong and shows none of it.
+#[test]
+fn no_error_shows_a_value() {
+    for (code, shown) in [
+        ("parse_int(event.data.text)", "Error parsing integer number"),
+        ("parse_float(event.data.text)", "Error parsing floating-point number"),
+        ("event.data.number + event.data.most", "Addition overflow"),
+        ("event.data.number / 0", "Division by zero"),
+        ("event.data.list[event.data.number]", "Array index out of bounds: its length is 1"),
+        ("event.data.text[event.data.number]", "String index out of bounds: its length is 11"),
+        (
+            "event.data.text.nothing.more",
+            "Unknown property 'nothing' - a getter is not registered for type 'string'",
+        ),
+        ("event.data.text - 1", "Function not found: - (&str | ImmutableString | String, i64)"),
+        ("Fn(event.data.name).call(1)", "Function not found: … (i64)"),
+        ("event.data.list.map(event.data.name)", "Function not found: … (i64, i64)"),
+        ("parse_json(event.data.text)", "Runtime error: not JSON: trailing characters at line 1 column 5"),
+        ("parse_yaml(`a: *${event.data.name}`)", "Runtime error: not YAML at line 1 column 4"),
+        ("regex_find(``, `(${event.data.text}`)", "Runtime error: not a regular expression: unclosed group"),
+        ("timestamp_format(0, `%é${event.data.text}`)", "Runtime error: the format is none of `strftime`"),
+        ("timestamp_to_iso(event.data.most)", "Runtime error: no time has so many seconds"),
+        ("timestamp_ms_to_iso(event.data.most)", "Runtime error: no time has so many milliseconds"),
+        ("parse_timestamp(event.data.text)", "Runtime error: the text is no timestamp of RFC 3339"),
+        ("parse_rfc2822_timestamp(event.data.text)", "Runtime error: the text is no timestamp of RFC 2822"),
+        (
+            "render(`{{ a | ${event.data.name} }}`, #{a: 1})",
+            "Runtime error: template: unknown filter at line 1",
+        ),
+        (
+            "render(`{{ a - 1 }}`, #{a: event.data.text})",
+            "Runtime error: template: invalid operation at line 1",
+        ),
+        ("event.id = event.data.list; event", ""),
+    ] {
+        let data = json!({
+            "text": "7311-canary", "name": "canary7311", "number": 7311, "most": i64::MAX, "list": [7311],
+        });
+        let (message, source) = failure(code, data);
+        assert_eq!(source, shown, "{code}");
+        assert!(!message.contains("7311"), "{message}");
+    }
+}
+
 #[test]
 fn a_script_that_exceeds_a_limit_fails_with_its_own_type() {
     let limits = Limits { max_operations: 1000, max_array_size: 10, max_call_depth: 8, ..Limits::default() };

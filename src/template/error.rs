@@ -1,6 +1,23 @@
-//! Why a template does not compile.
+//! Why a template does not compile, or cannot be rendered.
+
+use minijinja::ErrorKind;
 
 use crate::problem::{Focus, Problems, did_you_mean};
+
+/// Returns why a template cannot be rendered, and in which of its lines. What the library says besides is shown
+/// only if it is about the template itself: else it may quote a value of the event.
+pub(super) fn cause(error: &minijinja::Error) -> String {
+    let is_of_template = matches!(
+        error.kind(),
+        ErrorKind::UnknownFilter
+            | ErrorKind::UnknownTest
+            | ErrorKind::UnknownFunction
+            | ErrorKind::UnknownMethod
+    );
+    let detail = error.detail().filter(|_| is_of_template).map(|detail| format!(": {detail}"));
+    let line = error.line().map(|line| format!(" at line {line}"));
+    format!("{}{}{}", error.kind(), detail.unwrap_or_default(), line.unwrap_or_default())
+}
 
 /// Why a template does not compile.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -67,7 +67,7 @@ fn what_does_not_fit_a_csv_row_fails_and_leaves_nothing() {
     for (data, why) in [
         (
             json!({"b": 1}),
-            "key `b` has no column: the header or else the first event of a CSV file names them all",
+            "key number 1 of the event has no column: the header or else the first event of a CSV file names them all",
         ),
         (json!([1]), "only an object can become a CSV row"),
     ] {

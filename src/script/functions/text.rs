@@ -6,7 +6,8 @@ use minijinja::{Environment, UndefinedBehavior, value::Serde};
 use regex::Regex;
 use rhai::{Array, Dynamic, Engine, EvalAltResult};
 
-use super::{Thrown, json_value, kept::Kept, thrown};
+use super::{Thrown, json_value, kept::Kept};
+use crate::script::cause::thrown;
 
 /// The name of the one template of an environment.
 const NAME: &str = "template";
@@ -52,7 +53,14 @@ pub(super) fn register(engine: &mut Engine) {
 /// Compiles an expression, or takes it from those compiled before. Not a clone of it: each would start
 /// without the scratch memory that a search needs.
 fn expression(pattern: &str) -> Thrown<Arc<Regex>> {
-    EXPRESSIONS.get_or_make(pattern, |pattern| Regex::new(pattern).map_err(|error| thrown(error.to_string())))
+    EXPRESSIONS.get_or_make(pattern, |pattern| Regex::new(pattern).map_err(bad_expression))
+}
+
+/// The library's text shows the expression, which may be data, and says in its last line what is wrong with it.
+fn bad_expression(error: regex::Error) -> Box<EvalAltResult> {
+    let text = error.to_string();
+    let what = text.lines().last().and_then(|line| line.strip_prefix("error: "));
+    thrown(format!("not a regular expression: {}", what.unwrap_or("it is too large")))
 }
 
 fn compiled(source: &str) -> Result<Environment<'static>, minijinja::Error> {
@@ -63,6 +71,8 @@ fn compiled(source: &str) -> Result<Environment<'static>, minijinja::Error> {
     Ok(environment)
 }
 
+/// The library's text may show the template, or a value; the kind of the error does not.
 fn bad_template(error: minijinja::Error) -> Box<EvalAltResult> {
-    thrown(format!("template: {error}"))
+    let place = error.line().map(|line| format!(" at line {line}"));
+    thrown(format!("template: {}{}", error.kind(), place.unwrap_or_default()))
 }

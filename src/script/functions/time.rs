@@ -3,19 +3,20 @@
 use jiff::{Timestamp, Zoned, fmt::rfc2822, fmt::strtime, tz::TimeZone};
 use rhai::Engine;
 
-use super::{Thrown, thrown};
+use super::Thrown;
+use crate::script::cause::thrown;
 
 pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("timestamp_now", || Timestamp::now().as_second());
     engine.register_fn("timestamp_format", |seconds: i64, format: &str| -> Thrown<String> {
-        strtime::format(format, &utc(seconds)?).map_err(|error| thrown(format!("format `{format}`: {error}")))
+        strtime::format(format, &utc(seconds)?).map_err(|_| thrown("the format is none of `strftime`"))
     });
     engine.register_fn("timestamp_to_iso", |seconds: i64| -> Thrown<String> {
         Ok(second(seconds)?.to_string())
     });
     engine.register_fn("timestamp_ms_to_iso", |milliseconds: i64| -> Thrown<String> {
-        let timestamp =
-            Timestamp::from_millisecond(milliseconds).map_err(|error| thrown(error.to_string()))?;
+        let timestamp = Timestamp::from_millisecond(milliseconds)
+            .map_err(|_| thrown("no time has so many milliseconds"))?;
         Ok(format!("{timestamp:.3}"))
     });
     engine
@@ -32,17 +33,17 @@ pub(super) fn register(engine: &mut Engine) {
     });
     engine.register_fn("parse_timestamp", |text: &str| -> Thrown<i64> {
         let timestamp: Timestamp =
-            text.parse().map_err(|error| thrown(format!("timestamp `{text}`: {error}")))?;
+            text.parse().map_err(|_| thrown("the text is no timestamp of RFC 3339"))?;
         Ok(timestamp.as_millisecond())
     });
     engine.register_fn("parse_rfc2822_timestamp", |text: &str| -> Thrown<i64> {
-        let time = rfc2822::parse(text).map_err(|error| thrown(format!("timestamp `{text}`: {error}")))?;
+        let time = rfc2822::parse(text).map_err(|_| thrown("the text is no timestamp of RFC 2822"))?;
         Ok(time.timestamp().as_millisecond())
     });
 }
 
 fn second(seconds: i64) -> Thrown<Timestamp> {
-    Timestamp::from_second(seconds).map_err(|error| thrown(error.to_string()))
+    Timestamp::from_second(seconds).map_err(|_| thrown("no time has so many seconds"))
 }
 
 fn utc(seconds: i64) -> Thrown<Zoned> {

@@ -149,9 +149,12 @@ impl Payload {
 
     fn pairs(&self, event: &Event) -> Result<Vec<(String, String)>, TaskError> {
         match &self.content {
-            Content::Object(object) => pairs_of(&object.render(event)?),
-            Content::Input(input) => pairs_of(&serde_json::from_str(&input.render(event)?).map_err(no_json)?),
-            Content::Event => pairs_of(event.data.json().ok_or_else(only_bytes)?),
+            // Its keys are those of the configuration, so they may be shown.
+            Content::Object(object) => pairs_of(&object.render(event)?, |_, key| format!("`{key}`")),
+            Content::Input(input) => {
+                pairs_of(&serde_json::from_str(&input.render(event)?).map_err(no_json)?, numbered)
+            }
+            Content::Event => pairs_of(event.data.json().ok_or_else(only_bytes)?, numbered),
         }
     }
 }
@@ -164,15 +167,24 @@ fn json_of(data: &event::Payload) -> Option<Bytes> {
     }
 }
 
-fn pairs_of(value: &Value) -> Result<Vec<(String, String)>, TaskError> {
+/// Makes pairs of an object. `name` is how an error names the value of a key.
+fn pairs_of(value: &Value, name: impl Fn(usize, &str) -> String) -> Result<Vec<(String, String)>, TaskError> {
     let refused = |message: String| TaskError::permanent(ENCODE, message);
     let object = value.as_object().ok_or_else(|| refused("pairs are made of an object only".to_owned()))?;
-    let pair = |(key, value): (&String, &Value)| match value {
+    let pair = |(n, (key, value)): (usize, (&String, &Value))| match value {
         Value::String(text) => Ok((key.clone(), text.clone())),
         Value::Number(_) | Value::Bool(_) => Ok((key.clone(), value.to_string())),
-        _ => Err(refused(format!("`{key}` is no text, number or boolean: pairs are made of a flat object only"))),
+        _ => {
+            let name = name(n, key);
+            Err(refused(format!("{name} is no text, number or boolean: pairs are made of a flat object only")))
+        }
     };
-    object.iter().map(pair).collect()
+    object.iter().enumerate().map(pair).collect()
+}
+
+/// Names a value by its place, since the key is data.
+fn numbered(n: usize, _: &str) -> String {
+    format!("value number {}", n + 1)
 }
 
 fn no_json(error: serde_json::Error) -> TaskError {
