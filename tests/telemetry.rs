@@ -3,6 +3,7 @@
 //! Every run is audited (`audit.rs`); the tests add what they know about their flow.
 
 mod audit;
+mod canary;
 mod context;
 mod delivery;
 mod failures;

@@ -111,9 +111,35 @@ impl Received {
         &self.metrics
     }
 
+    /// Returns each span and metric that holds this text anywhere, in full.
+    pub(crate) fn holding(&self, text: &str) -> Vec<String> {
+        let spans = self.traces.iter().flat_map(|request| &request.resource_spans);
+        let spans = spans.flat_map(|group| &group.scope_spans).flat_map(|group| &group.spans);
+        let metrics = self.metrics.iter().flat_map(|request| &request.resource_metrics);
+        let metrics = metrics.flat_map(|group| &group.scope_metrics).flat_map(|group| &group.metrics);
+        let spans = spans.filter(|span| holds(*span, text)).map(|span| format!("{span:?}"));
+        spans
+            .chain(metrics.filter(|metric| holds(*metric, text)).map(|metric| format!("{metric:?}")))
+            .collect()
+    }
+
+    /// Returns the resource of each call, in full.
+    pub(crate) fn resources(&self) -> Vec<String> {
+        let spans = self.traces.iter().flat_map(|request| &request.resource_spans);
+        let metrics = self.metrics.iter().flat_map(|request| &request.resource_metrics);
+        let resources = spans.map(|group| &group.resource).chain(metrics.map(|group| &group.resource));
+        resources.map(|resource| format!("{resource:?}")).collect()
+    }
+
     fn calls_of(&self, signal: Signal) -> impl Iterator<Item = &Call> {
         self.calls.iter().filter(move |call| call.signal == signal)
     }
+}
+
+/// Returns whether a message holds this text: in its bytes, or as a number.
+fn holds(message: &(impl Message + std::fmt::Debug), text: &str) -> bool {
+    message.encode_to_vec().windows(text.len()).any(|bytes| bytes == text.as_bytes())
+        || format!("{message:?}").contains(text)
 }
 
 type Script = Box<dyn FnMut(&Call) -> Answer + Send>;

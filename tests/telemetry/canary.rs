@@ -1,0 +1,213 @@
+//! Canaries: texts that nobody else writes, in everything that may be secret, through every kind and every way in
+//! which it fails. None may come out where telemetry or a log line is read.
+//!
+//! What `log` and `print` are told to write they write: by that a test sees that the canary was there at all.
+
+mod cases;
+mod exceptions;
+
+use std::{
+    collections::BTreeSet,
+    fs::File,
+    process::{Command, Stdio},
+};
+
+use serde_json::Value;
+
+use crate::support::{collector::Collector, flowgen};
+
+/// In keys, texts and headers.
+const CANARY: &str = "c4n4ry7f3a";
+/// Where a number is wanted.
+const NUMBER: &str = "7311731173117311";
+/// In an attribute of the resource, where it belongs.
+const OWNER: &str = "0wn3r5b1c";
+
+/// What may write a canary: the `log` task and `print`.
+const TOLD_TO: [&str; 2] = ["flowgen::log", "flowgen::script"];
+
+/// One flow with canaries in it.
+#[derive(Default)]
+struct Case {
+    /// The tasks of the flow, one a line.
+    tasks: String,
+    files: Vec<(String, Vec<u8>)>,
+    stdin: Input,
+    stdout: Output,
+}
+
+/// What the worker reads.
+#[derive(Default)]
+enum Input {
+    #[default]
+    Nothing,
+    Bytes(Vec<u8>),
+    /// A folder, of which nothing can be read.
+    Folder,
+}
+
+/// Where the worker writes.
+#[derive(Default)]
+enum Output {
+    #[default]
+    Anywhere,
+    /// Where there is no room.
+    Full,
+    /// Where only reading is allowed.
+    ReadOnly,
+}
+
+/// A run of a case, and what the collector got.
+struct Run {
+    logs: Vec<Value>,
+    collector: Collector,
+}
+
+impl Case {
+    /// A flow of these tasks.
+    fn of(tasks: impl Into<String>) -> Self {
+        Self { tasks: tasks.into(), ..Self::default() }
+    }
+
+    /// Runs it, with canaries in the settings of telemetry too.
+    fn run(self) -> Run {
+        let collector = Collector::start();
+        let folder = tempfile::tempdir().unwrap();
+        for (name, content) in &self.files {
+            std::fs::write(folder.path().join(name), content).unwrap();
+        }
+        std::fs::write(folder.path().join("flow.yaml"), flow(&collector, &self.tasks)).unwrap();
+        let mut command = flowgen(folder.path());
+        command.args(["run", "flow.yaml"]).env("SECRET", CANARY).env("OWNER", OWNER);
+        // Every line of every library.
+        command.env("RUST_LOG", "trace").env("FLOWGEN_LOGGING__FORMAT", "json");
+        let input = folder.path().join("stdin");
+        if let Input::Bytes(bytes) = &self.stdin {
+            std::fs::write(&input, bytes).unwrap();
+        }
+        command.stdin(match self.stdin {
+            Input::Nothing => Stdio::null(),
+            Input::Bytes(_) => File::open(&input).unwrap().into(),
+            Input::Folder => File::open(folder.path()).unwrap().into(),
+        });
+        match self.stdout {
+            Output::Anywhere => command.stdout(Stdio::null()),
+            Output::Full => command.stdout(File::create("/dev/full").unwrap()),
+            Output::ReadOnly => command.stdout(File::open("/dev/null").unwrap()),
+        };
+        Run { logs: logs(&mut command), collector }
+    }
+}
+
+/// Returns a worker's configuration with these tasks.
+fn flow(collector: &Collector, tasks: &str) -> String {
+    let tasks: String = tasks.trim().lines().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "
+resources: {{path: .}}
+retry: {{max_attempts: 2, initial_backoff: 1ms, max_backoff: 1ms}}
+telemetry:
+  enabled: true
+  otlp_endpoint: 'http://{CANARY}:${{SECRET}}@{}'
+  headers: {{x-api-key: '${{SECRET}}', authorization: Bearer {CANARY}}}
+  resource_attributes: {{owner: '${{OWNER}}'}}
+flow:
+  tasks:
+{tasks}",
+        collector.address
+    )
+}
+
+/// Runs a command, and returns its log lines.
+fn logs(command: &mut Command) -> Vec<Value> {
+    let output = command.stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    let parse =
+        |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("no log line: {line} in {stderr}"));
+    let logs: Vec<Value> = stderr.lines().map(parse).collect();
+    assert!(logs.iter().any(|line| line["message"] == "telemetry flushed"), "{stderr}");
+    logs
+}
+
+impl Run {
+    /// Checks that no canary came out.
+    fn assert_silent(&self) {
+        let calls = self.collector.calls();
+        assert!(calls.iter().all(|call| call.header("x-api-key") == Some(CANARY)), "the headers were there");
+        for canary in [CANARY, NUMBER, OWNER] {
+            let lines = self.logs.iter().filter(|line| !TOLD_TO.contains(&line["target"].as_str().unwrap()));
+            let told: Vec<_> = lines.map(Value::to_string).filter(|line| line.contains(canary)).collect();
+            assert!(told.is_empty(), "`{canary}` is in the log:\n{}", told.join("\n"));
+            let received = self.collector.received();
+            let held = received.holding(canary);
+            assert!(held.is_empty(), "`{canary}` was exported:\n{}", held.join("\n"));
+            let resources = received.resources();
+            assert!(!resources.is_empty());
+            let is_right = |resource: &String| resource.contains(canary) == (canary == OWNER);
+            assert!(resources.iter().all(is_right), "{resources:#?}");
+        }
+    }
+
+    /// Returns whether a task or `print` was told to show the canary.
+    fn is_shown(&self) -> bool {
+        let told = |line: &&Value| TOLD_TO.contains(&line["target"].as_str().unwrap());
+        self.logs.iter().filter(told).any(|line| line.to_string().contains(CANARY))
+    }
+
+    /// Returns the types of the errors that tasks of this kind have had.
+    fn errors(&self, kind: &str) -> BTreeSet<String> {
+        let of_kind = self.logs.iter().filter(|line| line["task_type"] == kind && line["level"] == "ERROR");
+        of_kind.filter_map(|line| line["error.type"].as_str()).map(str::to_owned).collect()
+    }
+}
+
+/// Returns what the binary says of itself when it is asked to list something as JSON.
+fn list(kind: Option<&str>) -> Value {
+    let here = std::env::current_dir().unwrap();
+    let output = flowgen(&here).arg("list").args(kind).args(["--output", "json"]).output().unwrap();
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn names(list: &Value) -> BTreeSet<String> {
+    list.as_array().unwrap().iter().map(|name| name.as_str().unwrap().to_owned()).collect()
+}
+
+/// Runs all cases of a kind: nothing comes out, what should be shown is, and it fails in every way that it
+/// declares but for those that no test can bring about.
+fn assert_kind_is_silent(kind: &str, cases: Vec<Case>, unreachable: &[&str]) {
+    let runs: Vec<Run> = cases.into_iter().map(Case::run).collect();
+    runs.iter().for_each(Run::assert_silent);
+    assert!(runs.iter().any(Run::is_shown), "no canary went through `{kind}`");
+    let mut failed: BTreeSet<String> = runs.iter().flat_map(|run| run.errors(kind)).collect();
+    for error_type in unreachable {
+        assert!(failed.insert((*error_type).to_owned()), "`{error_type}` can be brought about");
+    }
+    assert_eq!(failed, names(&list(Some(kind))["error_types"]), "the ways in which `{kind}` fails");
+}
+
+/// Makes one test for each kind, and one that there is one for each kind.
+macro_rules! kinds {
+    ($($kind:ident $(except $unreachable:literal)?),*) => {
+        $(#[test]
+        fn $kind() {
+            super::assert_kind_is_silent(stringify!($kind), super::cases::$kind(), &[$($unreachable)?]);
+        })*
+
+        #[test]
+        fn every_kind_has_its_canaries() {
+            let kinds = super::list(None);
+            let listed = kinds.as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap());
+            let tested = [$(stringify!($kind)),*];
+            assert_eq!(listed.collect::<std::collections::BTreeSet<_>>(), tested.into());
+        }
+    };
+}
+
+mod kinds {
+    kinds! {
+        drop, file, file_write, filter,
+        // What is refused at load has times without end.
+        generate except "schedule",
+        http_request, iterate, log, script, stdin, stdout, switch
+    }
+}
