@@ -13,6 +13,7 @@ mod image;
 mod otlp;
 mod process;
 mod readme;
+mod series;
 mod stop;
 
 use std::{path::Path, process::Command};

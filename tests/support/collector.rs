@@ -38,6 +38,9 @@ pub(crate) use metrics::{Labels, Metrics, Number, labels};
 pub(crate) use port::Port;
 pub(crate) use spans::{Span, Trace, shape, traces};
 
+/// The longest call that is taken, in bytes, if the test does not say otherwise.
+pub(crate) const LIMIT: usize = 4 * 1024 * 1024;
+
 /// How long a test waits before it says that nothing came.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -275,8 +278,13 @@ async fn serve(
     service: Service,
 ) -> Result<(), tonic::transport::Error> {
     let incoming = TcpIncoming::from(tokio::net::TcpListener::from_std(listener).unwrap());
-    let traces = TraceServiceServer::new(service.clone()).accept_compressed(CompressionEncoding::Gzip);
-    let metrics = MetricsServiceServer::new(service).accept_compressed(CompressionEncoding::Gzip);
+    // What is too long is told from what is not where each call is answered.
+    let traces = TraceServiceServer::new(service.clone())
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(usize::MAX);
+    let metrics = MetricsServiceServer::new(service)
+        .accept_compressed(CompressionEncoding::Gzip)
+        .max_decoding_message_size(usize::MAX);
     let mut server = Server::builder();
     if let Some(tls) = tls {
         server = server.tls_config(tls)?;
@@ -304,8 +312,11 @@ impl Service {
         };
         self.0.changed.notify_all();
         let answer = (self.0.script.lock().unwrap())(&call);
+        let limit = if let Answer::UpTo(limit) = answer { limit } else { LIMIT };
+        if size > limit {
+            return Err(status::too_large(size, limit));
+        }
         let rejected = match answer {
-            Answer::UpTo(limit) if size > limit => return Err(status::too_large(size, limit)),
             Answer::Accept | Answer::UpTo(_) => 0,
             Answer::RejectSome(count) => count,
             Answer::Hold => {

@@ -11,7 +11,7 @@ use tonic::{
 
 use super::{Observed, export_to, flushed, number, observe, observe_with, start};
 use crate::support::{
-    collector::{Answer, Collector, Signal},
+    collector::{Answer, Collector, LIMIT, Signal},
     worker::{Ended, Worker},
 };
 
@@ -49,10 +49,9 @@ fn an_export_that_is_too_large_for_a_receiver_is_split() {
     });
     observed.assert_shapes(&[("numbers(none:filtered nowhere)", 1500)]);
     for signal in [Signal::Traces, Signal::Metrics] {
-        assert!(
-            observed.calls.iter().filter(|call| call.signal == signal).count() > 1,
-            "{signal:?} was not split"
-        );
+        let sizes = || observed.calls.iter().filter(|call| call.signal == signal).map(|call| call.size);
+        assert!(sizes().sum::<usize>() > LIMIT, "{signal:?} is not long enough to be split");
+        assert!(sizes().all(|size| size <= LIMIT), "{signal:?} was sent as a call that is too long");
     }
     assert!(warnings(&observed.ended).is_empty(), "{}", observed.ended.stderr);
 }
