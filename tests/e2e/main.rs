@@ -10,6 +10,7 @@ mod container;
 mod earthquakes;
 mod hosted;
 mod image;
+mod mutual;
 mod otlp;
 mod process;
 mod readme;

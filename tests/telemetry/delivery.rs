@@ -1,6 +1,6 @@
 //! How exports reach the collector: split, again, with headers, over TLS.
 
-use std::path::Path;
+use std::io::Write;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
@@ -138,22 +138,20 @@ impl Authority {
     }
 }
 
-/// Runs a flow that exports to a collector over TLS and trusts this certificate.
-fn over_tls(collector: &Collector, certificate: &str) -> Ended {
+/// Starts a flow that exports to a collector over TLS and trusts this certificate.
+fn over_tls(collector: &Collector, certificate: &str, flow: &str) -> Worker {
     let yaml =
-        format!("shutdown_timeout: 2s\ntelemetry:\n  enabled: true\n  tls: {{ca_file: ca.pem}}\n{FLOW}");
-    let worker = Worker::start_with(&yaml, &[("ca.pem", certificate.as_bytes())], |command| {
+        format!("shutdown_timeout: 2s\ntelemetry:\n  enabled: true\n  tls: {{ca_file: ca.pem}}\n{flow}");
+    Worker::start_with(&yaml, &[("ca.pem", certificate.as_bytes())], |command| {
         export_to(&format!("https://{}", collector.address), command);
-    });
-    assert!(worker.folder.path().join(Path::new("ca.pem")).exists());
-    worker.end()
+    })
 }
 
 #[test]
 fn a_collector_is_trusted_by_the_authority_that_was_named() {
     let authority = Authority::new();
     let collector = Collector::with_tls(authority.server.clone());
-    let ended = over_tls(&collector, &authority.certificate);
+    let ended = over_tls(&collector, &authority.certificate, FLOW).end();
     let observed = Observed::after(ended, &collector);
     observed.audit();
     observed.assert_shapes(&[("numbers(nowhere)", 10)]);
@@ -163,7 +161,7 @@ fn a_collector_is_trusted_by_the_authority_that_was_named() {
 fn a_collector_of_another_authority_gets_nothing() {
     let (known, other) = (Authority::new(), Authority::new());
     let collector = Collector::with_tls(other.server);
-    let ended = over_tls(&collector, &known.certificate);
+    let ended = over_tls(&collector, &known.certificate, FLOW).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(collector.calls().len(), 0);
     let line = flushed(&ended);
@@ -171,4 +169,27 @@ fn a_collector_of_another_authority_gets_nothing() {
     let warnings = warnings(&ended);
     assert_eq!(warnings.len(), 1, "{}", ended.stderr);
     assert!(warnings[0].to_string().contains("certificate"), "{}", warnings[0]);
+}
+
+/// Scenario: a connection breaks by which calls were answered. Guarantee: nobody suspects a certificate.
+#[test]
+fn a_collector_that_has_answered_and_is_gone_is_just_gone() {
+    let authority = Authority::new();
+    let mut collector = Collector::with_tls(authority.server.clone());
+    let flow = "flow: {tasks: [{stdin: {name: lines}}, {drop: {name: nowhere}}]}\n";
+    let mut worker = over_tls(&collector, &authority.certificate, flow);
+    let mut stdin = worker.stdin();
+    collector.wait_until(|received| !received.spans().is_empty() && received.metrics().points > 0);
+    collector.follow(|_| Answer::Never);
+    let calls = collector.calls().len();
+    stdin.write_all(b"1\n").unwrap();
+    collector.wait_until(|received| received.calls.len() > calls);
+    collector.close();
+    worker.until_logged("the collector does not take telemetry");
+    drop(stdin);
+    let ended = worker.end();
+    let warnings = warnings(&ended);
+    assert_eq!(warnings.len(), 1, "{}", ended.stderr);
+    assert_eq!(warnings[0]["error.type"], "connection", "{}", ended.stderr);
+    assert!(!warnings[0].to_string().contains("certificate"), "{}", warnings[0]);
 }

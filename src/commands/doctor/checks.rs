@@ -66,7 +66,8 @@ pub(super) fn endpoints(settings: &Settings) -> Result<Vec<Endpoint>, StartError
         let Some(export) = export else { continue };
         let export = Export { timeout: export.timeout.min(LONGEST), ..export.clone() };
         let refused = |source| StartError::Client { signal: signal.name(), source };
-        let client = Client::new(signal, &export).map_err(refused)?;
+        // It is asked after the greeting, which no one gets whose certificate is refused.
+        let client = Client::new(signal, &export).map_err(refused)?.known();
         let target = Target::new(&export).map_err(refused)?;
         let name = client.endpoint().to_owned();
         let exported = Exported { signal, export, client };

@@ -7,7 +7,10 @@
 
 use std::{
     str::FromStr,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -28,10 +31,10 @@ use tonic::{
 use url::Url;
 
 use super::{
-    error::{ClientError, ExportError, masked, one_line},
+    error::{ClientError, ExportError, is_about_client, masked, one_line},
     tls,
 };
-use crate::telemetry::{Compression, Export, Secret, Signal};
+use crate::telemetry::{Compression, Export, Secret, Signal, TlsConfig};
 
 const USER_AGENT: &str = concat!("flowgen/", env!("CARGO_PKG_VERSION"));
 
@@ -61,6 +64,10 @@ pub struct Client {
     compression: Compression,
     timeout: Duration,
     connection: Mutex<Option<Connection>>,
+    /// How connections are encrypted, if they are.
+    tls: Option<TlsConfig>,
+    /// The collector has answered a call, whatever it said, or is known to take this client.
+    has_answered: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -82,8 +89,9 @@ impl Client {
             .tcp_keepalive(Some(idle))
             .tcp_keepalive_interval(Some(interval))
             .tcp_keepalive_retries(Some(probes));
-        if url.scheme() == "https" {
-            endpoint = tls::apply(endpoint, &export.tls)?;
+        let tls = (url.scheme() == "https").then(|| export.tls.clone());
+        if let Some(tls) = &tls {
+            endpoint = tls::apply(endpoint, tls)?;
         }
         Ok(Self {
             signal,
@@ -94,7 +102,16 @@ impl Client {
             compression: export.compression,
             timeout: export.timeout,
             connection: Mutex::default(),
+            tls,
+            has_answered: AtomicBool::new(false),
         })
+    }
+
+    /// Takes note that the collector is known to take this client: a connection that ends is not blamed on the
+    /// client's certificate.
+    #[must_use]
+    pub fn known(self) -> Self {
+        Self { has_answered: AtomicBool::new(true), ..self }
     }
 
     /// Returns the signal that it exports.
@@ -117,7 +134,7 @@ impl Client {
         calls.spawn(call);
         match timeout(self.timeout, calls.join_next()).await {
             Ok(Some(Ok(Ok(answer)))) => Ok(self.accepted(answer)),
-            Ok(Some(Ok(Err(status)))) => Err(ExportError::from_status(&status, &self.secrets)),
+            Ok(Some(Ok(Err(status)))) => Err(self.failed(&status)),
             Ok(Some(Err(_)) | None) => Err(ExportError::panicked()),
             Err(_) => {
                 self.give_up(connection.since);
@@ -127,10 +144,23 @@ impl Client {
     }
 
     fn accepted(&self, answer: Answer) -> Accepted {
+        self.has_answered.store(true, Ordering::Relaxed);
         let partial = answer.partial_success.unwrap_or_default();
         Accepted {
             rejected: partial.rejected.try_into().unwrap_or(0),
             message: one_line(&masked(&partial.error_message, &self.secrets)),
+        }
+    }
+
+    fn failed(&self, status: &Status) -> ExportError {
+        let error = ExportError::from_status(status, &self.secrets);
+        if !error.is_without_answer() {
+            self.has_answered.store(true, Ordering::Relaxed);
+        }
+        let is_new = !self.has_answered.load(Ordering::Relaxed);
+        match &self.tls {
+            Some(tls) if is_about_client(status, is_new) => error.about_client(tls.cert_file.as_deref()),
+            _ => error,
         }
     }
 

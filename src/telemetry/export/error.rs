@@ -1,11 +1,18 @@
 //! Why a client cannot be made, and why an export call failed: as one line that is safe to show, and what
 //! follows from it.
 
-use std::{cmp::Reverse, error::Error, fmt, io, path::PathBuf, time::Duration};
+use std::{
+    cmp::Reverse,
+    error::Error,
+    fmt, io, iter,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use prost::Message;
 use tonic::{Code, Status};
 
+use super::tls;
 use crate::telemetry::{Secret, error_chain};
 
 /// The longest cause that is shown, in bytes.
@@ -107,6 +114,19 @@ impl ExportError {
         Self { code: Some(Code::Internal), error_type: "protocol", cause, retry_after: None }
     }
 
+    /// Adds that the collector may want another client certificate than this one, or one at all.
+    pub(super) fn about_client(self, certificate: Option<&Path>) -> Self {
+        let what = match certificate {
+            None => "the collector may want a client certificate: set `tls.cert_file` and `tls.key_file`"
+                .to_owned(),
+            Some(path) => {
+                let path = path.display();
+                format!("the collector may not trust the client certificate `{path}` (`tls.cert_file`)")
+            }
+        };
+        Self::without_answer("tls", &format!("{}; {what}", self.cause))
+    }
+
     fn without_answer(error_type: &'static str, cause: &str) -> Self {
         Self { code: None, error_type, cause: one_line(cause), retry_after: None }
     }
@@ -166,23 +186,41 @@ impl Error for ExportError {}
 
 /// Returns what kind of failure kept a call from an answer.
 fn connection_type(error: &(dyn Error + 'static)) -> &'static str {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(error) = error.downcast_ref::<io::Error>() {
-            if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
-                return "tls";
-            }
-            if error.kind() == io::ErrorKind::TimedOut {
-                return "timeout";
-            }
+    for error in chain(error) {
+        if tls_error(error).is_some() {
+            return "tls";
+        }
+        if error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut) {
+            return "timeout";
         }
         // The connector's own error has no public type.
         if error.to_string().starts_with("dns error") {
             return "dns";
         }
-        next = error.source();
     }
     "connection"
+}
+
+/// Returns whether a connection over TLS may have ended because of the client's certificate, or because there is
+/// none: the server said so, or it hung up on someone who is new to it. In TLS 1.3 a client takes the handshake for
+/// done before the server has looked at its certificate, and what it sends then may break before the reason comes.
+pub(super) fn is_about_client(status: &Status, is_new: bool) -> bool {
+    let alert = |error: &_| match tls_error(error) {
+        Some(rustls::Error::AlertReceived(alert)) => tls::is_about_client(*alert),
+        _ => false,
+    };
+    let error: &(dyn Error + 'static) = status;
+    // Of what ends a connection that was set up, hyper tells.
+    chain(error).any(|error| alert(error) || is_new && error.is::<hyper::Error>())
+}
+
+/// Returns the error of TLS that an I/O error is made of: it does not show that as its source.
+fn tls_error<'a>(error: &'a (dyn Error + 'static)) -> Option<&'a rustls::Error> {
+    error.downcast_ref::<io::Error>()?.get_ref()?.downcast_ref()
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| (*error).source())
 }
 
 fn code_name(code: Code) -> &'static str {

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use rustls::{RootCertStore, pki_types::CertificateDer};
+use rustls::{AlertDescription, RootCertStore, pki_types::CertificateDer};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 use super::error::ClientError;
@@ -22,6 +22,26 @@ pub(super) fn apply(endpoint: Endpoint, config: &TlsConfig) -> Result<Endpoint, 
         settings.push(format!("the server name `{name}`"));
     }
     endpoint.tls_config(tls).map_err(|source| ClientError::Tls { settings: settings.join(", "), source })
+}
+
+/// Returns whether a server that ends the handshake with this alert is not content with the client's certificate,
+/// or that there is none.
+pub(super) fn is_about_client(alert: AlertDescription) -> bool {
+    matches!(
+        alert,
+        AlertDescription::CertificateRequired
+            | AlertDescription::NoCertificate
+            | AlertDescription::BadCertificate
+            | AlertDescription::UnsupportedCertificate
+            | AlertDescription::CertificateRevoked
+            | AlertDescription::CertificateExpired
+            | AlertDescription::CertificateUnknown
+            | AlertDescription::UnknownCA
+            | AlertDescription::AccessDenied
+            | AlertDescription::DecryptError
+            // What OpenSSL says in TLS 1.2 when it gets no certificate.
+            | AlertDescription::HandshakeFailure
+    )
 }
 
 /// Trusts the public roots, those of the machine and the configured one. A machine that has none, or a

@@ -79,18 +79,7 @@ pub(super) fn failure(error: &io::Error) -> Option<Failure> {
         },
         Error::InvalidMessage(_) => FailureKind::NoTls,
         Error::AlertReceived(alert) => match alert {
-            AlertDescription::CertificateRequired
-            | AlertDescription::NoCertificate
-            | AlertDescription::BadCertificate
-            | AlertDescription::UnsupportedCertificate
-            | AlertDescription::CertificateRevoked
-            | AlertDescription::CertificateExpired
-            | AlertDescription::CertificateUnknown
-            | AlertDescription::UnknownCA
-            | AlertDescription::AccessDenied
-            | AlertDescription::DecryptError
-            // What OpenSSL says in TLS 1.2 when it gets no certificate.
-            | AlertDescription::HandshakeFailure => FailureKind::ClientCertificate,
+            alert if tls::is_about_client(*alert) => FailureKind::ClientCertificate,
             AlertDescription::NoApplicationProtocol => FailureKind::NotHttp2,
             _ => FailureKind::Tls,
         },
