@@ -34,6 +34,8 @@ struct Case {
     files: Vec<(String, Vec<u8>)>,
     stdin: Input,
     stdout: Output,
+    /// No trace is sampled; those of failures are kept.
+    is_unsampled: bool,
 }
 
 /// What the worker reads.
@@ -81,6 +83,7 @@ impl Case {
         command.args(["run", "flow.yaml"]).env("SECRET", CANARY).env("OWNER", OWNER);
         // Every line of every library.
         command.env("RUST_LOG", "trace").env("FLOWGEN_LOGGING__FORMAT", "json");
+        command.env("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", if self.is_unsampled { "0" } else { "1" });
         let input = folder.path().join("stdin");
         if let Input::Bytes(bytes) = &self.stdin {
             std::fs::write(&input, bytes).unwrap();
@@ -130,8 +133,12 @@ fn logs(command: &mut Command) -> Vec<Value> {
 }
 
 impl Run {
-    /// Checks that no canary came out.
+    /// Checks that no canary came out, and that what failed was exported.
     fn assert_silent(&self) {
+        let has_failed = self.logs.iter().any(|line| line["message"] == "event failed");
+        let spans = self.collector.spans();
+        let mut handled = spans.iter().filter(|span| span.name == "task.handle");
+        assert_eq!(handled.any(|span| span["outcome"] == "failed"), has_failed);
         let calls = self.collector.calls();
         assert!(calls.iter().all(|call| call.header("x-api-key") == Some(CANARY)), "the headers were there");
         for canary in [CANARY, NUMBER, OWNER] {

@@ -113,7 +113,7 @@ pub(super) fn script() -> Vec<Case> {
             .to_owned(),
     );
     tasks.push("- log: {name: seen, include_meta: true}".to_owned());
-    vec![fed(&tasks)]
+    vec![fed(&tasks), Case { is_unsampled: true, ..fed(&tasks) }]
 }
 
 pub(super) fn generate() -> Vec<Case> {
@@ -183,7 +183,20 @@ pub(super) fn file() -> Vec<Case> {
         files.push((format!("input-{n}"), bytes));
     }
     let unreadable = Case::of("- file: {name: in, path: /proc/self/mem}\n- drop: {name: nowhere}");
-    vec![Case { files, ..Case::of(tasks) }, unreadable]
+    vec![Case { files, ..Case::of(tasks) }, unreadable, from_outside()]
+}
+
+/// A record that continues a trace, with baggage that goes on with it.
+fn from_outside() -> Case {
+    let traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let record = format!("{{\"traceparent\": \"{traceparent}\", \"baggage\": \"{CANARY}={CANARY}\"}}");
+    let tasks = format!(
+        "- file: {{name: in, path: input, trace_context: trust}}\n\
+         - http_request: {{name: call, endpoint: 'http://{}/fine'}}\n\
+         - log: {{name: seen}}",
+        server()
+    );
+    Case { files: vec![("input".to_owned(), record.into_bytes())], ..Case::of(tasks) }
 }
 
 pub(super) fn stdin() -> Vec<Case> {
