@@ -22,7 +22,7 @@ use crate::{
 };
 
 /// The `error.type` of an event in which the task panicked.
-const PANIC: &str = "panic";
+pub(super) const PANIC: &str = "panic";
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
 ///
@@ -41,7 +41,7 @@ pub(super) struct Handling {
 }
 
 /// What makes the spans of one task.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TaskSpans {
     /// `task.handle`: an event is handled.
     pub(super) handle: Spans,
@@ -70,6 +70,11 @@ impl Handling {
     pub(super) fn keep(&mut self, spans: &TaskSpans) -> Option<TraceContext> {
         self.is_kept = spans.handle.keep_with(&self.event);
         self.is_kept.then_some(self.event.trace)
+    }
+
+    /// Returns whether the way of the event is exported because of a failure that also concerns it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Lets the event have just entered its flow.
@@ -178,7 +183,7 @@ impl Hop {
                     self.spans.handle.keep_with(&event);
                 }
                 if let Some(age) = ack.settle(Outcome::Filtered, at) {
-                    self.spans.handle.keep_slow(&event, age);
+                    self.spans.handle.keep_slow(&event, age, None);
                 }
             }
             Ok(()) => {
@@ -187,7 +192,7 @@ impl Hop {
                     self.spans.handle.keep_with(&event);
                 }
                 if let Some((event, age)) = self.outlets.stage(event, ack, emissions) {
-                    self.spans.handle.keep_slow(&event, age);
+                    self.spans.handle.keep_slow(&event, age, None);
                 }
             }
             Err(error) if error.class() == ErrorClass::Closed => {
@@ -273,13 +278,22 @@ impl Hop {
         if !self.traced.is_empty() && self.spans.handle.keeps_failed() {
             last.attributes = self.traced(event).over(last.attributes);
         }
-        let at = Moment { at: last.step.end(), context: event.trace };
-        self.spans.handle.keep_failed(event, last);
+        let mut at = Moment { at: last.step.end(), context: event.trace };
+        let mut last = Some(last);
+        if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
+            && self.spans.handle.keep_failed(event, last)
+        {
+            // What is timed from here on leads to it.
+            at.context.flags |= TraceContext::SAMPLED;
+        }
         let outcome = match self.policy.on_error {
             OnError::Fail => Outcome::Failed,
             OnError::Drop => Outcome::Dropped,
         };
-        ack.settle(outcome, at);
+        let age = ack.settle(outcome, at);
+        if let Some((last, age)) = last.zip(age) {
+            self.spans.handle.keep_slow(event, age, Some(last));
+        }
     }
 
     /// Stops the flow: whoever reads the output went away.

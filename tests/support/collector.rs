@@ -31,7 +31,7 @@ use tonic::{
     transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-pub(crate) use metrics::{Labels, Metrics, Number, labels};
+pub(crate) use metrics::{Labels, Metrics, Number, Point, labels};
 pub(crate) use spans::{Span, Trace, shape, traces};
 
 /// How long a test waits before it says that nothing came.
@@ -97,6 +97,11 @@ impl Received {
     /// Returns what came of metrics, as it came.
     pub(crate) fn metric_requests(&self) -> &[ExportMetricsServiceRequest] {
         &self.metrics
+    }
+
+    /// Returns what each collection said, the first one first.
+    pub(crate) fn collections(&self) -> Vec<Metrics> {
+        Metrics::read_each(&self.metrics)
     }
 
     fn calls_of(&self, signal: Signal) -> impl Iterator<Item = &Call> {
