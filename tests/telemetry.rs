@@ -15,6 +15,7 @@ mod logs;
 mod metrics;
 mod off;
 mod panics;
+mod runtime_metrics;
 mod shapes;
 mod shutdown;
 mod signals;

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     flow::FlowHandle,
-    meters::TaskMeters,
+    meters::{PANIC, TaskMeters},
     outlets::{Outlets, ROOM_KEPT},
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     template::TraceAttribute,
     trace::{Moment, TraceContext},
 };
-
-/// The `error.type` of an event in which the task panicked.
-pub(super) const PANIC: &str = "panic";
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
 ///
@@ -245,6 +242,7 @@ impl Hop {
         let result = match catch_unwind(work) {
             Ok(result) => result,
             Err(panic) => {
+                self.meters.attempt_panicked();
                 self.panicked(handling);
                 resume_unwind(panic)
             }
@@ -267,9 +265,6 @@ impl Hop {
     pub(super) fn panicked(&self, handling: Handling) {
         let Handling { event, ack, span, attributes, .. } = handling;
         let step = span.end(SpanOutcome::Failed, Some(PANIC));
-        if let Some(of_error) = self.meters.of(PANIC) {
-            of_error.attempts.add(1);
-        }
         self.spans.handle.keep_failed(&event, Last { step, error_type: PANIC, attributes });
         drop(ack);
     }

@@ -15,8 +15,8 @@ use tokio::{sync::mpsc, time::Instant};
 
 use super::{
     RunEnd,
-    hop::{Handling, Hop, PANIC, TaskSpans},
-    meters::TaskMeters,
+    hop::{Handling, Hop, TaskSpans},
+    meters::{PANIC, TIMEOUT, TaskMeters},
     outlets::BATCH,
 };
 use crate::{
@@ -54,6 +54,7 @@ pub(super) async fn run(
             let result = match result {
                 Ok(result) => result,
                 Err(panic) => {
+                    hop.meters.attempt_panicked();
                     hop.panicked(handling);
                     resume_unwind(panic)
                 }
@@ -75,6 +76,7 @@ pub(super) async fn run(
             let failures = match flushed {
                 Ok(failures) => failures,
                 Err(panic) => {
+                    hop.meters.attempt_panicked();
                     held.fail_flush(&hop.spans, span, PANIC);
                     held.panicked(&hop);
                     resume_unwind(panic)
@@ -117,7 +119,7 @@ async fn attempts(
     let mut retry = Retry { span: None, retried };
     loop {
         output.clear();
-        let result = limited(hop.policy.timeout, &hop.meters, processor.handle(event, output)).await;
+        let result = limited(hop.policy.timeout, processor.handle(event, output)).await;
         retry.end(result.as_ref().err());
         if let Some(result) = retries.after(result).await {
             return result;
@@ -182,7 +184,7 @@ async fn flush(
     let mut retries = Retries::new(log, policy.retry, meters);
     let mut waiting: Option<Vec<usize>> = None;
     loop {
-        let failed = match limited(policy.timeout, meters, processor.flush()).await {
+        let failed = match limited(policy.timeout, processor.flush()).await {
             Ok(()) => return failures,
             Err(FlushError::All(error)) => {
                 let waiting = waiting.take().unwrap_or_else(|| (0..count).collect());
@@ -208,16 +210,14 @@ async fn flush(
 /// Gives an attempt no more than its time.
 async fn limited<E: From<TaskError>>(
     timeout: Option<Duration>,
-    meters: &TaskMeters,
     attempt: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     let Some(limit) = timeout else { return attempt.await };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result,
         Err(_) => {
-            meters.timeouts.add(1);
             let limit = humantime::format_duration(limit);
-            Err(TaskError::transient("timeout", format!("the attempt took longer than {limit}")).into())
+            Err(TaskError::transient(TIMEOUT, format!("the attempt took longer than {limit}")).into())
         }
     }
 }
