@@ -16,6 +16,7 @@ mod metrics;
 mod off;
 mod panics;
 mod runtime_metrics;
+mod sampling;
 mod shapes;
 mod shutdown;
 mod signals;
