@@ -2,6 +2,7 @@
 //!
 //! Every run is audited (`audit.rs`); the tests add what they know about their flow.
 
+mod account;
 mod audit;
 mod canary;
 mod context;
@@ -9,11 +10,14 @@ mod delivery;
 mod failures;
 mod faults;
 mod graphs;
+mod kept;
 mod lifecycle;
 mod logs;
 mod metrics;
 mod off;
 mod panics;
+mod runtime_metrics;
+mod sampling;
 mod shapes;
 mod shutdown;
 mod signals;
@@ -33,7 +37,10 @@ use crate::support::{
 struct Observed {
     ended: Ended,
     spans: Vec<Span>,
+    /// The last value of each series.
     metrics: Metrics,
+    /// What each collection said.
+    collections: Vec<Metrics>,
     calls: Vec<Call>,
 }
 
@@ -81,6 +88,11 @@ fn sample(rate: f64, command: &mut Command) {
         .env("FLOWGEN_TELEMETRY__KEEP_TRACES__ERRORS", "false");
 }
 
+/// Lets no trace be exported but those that are kept.
+fn keep_only(command: &mut Command) {
+    command.env("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "0");
+}
+
 impl Observed {
     /// Waits for the end of a worker of which nothing may get lost, and audits what the collector got.
     fn of(worker: Worker, collector: &Collector) -> Self {
@@ -89,9 +101,18 @@ impl Observed {
         observed
     }
 
+    /// As [`Self::of`], of a run that exports some traces only.
+    fn of_some(worker: Worker, collector: &Collector) -> Self {
+        let observed = Self::after(worker.end(), collector);
+        observed.audit_some();
+        observed
+    }
+
     /// Takes what the collector has at the end of a run.
     fn after(ended: Ended, collector: &Collector) -> Self {
-        Self { ended, spans: collector.spans(), metrics: collector.metrics(), calls: collector.calls() }
+        let received = collector.received();
+        let (spans, metrics) = (received.spans(), received.metrics());
+        Self { ended, spans, metrics, collections: received.collections(), calls: received.calls.clone() }
     }
 
     /// Returns the spans of one name.

@@ -51,6 +51,8 @@ pub struct Step {
     pub place: u32,
     /// How often the event had been derived from another one.
     pub depth: u16,
+    /// Whether nothing was passed on, on purpose.
+    pub is_filtered: bool,
     /// The span; zero where spans have no ids.
     pub span_id: u64,
     /// When it began.

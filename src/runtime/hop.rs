@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     flow::FlowHandle,
-    meters::TaskMeters,
+    meters::{PANIC, TaskMeters},
     outlets::{Outlets, ROOM_KEPT},
 };
 use crate::{
@@ -20,9 +20,6 @@ use crate::{
     template::TraceAttribute,
     trace::{Moment, TraceContext},
 };
-
-/// The `error.type` of an event in which the task panicked.
-const PANIC: &str = "panic";
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
 ///
@@ -41,7 +38,7 @@ pub(super) struct Handling {
 }
 
 /// What makes the spans of one task.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct TaskSpans {
     /// `task.handle`: an event is handled.
     pub(super) handle: Spans,
@@ -70,6 +67,11 @@ impl Handling {
     pub(super) fn keep(&mut self, spans: &TaskSpans) -> Option<TraceContext> {
         self.is_kept = spans.handle.keep_with(&self.event);
         self.is_kept.then_some(self.event.trace)
+    }
+
+    /// Returns whether the way of the event is exported because of a failure that also concerns it.
+    pub(super) fn is_kept(&self) -> bool {
+        self.is_kept
     }
 
     /// Lets the event have just entered its flow.
@@ -178,7 +180,7 @@ impl Hop {
                     self.spans.handle.keep_with(&event);
                 }
                 if let Some(age) = ack.settle(Outcome::Filtered, at) {
-                    self.spans.handle.keep_slow(&event, age);
+                    self.spans.handle.keep_slow(&event, age, None);
                 }
             }
             Ok(()) => {
@@ -187,7 +189,7 @@ impl Hop {
                     self.spans.handle.keep_with(&event);
                 }
                 if let Some((event, age)) = self.outlets.stage(event, ack, emissions) {
-                    self.spans.handle.keep_slow(&event, age);
+                    self.spans.handle.keep_slow(&event, age, None);
                 }
             }
             Err(error) if error.class() == ErrorClass::Closed => {
@@ -240,6 +242,7 @@ impl Hop {
         let result = match catch_unwind(work) {
             Ok(result) => result,
             Err(panic) => {
+                self.meters.attempt_panicked();
                 self.panicked(handling);
                 resume_unwind(panic)
             }
@@ -262,9 +265,6 @@ impl Hop {
     pub(super) fn panicked(&self, handling: Handling) {
         let Handling { event, ack, span, attributes, .. } = handling;
         let step = span.end(SpanOutcome::Failed, Some(PANIC));
-        if let Some(of_error) = self.meters.of(PANIC) {
-            of_error.attempts.add(1);
-        }
         self.spans.handle.keep_failed(&event, Last { step, error_type: PANIC, attributes });
         drop(ack);
     }
@@ -273,13 +273,22 @@ impl Hop {
         if !self.traced.is_empty() && self.spans.handle.keeps_failed() {
             last.attributes = self.traced(event).over(last.attributes);
         }
-        let at = Moment { at: last.step.end(), context: event.trace };
-        self.spans.handle.keep_failed(event, last);
+        let mut at = Moment { at: last.step.end(), context: event.trace };
+        let mut last = Some(last);
+        if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
+            && self.spans.handle.keep_failed(event, last)
+        {
+            // What is timed from here on leads to it.
+            at.context.flags |= TraceContext::SAMPLED;
+        }
         let outcome = match self.policy.on_error {
             OnError::Fail => Outcome::Failed,
             OnError::Drop => Outcome::Dropped,
         };
-        ack.settle(outcome, at);
+        let age = ack.settle(outcome, at);
+        if let Some((last, age)) = last.zip(age) {
+            self.spans.handle.keep_slow(event, age, Some(last));
+        }
     }
 
     /// Stops the flow: whoever reads the output went away.

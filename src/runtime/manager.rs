@@ -55,8 +55,9 @@ pub(super) struct RunningFlow {
     pub(super) tasks: usize,
     /// Sources among them.
     pub(super) sources: usize,
-    /// Kept for as long as the flow is known.
-    _loops: Vec<LoopMeters>,
+    /// Of each task, for as long as the flow is known: an event may fail, and be told of, long after the tasks that
+    /// it came through have ended.
+    _series: Vec<(LoopMeters, TaskSpans)>,
 }
 
 /// How all flows of a worker ended.
@@ -174,9 +175,10 @@ impl TaskManager {
             .unzip();
         handle.start(extents(&tasks));
         let index = self.flows.len();
-        let mut loops = Vec::with_capacity(tasks.len());
+        let mut series = Vec::with_capacity(tasks.len());
         let sources = tasks.iter().filter(|(_, task)| matches!(task, Task::Source(_))).count();
-        let running = RunningFlow { handle: handle.clone(), tasks: tasks.len(), sources, _loops: Vec::new() };
+        let running =
+            RunningFlow { handle: handle.clone(), tasks: tasks.len(), sources, _series: Vec::new() };
         for ((node, (identity, task)), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
             let runs = self.tracer.spans(
                 "task.run",
@@ -199,7 +201,7 @@ impl TaskManager {
             hop.trace_attributes(&self.trace_attributes);
             let of_loop = LoopMeters::new(&meter, &identity);
             let tenure = of_loop.begin();
-            loops.push(of_loop);
+            series.push((of_loop, hop.spans.clone()));
             let spawn = Spawn { flow: index, identity, span: run, tenure };
             match (task, inbox) {
                 (Task::Transform(task), Some(inbox)) => {
@@ -215,7 +217,7 @@ impl TaskManager {
                 (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
             }
         }
-        self.flows.push(RunningFlow { _loops: loops, ..running });
+        self.flows.push(RunningFlow { _series: series, ..running });
     }
 }
 

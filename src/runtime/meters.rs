@@ -2,15 +2,15 @@
 
 use std::{
     cell::OnceCell,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
-use super::flow::FlowState;
+use super::{blocked::Blocked, flow::FlowState};
 use crate::{
-    ack::{Ledger, Observer, Outcome},
+    ack::{Ledger, Observer, Outcome, Summary},
     event::Event,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
@@ -25,8 +25,14 @@ use crate::{
     trace::{Moment, Ticks, TraceContext},
 };
 
+/// The `error.type` of an event in which a task panicked.
+pub(super) const PANIC: &str = "panic";
+
+/// The `error.type` of an attempt that took too long.
+pub(super) const TIMEOUT: &str = "timeout";
+
 /// The types of the errors that the runtime itself makes.
-const RUNTIME_ERRORS: [&str; 2] = ["panic", "timeout"];
+const RUNTIME_ERRORS: [&str; 2] = [PANIC, TIMEOUT];
 
 /// The `error.type` of an error that its kind does not declare.
 const OTHER: &str = "_OTHER";
@@ -62,27 +68,44 @@ impl FlowMeters {
 }
 
 fn observed(meter: &Meter, flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> Vec<Observed> {
-    let of_ledger = |instrument, labels, read: fn(&Ledger) -> u64| {
-        let ledger = Arc::clone(ledger);
-        meter.observe(instrument, labels, move || i64::try_from(read(&ledger)).ok())
+    let glance = Arc::new(Glance { ledger: Arc::clone(ledger), latest: Mutex::default() });
+    let of_ledger = |instrument, labels, read: fn(Summary) -> u64| {
+        let glance = Arc::clone(&glance);
+        meter.observe(instrument, labels, move |now| i64::try_from(read(glance.at(now))).ok())
     };
     let mut observed = vec![
-        of_ledger(&FLOW_ENTERED, of_flow(flow).with("origin", "source"), |ledger| ledger.summary().entered),
-        of_ledger(&FLOW_INFLIGHT, of_flow(flow), |ledger| ledger.summary().inflight()),
+        of_ledger(&FLOW_ENTERED, of_flow(flow).with("origin", "source"), |summary| summary.entered),
+        of_ledger(&FLOW_INFLIGHT, of_flow(flow), |summary| summary.inflight()),
     ];
     for outcome in Outcome::ALL {
-        let ledger = Arc::clone(ledger);
+        let glance = Arc::clone(&glance);
         let labels = of_flow(flow).with("outcome", outcome.name());
-        observed.push(
-            meter.observe(&FLOW_EVENTS, labels, move || i64::try_from(ledger.summary().count(outcome)).ok()),
-        );
+        let count = move |now| i64::try_from(glance.at(now).count(outcome)).ok();
+        observed.push(meter.observe(&FLOW_EVENTS, labels, count));
     }
     for (index, name) in FlowState::NAMES.into_iter().enumerate() {
         let state = Arc::clone(state);
         let labels = of_flow(flow).with("state", name);
-        observed.push(meter.observe(&FLOW_STATE, labels, move || Some(i64::from(state.is(index)))));
+        observed.push(meter.observe(&FLOW_STATE, labels, move |_| Some(i64::from(state.is(index)))));
     }
     observed
+}
+
+/// Reads a ledger once for all that a collection wants to know of it, so that what it tells adds up.
+struct Glance {
+    ledger: Arc<Ledger>,
+    /// The time of the latest collection, and what the counts were then.
+    latest: Mutex<(u64, Summary)>,
+}
+
+impl Glance {
+    fn at(&self, now: u64) -> Summary {
+        let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+        if latest.0 != now {
+            *latest = (now, self.ledger.summary());
+        }
+        latest.1
+    }
 }
 
 /// Times the events of a flow.
@@ -121,9 +144,9 @@ impl Observer for EventTimer {
 #[derive(Debug, Default)]
 pub(super) struct TaskMeters {
     pub(super) queue: Timer,
-    pub(super) blocked: Counter,
+    pub(super) blocked: Blocked,
     pub(super) inflight: Level,
-    pub(super) timeouts: Counter,
+    timeouts: Counter,
     by_error: Vec<OfError>,
     /// What makes the rest, once there is something to count.
     source: Option<(Meter, Labels)>,
@@ -134,7 +157,7 @@ pub(super) struct TaskMeters {
 #[derive(Debug)]
 pub(super) struct OfError {
     error_type: &'static str,
-    pub(super) attempts: Counter,
+    attempts: Counter,
     retries: Counter,
     /// Made at the first retry: most types of errors never lead to one.
     delay: OnceLock<Timer>,
@@ -154,27 +177,41 @@ impl TaskMeters {
             return Self::default();
         }
         let mut meters = Self {
-            blocked: meter.counter(&TASK_BLOCKED, of_task(identity)),
             by_error: by_error(meter, identity, error_types, waits),
             source: Some((meter.clone(), of_task(identity))),
             ..Self::default()
         };
+        let blocked = meters.blocked.clone();
+        let blocked = move |_| i64::try_from(blocked.nanos()).ok();
+        meters._observed.push(meter.observe(&TASK_BLOCKED, of_task(identity), blocked));
         if waits {
             meters.timeouts = meter.counter(&TASK_TIMEOUTS, of_task(identity));
         }
         if let Some(inbox) = inbox {
             meters.queue = meter.timer(&TASK_QUEUE_DURATION, of_task(identity));
             meters.inflight = meter.level(&TASK_INFLIGHT, of_task(identity));
-            meters._observed = queue(meter, identity, inbox);
+            meters._observed.extend(queue(meter, identity, inbox));
         }
         meters
     }
 
     /// Counts an attempt that failed, whether another one follows or not.
     pub(super) fn attempt_failed(&self, error: &TaskError) {
-        if error.class() != ErrorClass::Closed
-            && let Some(of_error) = self.of(error.error_type())
-        {
+        if error.class() == ErrorClass::Closed {
+            return;
+        }
+        if let Some(of_error) = self.of(error.error_type()) {
+            of_error.attempts.add(1);
+        }
+        // Of the runtime or of a kind that gives up by itself: nobody can tell the difference.
+        if error.error_type() == TIMEOUT {
+            self.timeouts.add(1);
+        }
+    }
+
+    /// Counts an attempt that ended in a panic.
+    pub(super) fn attempt_panicked(&self) {
+        if let Some(of_error) = self.of(PANIC) {
             of_error.attempts.add(1);
         }
     }
@@ -194,7 +231,7 @@ impl TaskMeters {
     }
 
     /// Returns what is counted of errors of this type, if anything is.
-    pub(super) fn of(&self, error_type: &str) -> Option<&OfError> {
+    fn of(&self, error_type: &str) -> Option<&OfError> {
         let of_type = |wanted: &str| self.by_error.iter().find(|known| known.error_type == wanted);
         of_type(error_type).or_else(|| of_type(OTHER))
     }
@@ -213,18 +250,15 @@ fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], wa
     types.into_iter().map(of_error).collect()
 }
 
-/// Watches a channel as long as its receiver lives, without keeping it open.
+/// Watches a channel without keeping it open.
 fn queue(meter: &Meter, identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> Vec<Observed> {
-    let of_channel = |instrument, read: fn(&mpsc::Sender<Box<Event>>) -> usize| {
-        let inbox = inbox.downgrade();
-        meter.observe(instrument, of_task(identity), move || {
-            // Closed for good, it is as empty as a channel can be.
-            i64::try_from(inbox.upgrade().map_or(0, |inbox| read(&inbox))).ok()
-        })
-    };
+    let capacity = inbox.max_capacity();
+    let inbox = inbox.downgrade();
+    // Closed for good, it is as empty as a channel can be.
+    let depth = move || inbox.upgrade().map_or(0, |inbox| capacity - inbox.capacity());
     vec![
-        of_channel(&TASK_QUEUE_DEPTH, |inbox| inbox.max_capacity() - inbox.capacity()),
-        of_channel(&TASK_QUEUE_CAPACITY, mpsc::Sender::max_capacity),
+        meter.observe(&TASK_QUEUE_DEPTH, of_task(identity), move |_| i64::try_from(depth()).ok()),
+        meter.observe(&TASK_QUEUE_CAPACITY, of_task(identity), move |_| i64::try_from(capacity).ok()),
     ]
 }
 

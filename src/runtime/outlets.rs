@@ -5,13 +5,13 @@
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
+use super::blocked::Blocked;
 use crate::{
     ack::{Ack, Outcome},
     event::Event,
     plan::Node,
     task::{Edge, Emission, Route},
-    telemetry::Counter,
-    trace::{Moment, Ticks},
+    trace::Moment,
 };
 
 /// Events that a loop takes at once, and stages before it sends. Small enough to stay in the cache, large enough that
@@ -31,7 +31,7 @@ pub(super) struct Outlets {
     targets: Vec<usize>,
     capacity: usize,
     /// The time that was spent waiting for room.
-    blocked: Counter,
+    blocked: Blocked,
 }
 
 #[derive(Debug)]
@@ -47,7 +47,7 @@ impl Outlets {
         node: &Node,
         senders: &[Option<mpsc::Sender<Box<Event>>>],
         capacity: usize,
-        blocked: Counter,
+        blocked: Blocked,
     ) -> Self {
         let mut tasks: Vec<usize> = Vec::new();
         let mut outlet_of = |task: usize| {
@@ -146,9 +146,9 @@ impl Outlets {
                 let permits = match outlet.sender.try_reserve_many(chunk) {
                     Ok(permits) => permits,
                     Err(TrySendError::Full(())) => {
-                        let since = Ticks::now();
+                        let wait = self.blocked.wait();
                         let permits = outlet.sender.reserve_many(chunk).await;
-                        self.blocked.add(Ticks::now().since(since));
+                        drop(wait);
                         let Ok(permits) = permits else { break };
                         permits
                     }

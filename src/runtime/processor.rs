@@ -7,6 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     pin::pin,
     task::Poll,
+    thread,
     time::Duration,
 };
 
@@ -15,7 +16,7 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     RunEnd,
     hop::{Handling, Hop, TaskSpans},
-    meters::TaskMeters,
+    meters::{PANIC, TIMEOUT, TaskMeters},
     outlets::BATCH,
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     retry::RetryPolicy,
     task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
     telemetry::{FailureLog, MAX_LINKS, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
-    trace::Ticks,
+    trace::{Ticks, TraceContext},
 };
 
 /// Events that a buffered processor takes at once: a flush costs system calls and a change of threads,
@@ -48,14 +49,16 @@ pub(super) async fn run(
             let mut handling = hop.begin(event, &mut output);
             let mut retried = Vec::new();
             let attempts = attempts(&mut log, &hop, &handling.event, &*processor, &mut output, &mut retried);
-            let result = match catch(inside_async(&handling.event, attempts)).await {
+            let result = catch(inside_async(&handling.event, attempts)).await;
+            handling.event.trail.attempt(retried);
+            let result = match result {
                 Ok(result) => result,
                 Err(panic) => {
+                    hop.meters.attempt_panicked();
                     hop.panicked(handling);
                     resume_unwind(panic)
                 }
             };
-            handling.event.trail.attempt(retried);
             handling.describe(&mut output);
             match result {
                 Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
@@ -70,16 +73,21 @@ pub(super) async fn run(
             let span = held.flush_span(&hop.spans.flush);
             let flushed =
                 catch(flush(&mut log, hop.policy, &hop.meters, &*processor, held.events.len())).await;
-            let failures = flushed.unwrap_or_else(|panic| {
-                held.panicked(&hop);
-                resume_unwind(panic)
-            });
+            let failures = match flushed {
+                Ok(failures) => failures,
+                Err(panic) => {
+                    hop.meters.attempt_panicked();
+                    held.fail_flush(&hop.spans, span, PANIC);
+                    held.panicked(&hop);
+                    resume_unwind(panic)
+                }
+            };
             // It failed if it did for any event; that nobody reads any more is no failure.
             let is_failure = |error: &&TaskError| error.class() != ErrorClass::Closed;
             let error = failures.values().find(is_failure).or_else(|| failures.values().next());
-            let ended = end(span, error);
-            if let Some(error) = error.filter(is_failure) {
-                held.keep(&hop.spans, ended, error.error_type());
+            match error.filter(is_failure) {
+                Some(error) => held.fail_flush(&hop.spans, span, error.error_type()),
+                None => drop(end(span, error)),
             }
             if !failures.is_empty() {
                 processor.forget();
@@ -108,18 +116,37 @@ async fn attempts(
     retried: &mut Vec<(Step, Option<&'static str>)>,
 ) -> Result<(), TaskError> {
     let mut retries = Retries::new(log, hop.policy.retry, &hop.meters);
-    let mut span = None;
+    let mut retry = Retry { span: None, retried };
     loop {
         output.clear();
-        let result = limited(hop.policy.timeout, &hop.meters, processor.handle(event, output)).await;
-        if let Some(span) = span.take() {
-            let error = result.as_ref().err();
-            retried.push((end(span, error), error.map(TaskError::error_type)));
-        }
+        let result = limited(hop.policy.timeout, processor.handle(event, output)).await;
+        retry.end(result.as_ref().err());
         if let Some(result) = retries.after(result).await {
             return result;
         }
-        span = Some(hop.spans.retry.child(event.trace));
+        retry.span = Some(hop.spans.retry.child(event.trace));
+    }
+}
+
+/// A further attempt, which is remembered however it ends.
+struct Retry<'a> {
+    span: Option<OpenSpan>,
+    retried: &'a mut Vec<(Step, Option<&'static str>)>,
+}
+
+impl Retry<'_> {
+    fn end(&mut self, error: Option<&TaskError>) {
+        if let Some(span) = self.span.take() {
+            self.retried.push((end(span, error), error.map(TaskError::error_type)));
+        }
+    }
+}
+
+impl Drop for Retry<'_> {
+    fn drop(&mut self) {
+        if let Some(span) = self.span.take_if(|_| thread::panicking()) {
+            self.retried.push((span.end(SpanOutcome::Failed, Some(PANIC)), Some(PANIC)));
+        }
     }
 }
 
@@ -157,7 +184,7 @@ async fn flush(
     let mut retries = Retries::new(log, policy.retry, meters);
     let mut waiting: Option<Vec<usize>> = None;
     loop {
-        let failed = match limited(policy.timeout, meters, processor.flush()).await {
+        let failed = match limited(policy.timeout, processor.flush()).await {
             Ok(()) => return failures,
             Err(FlushError::All(error)) => {
                 let waiting = waiting.take().unwrap_or_else(|| (0..count).collect());
@@ -183,16 +210,14 @@ async fn flush(
 /// Gives an attempt no more than its time.
 async fn limited<E: From<TaskError>>(
     timeout: Option<Duration>,
-    meters: &TaskMeters,
     attempt: impl Future<Output = Result<(), E>>,
 ) -> Result<(), E> {
     let Some(limit) = timeout else { return attempt.await };
     match tokio::time::timeout(limit, attempt).await {
         Ok(result) => result,
         Err(_) => {
-            meters.timeouts.add(1);
             let limit = humantime::format_duration(limit);
-            Err(TaskError::transient("timeout", format!("the attempt took longer than {limit}")).into())
+            Err(TaskError::transient(TIMEOUT, format!("the attempt took longer than {limit}")).into())
         }
     }
 }
@@ -271,17 +296,33 @@ impl Held {
         span
     }
 
-    /// Exports the flush that failed, and the way of every event that it concerned, if such traces are kept.
-    fn keep(&mut self, spans: &TaskSpans, flush: Step, error_type: &'static str) {
-        let is_exported = self.events.iter().any(|(handling, _)| handling.event.trace.is_sampled());
-        if is_exported || !spans.flush.keeps_failed() {
+    /// Ends the span of a flush that failed. It is exported if such traces are kept, and so is the way of every event
+    /// that it is linked to.
+    fn fail_flush(&mut self, spans: &TaskSpans, mut span: OpenSpan, error_type: &'static str) {
+        let kept = if spans.flush.keeps_failed() { self.keep(spans) } else { Vec::new() };
+        if let Some(record) = span.record() {
+            let unsampled = kept.iter().filter(|context| !context.is_sampled());
+            unsampled.for_each(|context| record.link(*context));
+            span.end(SpanOutcome::Failed, Some(error_type));
             return;
         }
-        let mut handlings = self.events.iter_mut().rev().map(|(handling, _)| handling);
-        let Some(last) = handlings.next() else { return };
-        last.keep(spans);
-        let linked = handlings.take(MAX_LINKS).filter_map(|handling| handling.keep(spans));
-        spans.flush.keep_flush(&last.event, flush, error_type, linked.collect());
+        let flush = span.end(SpanOutcome::Failed, Some(error_type));
+        let above = self.events.iter().rev().find(|(handling, _)| handling.is_kept());
+        if let Some((above, _)) = above {
+            let links = kept.into_iter().filter(|context| *context != above.event.trace).collect();
+            spans.flush.keep_flush(&above.event, flush, error_type, links);
+        }
+    }
+
+    /// Exports the way of as many events as a span has links, and of one above it, the last ones. Returns where they
+    /// stand, the last one first, and then the others, to which there is no link.
+    fn keep(&mut self, spans: &TaskSpans) -> Vec<TraceContext> {
+        let mut contexts = Vec::with_capacity(self.events.len());
+        for (handling, _) in self.events.iter_mut().rev() {
+            let is_linked = contexts.len() <= MAX_LINKS;
+            contexts.extend(if is_linked { handling.keep(spans) } else { Some(handling.event.trace) });
+        }
+        contexts
     }
 
     /// Ends every event of a batch in whose flush the processor panicked.

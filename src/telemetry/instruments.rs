@@ -163,7 +163,7 @@ instruments! {
         "The events that wait in the task's channel.";
     TASK_QUEUE_CAPACITY = Gauge, "flowgen.task.queue.capacity", "{event}", ["flow", "task"],
         "The events that the task's channel has room for.";
-    TASK_BLOCKED = Counter, "flowgen.task.blocked", "s", ["flow", "task"],
+    TASK_BLOCKED = ObservableCounter, "flowgen.task.blocked", "s", ["flow", "task"],
         "The time that the task waited for room in a full channel downstream.";
     TASK_INFLIGHT = UpDownCounter, "flowgen.task.inflight", "{event}", ["flow", "task"],
         "The events that the task has taken from its channel and is not done with.";
@@ -174,7 +174,7 @@ instruments! {
     TASK_RETRY_DELAY = Histogram(Buckets::Long), "flowgen.task.retry.delay", "s", ["flow", "task", "error.type"],
         "The time from a failed attempt to the next one.";
     TASK_TIMEOUTS = Counter, "flowgen.task.timeouts", "{timeout}", ["flow", "task"],
-        "The attempts that took longer than the task's `timeout`.";
+        "The attempts that took too long: those that failed with the type `timeout`.";
     TASK_ACTIVE = UpDownCounter, "flowgen.task.active", "{task}", ["flow", "task"],
         "The loops of the task that run.";
     TASK_STARTS = Counter, "flowgen.task.starts", "{start}", ["flow", "task"],

@@ -106,7 +106,8 @@ impl Keeper {
             return true;
         }
         let Some(fate) = event.trail.fate() else { return false };
-        if !fate.is_kept(|| self.admits(reason)) || !self.queue.admits_more() {
+        // Once it is begun, all of it is: what does not fit is counted where that shows.
+        if !fate.is_kept(|| self.admits(reason)) {
             return false;
         }
         self.steps(event, fate, reason, last.as_ref().map(|last| last.step.span_id));
@@ -118,18 +119,18 @@ impl Keeper {
         true
     }
 
-    /// Exports the span of a flush below that of the last event of its batch, if the trace of that one is kept.
+    /// Exports the span of a flush below that of an event of its batch, whose trace is kept.
     pub(super) fn keep_flush(
         &self,
-        last: &Event,
+        above: &Event,
         flush: Step,
         error_type: &'static str,
         links: Vec<TraceContext>,
     ) {
-        let Some(fate) = last.trail.fate().filter(|fate| fate.is_kept(|| false)) else { return };
-        let Some(mut record) = self.record(last, usize::MAX, &flush) else { return };
+        let Some(fate) = above.trail.fate() else { return };
+        let Some(mut record) = self.record(above, usize::MAX, &flush) else { return };
         record.event_id = None;
-        record.parent = last.trace.span_id;
+        record.parent = above.trace.span_id;
         record.outcome = SpanOutcome::Failed;
         record.error_type = Some(record.series.error_type(error_type));
         links.into_iter().for_each(|link| record.link(link));
@@ -186,13 +187,16 @@ impl Keeper {
         }
     }
 
-    /// Makes the span of a step that was successful.
+    /// Makes the span of a step that did not fail.
     fn record(&self, event: &Event, n: usize, step: &Step) -> Option<Box<SpanRecord>> {
         let series = self.table.series(step.place)?;
         let context = TraceContext { span_id: step.span_id, ..event.trace };
         let mut record = SpanRecord::new(series, context, 0, step.start);
         record.place = step.place;
         record.end = step.start.after(step.nanos);
+        if step.is_filtered {
+            record.outcome = SpanOutcome::Filtered;
+        }
         record.set_event(event.trail.id_at(n, &event.id), step.queued);
         Some(Box::new(record))
     }

@@ -54,12 +54,13 @@ impl Meter {
     }
 
     /// Asks `observe` at every collection what the value is, in nanoseconds if its unit is the second; `None` leaves
-    /// the point out. Until what is returned is dropped.
+    /// the point out. It is given the time of the collection in nanoseconds since 1970, which is the same for all that
+    /// are asked. Until what is returned is dropped.
     pub fn observe(
         &self,
         instrument: &'static Instrument,
         labels: Labels,
-        observe: impl Fn() -> Option<i64> + Send + Sync + 'static,
+        observe: impl Fn(u64) -> Option<i64> + Send + Sync + 'static,
     ) -> Observed {
         let observe: Observe = Box::new(observe);
         Observed { _cells: self.0.as_ref().map(|registry| registry.observe(instrument, labels, observe)) }

@@ -83,16 +83,11 @@ impl SpanQueue {
     /// Asks for room for a new trace, and counts one that is not exported for want of it. Whole traces
     /// are left out early, so that no single span need be dropped of those that were begun.
     pub(super) fn admits_trace(&self) -> bool {
-        let is_admitted = self.admits_more();
+        let is_admitted = self.waiting.load(Ordering::Relaxed) < self.pressure;
         if !is_admitted {
             self.shed.fetch_add(1, Ordering::Relaxed);
         }
         is_admitted
-    }
-
-    /// Returns whether there is room for more than what begun traces bring.
-    pub(super) fn admits_more(&self) -> bool {
-        self.waiting.load(Ordering::Relaxed) < self.pressure
     }
 
     /// Returns how many spans it is for.

@@ -28,15 +28,28 @@ use crate::trace::{Ticks, follow_wall_clock};
 /// The limit of series where none is configured (OpenTelemetry, metrics SDK specification).
 const DEFAULT_LIMIT: usize = 2000;
 
-/// Says what a gauge or a counter is at; `None` if there is nothing to say.
-pub(super) type Observe = Box<dyn Fn() -> Option<i64> + Send + Sync>;
+/// Says what a gauge or a counter is at; `None` if there is nothing to say. It is given the time of the collection.
+pub(super) type Observe = Box<dyn Fn(u64) -> Option<i64> + Send + Sync>;
 
 /// The series of one instrument with one set of attributes.
 pub(super) enum Cells {
     Count(AtomicU64),
     Level(AtomicI64),
     Durations(Durations),
-    Observed(Observe),
+    Observed {
+        observe: Observe,
+        /// What a counter was at when it was replaced.
+        base: i64,
+    },
+}
+
+impl Cells {
+    /// Asks for the value of a series that is asked for.
+    fn observed(&self, now: u64) -> Option<i64> {
+        let Self::Observed { observe, base } = self else { return None };
+        // Without an answer a counter is still at what it was before.
+        observe(now).map(|value| base.saturating_add(value)).or_else(|| (*base != 0).then_some(*base))
+    }
 }
 
 impl fmt::Debug for Cells {
@@ -45,7 +58,7 @@ impl fmt::Debug for Cells {
             Self::Count(_) => "Count",
             Self::Level(_) => "Level",
             Self::Durations(_) => "Durations",
-            Self::Observed(_) => "Observed",
+            Self::Observed { .. } => "Observed",
         })
     }
 }
@@ -124,15 +137,25 @@ impl Registry {
         })
     }
 
-    /// Adds a series whose value is asked for at every collection. It replaces one that is known.
+    /// Adds a series whose value is asked for at every collection. It replaces one that is known, from where a counter
+    /// goes on.
     pub(super) fn observe(
         &self,
         instrument: &'static Instrument,
         labels: Labels,
         observe: Observe,
     ) -> Arc<Cells> {
-        self.entries().remove(&(instrument.name, labels.clone()));
-        self.entry(instrument, labels, || Cells::Observed(observe))
+        let now = Ticks::now().unix_nanos();
+        let mut entries = self.entries();
+        let (_, entry) = entries.entry((instrument.name, labels)).or_insert_with(|| {
+            let nothing = Cells::Observed { observe: Box::new(|_| None), base: 0 };
+            (instrument, Entry { cells: Arc::new(nothing), life: Life::Held, registered: now })
+        });
+        let is_counter = instrument.kind == InstrumentKind::ObservableCounter;
+        let base = if is_counter { entry.cells.observed(now).unwrap_or_default() } else { 0 };
+        entry.cells = Arc::new(Cells::Observed { observe, base });
+        entry.life = Life::Held;
+        Arc::clone(&entry.cells)
     }
 
     /// Asks somebody else at every collection.
@@ -200,7 +223,7 @@ impl Entry {
             }
             Cells::Count(count) => Number::of(count.load(Ordering::Relaxed)),
             Cells::Level(level) => Number(level.load(Ordering::Relaxed)),
-            Cells::Observed(observe) => match observe() {
+            Cells::Observed { .. } => match self.cells.observed(now) {
                 Some(value) => Number(value),
                 None => return true,
             },

@@ -154,11 +154,9 @@ impl Spans {
     }
 
     /// Exports the way of an event that failed in the task whose span `last` was, if such traces are kept and this one
-    /// was not sampled anyway.
-    pub fn keep_failed(&self, event: &Event, last: Last) {
-        if let Some(keeper) = self.keeper().filter(|keeper| keeper.keeps_errors()) {
-            keeper.keep(event, Kept::Error, Some(last));
-        }
+    /// was not sampled anyway. Returns whether it is exported, one way or the other.
+    pub fn keep_failed(&self, event: &Event, last: Last) -> bool {
+        self.keep_error(event, Some(last))
     }
 
     /// Returns whether traces of events that fail are exported although they were not sampled.
@@ -169,21 +167,26 @@ impl Spans {
     /// Exports the way so far of an event that a failure also concerns, as [`Self::keep_failed`] does. Returns whether
     /// it is exported, that way or because it was sampled.
     pub fn keep_with(&self, event: &Event) -> bool {
+        self.keep_error(event, None)
+    }
+
+    fn keep_error(&self, event: &Event, last: Option<Last>) -> bool {
         let keeper = self.keeper().filter(|keeper| keeper.keeps_errors());
-        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Error, None))
+        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Error, last))
     }
 
-    /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow.
-    pub fn keep_slow(&self, event: &Event, nanos: u64) -> bool {
-        let keeper = self.keeper().filter(|keeper| keeper.is_slow(nanos));
-        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Slow, None))
+    /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow, with the
+    /// span of the task that it failed in, if it did.
+    pub fn keep_slow(&self, event: &Event, nanos: u64, last: Option<Last>) {
+        if let Some(keeper) = self.keeper().filter(|keeper| keeper.is_slow(nanos)) {
+            keeper.keep(event, Kept::Slow, last);
+        }
     }
 
-    /// Exports the span of a flush that failed, below that of the last event of its batch, which is kept, and linked to
-    /// others.
-    pub fn keep_flush(&self, last: &Event, flush: Step, error_type: &'static str, links: Vec<TraceContext>) {
+    /// Exports the span of a flush that failed, below that of an event of its batch that is kept, and linked to others.
+    pub fn keep_flush(&self, above: &Event, flush: Step, error_type: &'static str, links: Vec<TraceContext>) {
         if let Some(keeper) = self.keeper() {
-            keeper.keep_flush(last, flush, error_type, links);
+            keeper.keep_flush(above, flush, error_type, links);
         }
     }
 
@@ -313,7 +316,8 @@ impl OpenSpan {
         };
         span.record("end", &ended as &(dyn Error + 'static));
         let span_id = self.context.span_id;
-        Step { place: self.place, depth: self.depth, span_id, start, nanos, queued: Ticks::default() }
+        let (place, depth, is_filtered) = (self.place, self.depth, outcome == SpanOutcome::Filtered);
+        Step { place, depth, is_filtered, span_id, start, nanos, queued: Ticks::default() }
     }
 }
 

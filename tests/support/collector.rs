@@ -34,7 +34,7 @@ use tonic::{
     transport::{Server, ServerTlsConfig, server::TcpIncoming},
 };
 
-pub(crate) use metrics::{Labels, Metrics, Number, labels};
+pub(crate) use metrics::{Labels, Metrics, Number, Point, labels};
 pub(crate) use port::Port;
 pub(crate) use spans::{Span, Trace, shape, traces};
 
@@ -132,6 +132,11 @@ impl Received {
         let metrics = self.metrics.iter().flat_map(|request| &request.resource_metrics);
         let resources = spans.map(|group| &group.resource).chain(metrics.map(|group| &group.resource));
         resources.map(|resource| format!("{resource:?}")).collect()
+    }
+
+    /// Returns what each collection said, the first one first.
+    pub(crate) fn collections(&self) -> Vec<Metrics> {
+        Metrics::read_each(&self.metrics)
     }
 
     fn calls_of(&self, signal: Signal) -> impl Iterator<Item = &Call> {

@@ -3,6 +3,7 @@
 pub(crate) mod collector;
 pub(crate) mod graph;
 pub(crate) mod http;
+pub(crate) mod own_process;
 pub(crate) mod tasks;
 pub(crate) mod worker;
 

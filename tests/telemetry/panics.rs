@@ -1,36 +1,76 @@
-//! Tasks that panic. No task of flowgen's own does, so this runs tasks of the test, in a process of its own: that
-//! of the tests has no telemetry.
+//! Tasks that panic. No task of flowgen's own does, so this runs tasks of the test.
 
 use std::{
     collections::BTreeMap,
-    env,
-    process::Command,
-    time::{Duration, Instant},
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
 };
 
+use async_trait::async_trait;
 use flowgen::{
     event::{Event, EventId},
     plan::Plan,
-    runtime::TaskManager,
-    task::{Output, Task},
-    telemetry::{self, Compression, Export, LoggingConfig, Pipeline, Settings, Telemetry, TlsConfig},
-    trace::Ticks,
+    task::{FlushError, Output, Processor, Task, TaskError},
+    telemetry::Settings,
 };
-use tokio::runtime::{Handle, Runtime};
+use tokio::runtime::Runtime;
 
 use crate::support::{
-    collector::Collector,
+    collector::{Span, traces},
     graph::{flow, node, plan},
+    own_process,
     tasks::{Apply, numbers, slow},
 };
 
-/// Where the second process sends its telemetry.
-const ENDPOINT: &str = "FLOWGEN_TEST_ENDPOINT";
-
-const LIMIT: Duration = Duration::from_secs(60);
-
 fn panics_at_two(event: &Event) {
     assert_ne!(event.id, EventId::Sequence(2), "as the test wants it");
+}
+
+/// Panics in the flush after the third event.
+#[derive(Default)]
+struct PanicsInFlush(AtomicBool);
+
+#[async_trait]
+impl Processor for PanicsInFlush {
+    async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
+        self.0.fetch_or(event.id == EventId::Sequence(2), Ordering::Relaxed);
+        output.forward();
+        Ok(())
+    }
+
+    fn is_buffered(&self) -> bool {
+        true
+    }
+
+    async fn flush(&self) -> Result<(), FlushError> {
+        assert!(!self.0.load(Ordering::Relaxed), "as the test wants it");
+        Ok(())
+    }
+}
+
+/// A processor that panics at the second attempt at the third event.
+fn panicking_at_a_retry() -> Task {
+    let has_failed = AtomicBool::new(false);
+    slow(Duration::ZERO, move |event| {
+        if event.id == EventId::Sequence(2) && !has_failed.fetch_or(true, Ordering::Relaxed) {
+            return Err(TaskError::transient("test", "busy"));
+        }
+        panics_at_two(event);
+        Ok(())
+    })
+}
+
+/// Two flows whose tasks panic at the third event after they have begun something else.
+fn panicking_later() -> Plan {
+    let source = || node("numbers", vec![1], || numbers(3));
+    let mut retried = node("fragile", vec![], panicking_at_a_retry);
+    retried.policy.retry.initial_backoff = Duration::ZERO;
+    let buffered = || Task::Processor(Box::new(PanicsInFlush::default()));
+    let flows = vec![
+        flow("retry", vec![source(), retried]),
+        flow("flush", vec![source(), node("fragile", vec![], buffered)]),
+    ];
+    plan(flows, 16)
 }
 
 /// Two flows that each see two events through, and panic at the third one.
@@ -56,52 +96,23 @@ fn panicking() -> Plan {
     plan(flows, 16)
 }
 
-/// Runs [`panicking`] with telemetry on.
-fn run(endpoint: &str) {
-    let export = Export {
-        endpoint: endpoint.into(),
-        headers: BTreeMap::new(),
-        compression: Compression::None,
-        timeout: LIMIT,
-        tls: TlsConfig::default(),
-    };
-    let settings = Settings {
-        enabled: true,
-        traces: Some(export.clone()),
-        metrics: Some(export),
-        ..Settings::default()
-    };
-    let pipeline = Pipeline::new(&settings);
-    telemetry::init(&LoggingConfig::default(), None, "test", false, &pipeline);
-    let telemetry = Telemetry::start(&settings, pipeline).unwrap();
-    let report = Runtime::new().unwrap().block_on(async {
-        let built = TaskManager::build(panicking(), None, telemetry.tracer().clone(), Ticks::now()).await;
-        built.unwrap().start(Handle::current()).run().await
-    });
+/// Runs flows that panic with telemetry on.
+fn run(plan: Plan, settings: &Settings) {
+    let telemetry = own_process::start(settings);
+    let report = Runtime::new().unwrap().block_on(own_process::run(plan, &telemetry));
     assert!(report.flows.iter().all(|flow| flow.failure.is_some()), "{report:?}");
-    telemetry.shutdown(Instant::now() + LIMIT);
-}
-
-#[expect(clippy::disallowed_methods, reason = "a setting of this test, not of flowgen")]
-fn endpoint() -> Option<String> {
-    env::var(ENDPOINT).ok()
+    own_process::flush(telemetry);
 }
 
 /// Scenario: a transform and a processor panic at an event. Guarantee: the spans of that event and of the task's run
 /// are exported and counted as failures for that reason, and no other is.
 #[test]
 fn a_panic_fails_the_event_at_hand_and_the_run_of_its_task() {
-    if let Some(endpoint) = endpoint() {
-        return run(&endpoint);
+    if let Some(settings) = own_process::settings() {
+        return run(panicking(), &settings);
     }
-    let collector = Collector::start();
-    let this = "telemetry::panics::a_panic_fails_the_event_at_hand_and_the_run_of_its_task";
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", this])
-        .env(ENDPOINT, collector.endpoint())
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let collector =
+        own_process::run_again("telemetry::panics::a_panic_fails_the_event_at_hand_and_the_run_of_its_task");
     let (spans, metrics) = (collector.spans(), collector.metrics());
     for flow in ["transform", "processor"] {
         let outcomes = |name: &str, task: &str| -> Vec<(&str, &str)> {
@@ -126,4 +137,48 @@ fn a_panic_fails_the_event_at_hand_and_the_run_of_its_task() {
             assert_eq!(of("errors", "error.type", "panic"), 1, "{flow} {name}");
         }
     }
+}
+
+/// Runs flows that panic in a process of its own, where no trace is sampled. Returns the traces of events, by flow.
+fn kept_of(test: &str) -> BTreeMap<String, Vec<String>> {
+    let collector = own_process::run_again(test);
+    let spans: Vec<Span> = collector.spans();
+    let label = |span: &Span| match span.text("error.type") {
+        "" => format!("{}:{}", span.name, span.text("outcome")),
+        error_type => format!("{}:{error_type}", span.name),
+    };
+    let mut found = BTreeMap::<String, Vec<String>>::new();
+    for trace in traces(spans).iter().filter(|trace| trace.root().name == "task.handle") {
+        assert!(trace.spans().iter().all(|span| span["flowgen.kept"] == "error"), "{trace:#?}");
+        found.entry(trace.root().text("flow").to_owned()).or_default().push(trace.shape(label));
+    }
+    found
+}
+
+/// Guarantee: of the events of these flows the one that panicked is traced, from its source on.
+#[test]
+fn the_trace_of_a_panic_is_kept() {
+    if let Some(settings) = own_process::settings() {
+        return run(panicking(), &Settings { trace_sample_rate: 0.0, ..settings });
+    }
+    let kept = kept_of("telemetry::panics::the_trace_of_a_panic_is_kept");
+    let trace = vec!["task.handle:completed(task.handle:panic)".to_owned()];
+    assert_eq!(
+        kept,
+        BTreeMap::from([("transform".to_owned(), trace.clone()), ("processor".to_owned(), trace)])
+    );
+}
+
+/// Scenario: a panic in a second attempt, and in a flush. Guarantee: these are in the trace too.
+#[test]
+fn what_panicked_is_in_the_trace() {
+    if let Some(settings) = own_process::settings() {
+        return run(panicking_later(), &Settings { trace_sample_rate: 0.0, ..settings });
+    }
+    let kept = kept_of("telemetry::panics::what_panicked_is_in_the_trace");
+    assert_eq!(kept["retry"], ["task.handle:completed(task.handle:panic(task.retry:panic))"]);
+    let (last, others) = kept["flush"].split_last().unwrap();
+    assert_eq!(last, "task.handle:completed(task.handle:panic(task.flush:panic))");
+    // Those that were in the same batch.
+    assert!(others.iter().all(|trace| trace == "task.handle:completed(task.handle:panic)"), "{others:?}");
 }

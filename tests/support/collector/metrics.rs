@@ -1,4 +1,4 @@
-//! Metrics as tests look at them: the last cumulative value of each series.
+//! Metrics as tests look at them: the last cumulative value of each series, or all of one collection.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -6,11 +6,11 @@ use opentelemetry_proto::tonic::{
     collector::metrics::v1::ExportMetricsServiceRequest,
     common::v1::KeyValue,
     metrics::v1::{
-        self as proto, AggregationTemporality, metric::Data, number_data_point::Value as AnyNumber,
+        self as proto, AggregationTemporality, exemplar, metric::Data, number_data_point::Value as AnyNumber,
     },
 };
 
-use super::spans::{Attributes, attributes, scope};
+use super::spans::{Attributes, attributes, scope, span_id, trace_id};
 
 /// The attributes of a series.
 pub(crate) type Labels = BTreeMap<String, String>;
@@ -25,10 +25,22 @@ pub(crate) enum Number {
     Histogram { count: u64, sum: f64, bounds: Vec<f64>, buckets: Vec<u64> },
 }
 
+/// A measurement of a histogram, and the span that it was made in.
+#[derive(Clone, Debug)]
+pub(crate) struct Exemplar {
+    pub(crate) value: f64,
+    /// Nanoseconds since 1970.
+    pub(crate) time: u64,
+    pub(crate) trace_id: u128,
+    pub(crate) span_id: u64,
+}
+
 /// The last point of a series.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub(crate) number: Number,
+    /// Those of all points of the series so far.
+    pub(crate) exemplars: Vec<Exemplar>,
     pub(crate) unit: String,
     pub(crate) description: String,
     pub(crate) start: u64,
@@ -45,45 +57,52 @@ pub(crate) struct Metrics {
     pub(crate) points: u64,
 }
 
-impl Metrics {
-    pub(super) fn read(requests: &[ExportMetricsServiceRequest]) -> Self {
-        let mut metrics = Self::default();
-        for resource_metrics in requests.iter().flat_map(|request| &request.resource_metrics) {
-            let resource = resource_metrics.resource.as_ref().expect("every point comes with its resource");
-            let resource = Arc::new(attributes(&resource.attributes));
-            for scope_metrics in &resource_metrics.scope_metrics {
-                let scope = Arc::new(scope(scope_metrics.scope.as_ref()));
-                for metric in &scope_metrics.metrics {
-                    metrics.read_metric(metric, &resource, &scope);
+/// Calls `f` with every point of these requests, the first one first.
+fn each_point(requests: &[ExportMetricsServiceRequest], mut f: impl FnMut(&str, Labels, Point)) {
+    for resource_metrics in requests.iter().flat_map(|request| &request.resource_metrics) {
+        let resource = resource_metrics.resource.as_ref().expect("every point comes with its resource");
+        let resource = Arc::new(attributes(&resource.attributes));
+        for scope_metrics in &resource_metrics.scope_metrics {
+            let scope = Arc::new(scope(scope_metrics.scope.as_ref()));
+            for metric in &scope_metrics.metrics {
+                for (labels, mut point) in points(metric) {
+                    assert_ne!(
+                        labels.get("otel.metric.overflow").map(String::as_str),
+                        Some("true"),
+                        "{metric:?}"
+                    );
+                    (point.resource, point.scope) = (Arc::clone(&resource), Arc::clone(&scope));
+                    f(&metric.name, labels, point);
                 }
             }
         }
+    }
+}
+
+impl Metrics {
+    pub(super) fn read(requests: &[ExportMetricsServiceRequest]) -> Self {
+        let mut metrics = Self::default();
+        each_point(requests, |name, labels, point| metrics.add(name, labels, point));
         metrics
     }
 
-    fn read_metric(
-        &mut self,
-        metric: &proto::Metric,
-        resource: &Arc<Attributes>,
-        scope: &Arc<(String, String)>,
-    ) {
-        for (labels, start, time, number) in points(metric) {
-            let point = Point {
-                number,
-                unit: metric.unit.clone(),
-                description: metric.description.clone(),
-                start,
-                time,
-                resource: Arc::clone(resource),
-                scope: Arc::clone(scope),
-            };
-            self.points += 1;
-            let series = self.series.entry(metric.name.clone()).or_default();
-            assert_ne!(labels.get("otel.metric.overflow").map(String::as_str), Some("true"), "{metric:?}");
-            if let Some(earlier) = series.insert(labels.clone(), point) {
-                assert_follows(&metric.name, &labels, &earlier, &series[&labels]);
-            }
+    /// Reads each collection by itself, the first one first.
+    pub(super) fn read_each(requests: &[ExportMetricsServiceRequest]) -> Vec<Self> {
+        let mut collections: BTreeMap<u64, Self> = BTreeMap::new();
+        each_point(requests, |name, labels, point| {
+            collections.entry(point.time).or_default().add(name, labels, point);
+        });
+        collections.into_values().collect()
+    }
+
+    fn add(&mut self, name: &str, labels: Labels, mut point: Point) {
+        self.points += 1;
+        let series = self.series.entry(name.to_owned()).or_default();
+        if let Some(earlier) = series.get_mut(&labels) {
+            assert_follows(name, &labels, earlier, &point);
+            point.exemplars.splice(0..0, std::mem::take(&mut earlier.exemplars));
         }
+        series.insert(labels, point);
     }
 
     /// Returns the names of all metrics.
@@ -147,8 +166,16 @@ fn assert_follows(name: &str, labels: &Labels, earlier: &Point, later: &Point) {
     assert!(is_growing && is_in_order, "`{name}` {labels:?}: after {earlier:?} came {later:?}");
 }
 
-/// Returns the points of a metric: the attributes, the start and the time of each, and what it says.
-fn points(metric: &proto::Metric) -> Vec<(Labels, u64, u64, Number)> {
+/// Returns the points of a metric, with the attributes of each.
+fn points(metric: &proto::Metric) -> Vec<(Labels, Point)> {
+    let point = |attributes: &[KeyValue], start, time, number| {
+        let (unit, description) = (metric.unit.clone(), metric.description.clone());
+        let (resource, scope, exemplars) = (Arc::default(), Arc::default(), Vec::new());
+        (labels(attributes), Point { number, exemplars, unit, description, start, time, resource, scope })
+    };
+    let number = |of: &proto::NumberDataPoint, number| {
+        point(&of.attributes, of.start_time_unix_nano, of.time_unix_nano, number)
+    };
     match metric.data.as_ref().expect("a metric has data") {
         Data::Sum(sum) => {
             assert_eq!(sum.aggregation_temporality(), AggregationTemporality::Cumulative, "{metric:?}");
@@ -158,38 +185,54 @@ fn points(metric: &proto::Metric) -> Vec<(Labels, u64, u64, Number)> {
                 (false, AnyNumber::AsInt(value)) => Number::UpDown(value),
                 (false, AnyNumber::AsDouble(_)) => panic!("no such metric is ours: {metric:?}"),
             };
-            sum.data_points.iter().map(|point| number(point, read)).collect()
+            sum.data_points.iter().map(|point| number(point, read(value(point)))).collect()
         }
         Data::Gauge(gauge) => {
             let read = |value| match value {
                 AnyNumber::AsInt(value) => Number::Gauge(value as f64),
                 AnyNumber::AsDouble(value) => Number::Gauge(value),
             };
-            gauge.data_points.iter().map(|point| number(point, read)).collect()
+            gauge.data_points.iter().map(|point| number(point, read(value(point)))).collect()
         }
         Data::Histogram(histogram) => {
             assert_eq!(histogram.aggregation_temporality(), AggregationTemporality::Cumulative, "{metric:?}");
-            histogram.data_points.iter().map(self::histogram).collect()
+            let read = |of: &proto::HistogramDataPoint| {
+                let number = distribution(of);
+                let (labels, read) =
+                    point(&of.attributes, of.start_time_unix_nano, of.time_unix_nano, number);
+                (labels, Point { exemplars: of.exemplars.iter().map(Exemplar::read).collect(), ..read })
+            };
+            histogram.data_points.iter().map(read).collect()
         }
         other => panic!("no metric of ours is one of these: {other:?}"),
     }
 }
 
-fn number(point: &proto::NumberDataPoint, read: impl Fn(AnyNumber) -> Number) -> (Labels, u64, u64, Number) {
-    let number = read(point.value.expect("a point has a value"));
-    (labels(&point.attributes), point.start_time_unix_nano, point.time_unix_nano, number)
+fn value(point: &proto::NumberDataPoint) -> AnyNumber {
+    point.value.expect("a point has a value")
 }
 
-fn histogram(point: &proto::HistogramDataPoint) -> (Labels, u64, u64, Number) {
+fn distribution(point: &proto::HistogramDataPoint) -> Number {
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1, "{point:?}");
     assert_eq!(point.bucket_counts.iter().sum::<u64>(), point.count, "{point:?}");
-    let number = Number::Histogram {
+    Number::Histogram {
         count: point.count,
         sum: point.sum.expect("durations have a sum"),
         bounds: point.explicit_bounds.clone(),
         buckets: point.bucket_counts.clone(),
-    };
-    (labels(&point.attributes), point.start_time_unix_nano, point.time_unix_nano, number)
+    }
+}
+
+impl Exemplar {
+    fn read(exemplar: &proto::Exemplar) -> Self {
+        let Some(exemplar::Value::AsDouble(value)) = exemplar.value else { panic!("{exemplar:?}") };
+        Self {
+            value,
+            time: exemplar.time_unix_nano,
+            trace_id: trace_id(&exemplar.trace_id),
+            span_id: span_id(&exemplar.span_id),
+        }
+    }
 }
 
 /// Returns the attributes of a point.

@@ -70,6 +70,11 @@ impl Span {
         self[attribute].as_str().unwrap_or_default()
     }
 
+    /// Returns whether it is exported although its trace was not sampled.
+    pub(crate) fn is_kept(&self) -> bool {
+        !self["flowgen.kept"].is_null()
+    }
+
     /// Returns whether it has these attributes.
     pub(crate) fn has(&self, attributes: &[(&str, &str)]) -> bool {
         attributes.iter().all(|(name, value)| self.text(name) == *value)
@@ -121,6 +126,11 @@ pub(crate) fn traces(spans: Vec<Span>) -> Vec<Trace> {
 }
 
 impl Trace {
+    /// Returns all of them.
+    pub(crate) fn spans(&self) -> &[Span] {
+        &self.spans
+    }
+
     /// Returns the only span that has no parent.
     pub(crate) fn root(&self) -> &Span {
         let mut roots = self.spans.iter().filter(|span| span.parent.is_none());
@@ -187,10 +197,10 @@ pub(super) fn scope(scope: Option<&InstrumentationScope>) -> (String, String) {
     (scope.name.clone(), scope.version.clone())
 }
 
-fn trace_id(bytes: &[u8]) -> u128 {
+pub(super) fn trace_id(bytes: &[u8]) -> u128 {
     u128::from_be_bytes(bytes.try_into().expect("an id of a trace has 16 bytes"))
 }
 
-fn span_id(bytes: &[u8]) -> u64 {
+pub(super) fn span_id(bytes: &[u8]) -> u64 {
     u64::from_be_bytes(bytes.try_into().expect("an id of a span has 8 bytes"))
 }

@@ -1,0 +1,71 @@
+//! Telemetry of tasks that a test makes: in a process of the test's own, because there is one subscriber for log lines
+//! and spans in each, and that of the tests has none.
+//!
+//! The process runs the same test again, which finds there where to export to.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use flowgen::{
+    plan::Plan,
+    runtime::{Report, TaskManager},
+    telemetry::{self, Compression, Export, LoggingConfig, Pipeline, Settings, Telemetry, TlsConfig},
+    trace::Ticks,
+};
+use tokio::runtime::Handle;
+
+use super::collector::Collector;
+
+/// Where the process sends its telemetry.
+const ENDPOINT: &str = "FLOWGEN_TEST_ENDPOINT";
+
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the test of this name again in a process of its own, to its end. Returns the collector that it exported to.
+pub(crate) fn run_again(test: &str) -> Collector {
+    let collector = Collector::start();
+    let output = Command::new(env::current_exe().unwrap())
+        .args(["--exact", test])
+        .env(ENDPOINT, collector.endpoint())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert!(!collector.calls().is_empty(), "there is no test `{test}`: {output:?}");
+    collector
+}
+
+/// Returns the settings of telemetry in the process of a test's own, and nothing elsewhere.
+#[expect(clippy::disallowed_methods, reason = "a setting of the test, not of flowgen")]
+pub(crate) fn settings() -> Option<Settings> {
+    let export = Export {
+        endpoint: env::var(ENDPOINT).ok()?,
+        headers: BTreeMap::new(),
+        compression: Compression::None,
+        timeout: LIMIT,
+        tls: TlsConfig::default(),
+    };
+    let (traces, metrics) = (Some(export.clone()), Some(export));
+    Some(Settings { enabled: true, traces, metrics, ..Settings::default() })
+}
+
+/// Starts telemetry. Once a process.
+pub(crate) fn start(settings: &Settings) -> Telemetry {
+    let pipeline = Pipeline::new(settings);
+    telemetry::init(&LoggingConfig::default(), None, "test", false, &pipeline);
+    Telemetry::start(settings, pipeline).unwrap()
+}
+
+/// Runs a plan to its end on the current runtime.
+pub(crate) async fn run(plan: Plan, telemetry: &Telemetry) -> Report {
+    let built = TaskManager::build(plan, None, telemetry.tracer().clone(), Ticks::now()).await;
+    built.unwrap().start(Handle::current()).run().await
+}
+
+/// Exports what is left. Blocks: not to be called from a future.
+pub(crate) fn flush(telemetry: Telemetry) {
+    telemetry.shutdown(Instant::now() + LIMIT);
+}
