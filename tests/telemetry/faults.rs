@@ -110,7 +110,13 @@ impl Scene {
         let ended = worker.ends_in_time();
         let observed = match collector {
             Some(collector) => Observed::after(ended, collector),
-            None => Observed { ended, spans: vec![], metrics: Default::default(), calls: vec![] },
+            None => Observed {
+                ended,
+                spans: vec![],
+                metrics: Default::default(),
+                calls: vec![],
+                collections: vec![],
+            },
         };
         assert_eq!(observed.ended.code, Some(0), "{}", observed.ended.stderr);
         assert_eq!(number(&observed.ended.drained(), "completed"), fed);
