@@ -10,6 +10,7 @@ mod exemplars;
 mod exponential;
 pub mod export;
 mod failures;
+mod flight;
 mod guard;
 mod histogram;
 mod hop;
@@ -45,6 +46,7 @@ pub use config::{
     Temporality, TlsConfig,
 };
 pub use failures::{FailureLog, error_chain};
+pub use flight::FlightRecorder;
 pub use guard::Telemetry;
 pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
 pub use keep::{Kept, Last};

@@ -9,6 +9,7 @@ mod context;
 mod delivery;
 mod failures;
 mod faults;
+mod flight;
 mod graphs;
 mod kept;
 mod lifecycle;

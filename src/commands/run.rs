@@ -10,7 +10,7 @@ use tokio::{
     time::Instant,
 };
 
-use super::signals::{Received, Signals};
+use super::signals::{Questions, Received, Signals};
 use crate::{
     ack::Outcome,
     plan::Plan,
@@ -61,15 +61,19 @@ pub(crate) fn execute(
         if telemetry.is_on() { FLUSH_TIME.min(shutdown_time / FLUSH_SHARE) } else { Duration::ZERO };
     plan.worker.shutdown_timeout -= flush_time;
     let code = control.block_on(async {
-        let signals = match Signals::new() {
-            Ok(signals) => signals,
+        let (signals, questions) = match Signals::new().and_then(|signals| Ok((signals, Questions::new()?))) {
+            Ok(heard) => heard,
             Err(error) => {
                 report::failure(&error);
                 return FAILED_TO_RUN;
             }
         };
         let run = Run { tasks: tasks.handle().clone(), signals, shutdown_time, flush_time, deadline: None };
-        run.worker(plan, resources, telemetry, began).await
+        let answers = questions.answer(telemetry.tracer().flight_recorder());
+        tokio::select! {
+            code = run.worker(plan, resources, telemetry, began) => code,
+            never = answers => match never {},
+        }
     });
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
@@ -108,6 +112,7 @@ impl Run {
             Ok(built) => self.drain(built, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
+        telemetry.tracer().flight_recorder().tell_end();
         match end {
             End::Orderly(code) => self.flush(telemetry, code).await,
             End::AtOnce(code) => {

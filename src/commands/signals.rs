@@ -1,11 +1,15 @@
-//! The signals that end a command.
+//! The signals that a worker hears: those that end it, and the one that asks what happened.
 
 use std::{
+    convert::Infallible,
+    future::pending,
     io,
     time::{Duration, Instant},
 };
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::telemetry::FlightRecorder;
 
 /// The number of the signal for a file that is larger than the process may make one (Linux, macOS, BSD).
 const SIGXFSZ: i32 = 25;
@@ -59,5 +63,22 @@ impl Signals {
                 return received;
             }
         }
+    }
+}
+
+/// The signal that asks what happened, while there is one of these. Without it the signal would end the process.
+pub(super) struct Questions(Signal);
+
+impl Questions {
+    pub(super) fn new() -> io::Result<Self> {
+        signal(SignalKind::user_defined1()).map(Self)
+    }
+
+    /// Answers them for as long as it is polled.
+    pub(super) async fn answer(mut self, flight: FlightRecorder) -> Infallible {
+        while self.0.recv().await.is_some() {
+            flight.tell_all("SIGUSR1");
+        }
+        pending().await
     }
 }

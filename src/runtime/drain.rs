@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     shutdown::Stop,
-    telemetry::{SpanOutcome, Spans},
+    telemetry::{FlightRecorder, SpanOutcome, Spans},
     trace::TraceContext,
 };
 
@@ -32,6 +32,7 @@ pub(super) struct Drain {
     stop: Stop,
     timeout: Duration,
     spans: Spans,
+    flight: FlightRecorder,
     reports: Vec<Option<FlowReport>>,
     is_cancelling: bool,
 }
@@ -43,9 +44,10 @@ impl Drain {
         stop: Stop,
         timeout: Duration,
         spans: Spans,
+        flight: FlightRecorder,
     ) -> Self {
         let reports = flows.iter().map(|_| None).collect();
-        Self { supervisor, flows, stop, timeout, spans, reports, is_cancelling: false }
+        Self { supervisor, flows, stop, timeout, spans, flight, reports, is_cancelling: false }
     }
 
     pub(super) async fn run(mut self) -> Report {
@@ -96,6 +98,7 @@ impl Drain {
                 error.message = message,
                 "task panicked"
             );
+            self.flight.tell_panic(&identity.flow);
             flow.handle.fail(format!("task `{}` panicked: {message}", identity.task));
         }
         if flow.tasks == 0 {

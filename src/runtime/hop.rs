@@ -10,6 +10,7 @@ use super::{
     flow::FlowHandle,
     meters::{PANIC, TaskMeters},
     outlets::{Outlets, ROOM_KEPT},
+    supervisor::panic_message,
 };
 use crate::{
     ack::{Ack, Outcome},
@@ -202,7 +203,7 @@ impl Hop {
                 drop(emissions);
                 let step = span.end(SpanOutcome::Failed, Some(error.error_type()));
                 inside(&event, || self.log_failure(&event, &error));
-                self.fail(&event, ack, Last { step, error_type: error.error_type(), attributes });
+                self.fail(&event, ack, Last { step, error_type: error.error_type(), attributes }, error);
             }
         }
     }
@@ -243,7 +244,7 @@ impl Hop {
             Ok(result) => result,
             Err(panic) => {
                 self.meters.attempt_panicked();
-                self.panicked(handling);
+                self.panicked(handling, &panic_message(&*panic));
                 resume_unwind(panic)
             }
         };
@@ -261,18 +262,25 @@ impl Hop {
         self.output = output;
     }
 
-    /// Ends the handling of an event in which the task panicked.
-    pub(super) fn panicked(&self, handling: Handling) {
+    /// Ends the handling of an event in which the task panicked with this message.
+    pub(super) fn panicked(&self, handling: Handling, message: &str) {
         let Handling { event, ack, span, attributes, .. } = handling;
         let step = span.end(SpanOutcome::Failed, Some(PANIC));
-        self.spans.handle.keep_failed(&event, Last { step, error_type: PANIC, attributes });
+        let last = Last { step, error_type: PANIC, attributes };
+        self.spans.handle.remember_panicked(&event, &last, message);
+        self.spans.handle.keep_failed(&event, last);
         drop(ack);
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, mut last: Last) {
+    fn fail(&mut self, event: &Event, ack: Ack, mut last: Last, error: TaskError) {
         if !self.traced.is_empty() && self.spans.handle.keeps_failed() {
             last.attributes = self.traced(event).over(last.attributes);
         }
+        let outcome = match self.policy.on_error {
+            OnError::Fail => Outcome::Failed,
+            OnError::Drop => Outcome::Dropped,
+        };
+        self.spans.handle.remember_failed(event, &last, outcome, error);
         let mut at = Moment { at: last.step.end(), context: event.trace };
         let mut last = Some(last);
         if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
@@ -281,10 +289,6 @@ impl Hop {
             // What is timed from here on leads to it.
             at.context.flags |= TraceContext::SAMPLED;
         }
-        let outcome = match self.policy.on_error {
-            OnError::Fail => Outcome::Failed,
-            OnError::Drop => Outcome::Dropped,
-        };
         let age = ack.settle(outcome, at);
         if let Some((last, age)) = last.zip(age) {
             self.spans.handle.keep_slow(event, age, Some(last));

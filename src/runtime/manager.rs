@@ -157,7 +157,8 @@ impl TaskManager {
     /// runtime that no task can keep busy.
     pub async fn run(self) -> Report {
         let spans = self.tracer.spans("task_manager.shutdown", SpanKind::Internal, None, &[]);
-        Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout, spans).run().await
+        let flight = self.tracer.flight_recorder();
+        Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout, spans, flight).run().await
     }
 
     /// Wires the tasks of one flow with bounded channels and spawns their loops.

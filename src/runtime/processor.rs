@@ -18,6 +18,7 @@ use super::{
     hop::{Handling, Hop, TaskSpans},
     meters::{PANIC, TIMEOUT, TaskMeters},
     outlets::BATCH,
+    supervisor::panic_message,
 };
 use crate::{
     event::{Event, Step},
@@ -55,7 +56,7 @@ pub(super) async fn run(
                 Ok(result) => result,
                 Err(panic) => {
                     hop.meters.attempt_panicked();
-                    hop.panicked(handling);
+                    hop.panicked(handling, &panic_message(&*panic));
                     resume_unwind(panic)
                 }
             };
@@ -78,7 +79,7 @@ pub(super) async fn run(
                 Err(panic) => {
                     hop.meters.attempt_panicked();
                     held.fail_flush(&hop.spans, span, PANIC);
-                    held.panicked(&hop);
+                    held.panicked(&hop, &panic_message(&*panic));
                     resume_unwind(panic)
                 }
             };
@@ -325,9 +326,9 @@ impl Held {
         contexts
     }
 
-    /// Ends every event of a batch in whose flush the processor panicked.
-    fn panicked(&mut self, hop: &Hop) {
-        self.events.drain(..).for_each(|(handling, _)| hop.panicked(handling));
+    /// Ends every event of a batch in whose flush the processor panicked with this message.
+    fn panicked(&mut self, hop: &Hop, message: &str) {
+        self.events.drain(..).for_each(|(handling, _)| hop.panicked(handling, message));
     }
 
     fn hold(&mut self, handling: Handling, output: &mut Output) {

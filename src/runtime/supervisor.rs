@@ -1,6 +1,6 @@
 //! Owns every task that the engine spawns, and names those that end in a panic.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{any::Any, collections::HashMap, sync::Arc};
 
 use tokio::{
     runtime::Handle,
@@ -82,7 +82,7 @@ impl Supervisor {
     pub(super) async fn ended(&mut self) -> Option<Ended> {
         let (id, panic) = match self.loops.join_next_with_id().await? {
             Ok((id, ())) => (id, None),
-            Err(error) => (error.id(), panic_message(error)),
+            Err(error) => (error.id(), error.try_into_panic().ok().map(|panic| panic_message(&*panic))),
         };
         let Running { flow, identity, is_source } =
             self.running.remove(&id).expect("every spawned loop is in the map");
@@ -100,8 +100,8 @@ impl Supervisor {
     }
 }
 
-fn panic_message(error: tokio::task::JoinError) -> Option<String> {
-    let payload = error.try_into_panic().ok()?;
+/// Returns what a panic says.
+pub(super) fn panic_message(payload: &(dyn Any + Send)) -> String {
     let message = payload.downcast_ref::<&str>().map(ToString::to_string);
-    Some(message.or_else(|| payload.downcast_ref().cloned()).unwrap_or_else(|| "no message".into()))
+    message.or_else(|| payload.downcast_ref().cloned()).unwrap_or_else(|| "no message".into())
 }

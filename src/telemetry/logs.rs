@@ -7,7 +7,7 @@ use std::{
     cell::RefCell,
     fmt::{self, Write as _},
     io::{IsTerminal, Write as _},
-    sync::Arc,
+    sync::{Arc, OnceLock},
 };
 
 use jiff::Timestamp;
@@ -24,6 +24,9 @@ use tracing_subscriber::{
 
 use super::{LogFormat, LoggingConfig, Pipeline, callsites::CallsiteFilter, hop, stderr};
 use crate::trace::TraceContext;
+
+/// How lines are written, once logging has started.
+static FORMAT: OnceLock<Format> = OnceLock::new();
 
 /// Starts logging and the layers of `pipeline`, once in a process; later calls change nothing.
 ///
@@ -47,13 +50,14 @@ pub fn init(
         Some(Err(error)) => (EnvFilter::new(config.level.as_str()), Some(error)),
         None => (EnvFilter::new(config.level.as_str()), None),
     };
-    let layer = LogLayer { style, service: service.into() };
+    let format = Format { style, service: service.into() };
     let registry = tracing_subscriber::registry()
         .with(CallsiteFilter::new(filter, pipeline))
-        .with(layer)
+        .with(LogLayer(format.clone()))
         .with(pipeline.span_metrics())
         .with(pipeline.recorder());
     if registry.try_init().is_ok() {
+        FORMAT.get_or_init(|| format);
         std::panic::set_hook(Box::new(log_panic));
     }
     if let Some(error) = unusable {
@@ -77,16 +81,25 @@ fn log_panic(info: &std::panic::PanicHookInfo<'_>) {
     tracing::error!(error.message = message, error.type = "panic", location, "panicked");
 }
 
+/// Returns how lines are written; `None` before logging has started.
+pub(super) fn format() -> Option<&'static Format> {
+    FORMAT.get()
+}
+
+/// How lines are written, those of the log and those that look like them.
+#[derive(Clone)]
+pub(super) struct Format {
+    style: Style,
+    service: Arc<str>,
+}
+
 #[derive(Clone, Copy)]
 enum Style {
     Text { use_color: bool },
     Json,
 }
 
-struct LogLayer {
-    style: Style,
-    service: Arc<str>,
-}
+struct LogLayer(Format);
 
 impl<S: Subscriber> Layer<S> for LogLayer {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -104,24 +117,36 @@ impl<S: Subscriber> Layer<S> for LogLayer {
 impl LogLayer {
     fn write(&self, event: &Event<'_>, line: &mut Vec<u8>) {
         line.clear();
-        let now = Timestamp::now();
-        match self.style {
-            Style::Json => self.json(event, now, line),
-            Style::Text { use_color } => text(event, now, use_color, line),
-        }
-        line.push(b'\n');
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let metadata = event.metadata();
+        self.0.line(*metadata.level(), metadata.target(), &fields, line);
         stderr::write(line);
     }
+}
 
-    fn json(&self, event: &Event<'_>, now: Timestamp, line: &mut Vec<u8>) {
-        let metadata = event.metadata();
+impl Format {
+    /// Returns whether lines are JSON.
+    pub(super) fn is_json(&self) -> bool {
+        matches!(self.style, Style::Json)
+    }
+
+    /// Adds a line, with its end.
+    pub(super) fn line(&self, level: Level, target: &str, fields: &Fields, lines: &mut Vec<u8>) {
+        let now = Timestamp::now();
+        match self.style {
+            Style::Json => self.json(level, target, fields, now, lines),
+            Style::Text { use_color } => text(level, fields, now, use_color, lines),
+        }
+        lines.push(b'\n');
+    }
+
+    fn json(&self, level: Level, target: &str, fields: &Fields, now: Timestamp, line: &mut Vec<u8>) {
         let mut object = Object { line };
         object.line.push(b'{');
         object.string("timestamp", &format!("{now:.6}"));
-        object.string("level", metadata.level().as_str());
-        object.string("target", metadata.target());
-        let mut fields = Fields::default();
-        event.record(&mut fields);
+        object.string("level", level.as_str());
+        object.string("target", target);
         object.string("message", &fields.message);
         for (name, value) in &fields.rest {
             object.value(name, value);
@@ -148,19 +173,16 @@ impl LogLayer {
     }
 }
 
-fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) {
-    let metadata = event.metadata();
-    let (on, dim, off) = match (use_color, *metadata.level()) {
+fn text(level: Level, fields: &Fields, now: Timestamp, use_color: bool, line: &mut Vec<u8>) {
+    let (on, dim, off) = match (use_color, level) {
         (false, _) => ("", "", ""),
         (true, Level::ERROR) => ("\x1b[31m", "\x1b[2m", "\x1b[0m"),
         (true, Level::WARN) => ("\x1b[33m", "\x1b[2m", "\x1b[0m"),
         (true, Level::INFO) => ("\x1b[32m", "\x1b[2m", "\x1b[0m"),
         (true, _) => ("\x1b[34m", "\x1b[2m", "\x1b[0m"),
     };
-    let mut fields = Fields::default();
-    event.record(&mut fields);
     // Writing to a vector cannot fail.
-    let _ = write!(line, "{dim}{now:.6}{off} {on}{:>5}{off} ", metadata.level().as_str());
+    let _ = write!(line, "{dim}{now:.6}{off} {on}{:>5}{off} ", level.as_str());
     hop::current(|identity| {
         if let Some(identity) = identity {
             let _ = write!(line, "{}/{}: ", identity.flow, identity.task);
@@ -188,7 +210,7 @@ fn text(event: &Event<'_>, now: Timestamp, use_color: bool, line: &mut Vec<u8>) 
 }
 
 /// Shows text with its control characters escaped: a line stays a line, and data moves no cursor.
-struct OneLine<'a>(&'a str);
+pub(super) struct OneLine<'a>(pub(super) &'a str);
 
 impl fmt::Display for OneLine<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -227,11 +249,11 @@ impl Object<'_> {
     }
 }
 
-/// The fields of a log event, in order, the message apart.
+/// The fields of a line, in order, the message apart.
 #[derive(Default)]
-struct Fields {
-    message: String,
-    rest: Vec<(&'static str, Value)>,
+pub(super) struct Fields {
+    pub(super) message: String,
+    pub(super) rest: Vec<(&'static str, Value)>,
 }
 
 impl Visit for Fields {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Propagators, Settings, Tracer,
+    FlightRecorder, Propagators, Settings, Tracer,
     keep::Keeper,
     queue::SpanQueue,
     recorder::Recorder,
@@ -37,6 +37,7 @@ impl Pipeline {
             registry,
             queue,
             keeper,
+            flight: FlightRecorder::new(settings.keep_traces.slower_than),
             sampling: Sampling::new(settings.trace_sample_rate, settings.is_parent_based),
             started: Started::default(),
             is_metered: settings.metrics.is_some(),

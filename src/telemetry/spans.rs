@@ -13,7 +13,9 @@ use std::{cell::RefCell, error::Error, fmt, mem, sync::Arc, thread};
 use tracing::{Span, field};
 
 use super::{
-    Identity, Meter, Propagators, SpanKind, SpanOutcome, ids,
+    FlightRecorder, Identity, Meter, Propagators, SpanKind, SpanOutcome,
+    flight::{Entry, Failure, Ring},
+    ids,
     keep::{self, Keeper, Kept, Last},
     queue::SpanQueue,
     record::SpanRecord,
@@ -22,6 +24,7 @@ use super::{
     series::{Held, Series},
 };
 use crate::{
+    ack::Outcome,
     event::{Event, Step},
     trace::{Moment, Ticks, TraceContext},
 };
@@ -43,6 +46,7 @@ pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) queue: Option<Arc<SpanQueue>>,
     pub(super) keeper: Option<Keeper>,
+    pub(super) flight: FlightRecorder,
     pub(super) sampling: Sampling,
     pub(super) started: Started,
     /// Whether metrics are exported.
@@ -69,9 +73,10 @@ impl Tracer {
         error_types: &'static [&'static str],
     ) -> Spans {
         Spans(self.shared.as_ref().map(|shared| {
+            let ring = identity.as_ref().and_then(|identity| shared.flight.ring(&identity.flow));
             let series = Arc::new(Series::new(name, kind, identity, error_types));
             let held = Arc::new(shared.registry.spans.hold(Arc::clone(&series)));
-            Maker { shared: Arc::clone(shared), series, held, sampling: shared.sampling }
+            Maker { shared: Arc::clone(shared), series, held, ring, sampling: shared.sampling }
         }))
     }
 
@@ -79,6 +84,11 @@ impl Tracer {
     pub fn meter(&self) -> Meter {
         let shared = self.shared.as_ref().filter(|shared| shared.is_metered);
         shared.map(|shared| Meter::new(Arc::clone(&shared.registry))).unwrap_or_default()
+    }
+
+    /// Returns what remembers the latest events that failed or were slow.
+    pub fn flight_recorder(&self) -> FlightRecorder {
+        self.shared.as_ref().map(|shared| shared.flight.clone()).unwrap_or_default()
     }
 }
 
@@ -92,6 +102,8 @@ struct Maker {
     series: Arc<Series>,
     /// Ends the series when the last span and whatever makes them is gone.
     held: Arc<Held>,
+    /// Where events of its flow are remembered; none for the spans of the worker.
+    ring: Option<Arc<Ring>>,
     sampling: Sampling,
 }
 
@@ -153,6 +165,32 @@ impl Spans {
         span
     }
 
+    /// Remembers an event that failed in the task whose span `last` was, and what became of it.
+    pub fn remember_failed(
+        &self,
+        event: &Event,
+        last: &Last,
+        outcome: Outcome,
+        error: impl Into<Box<dyn Error + Send + Sync>>,
+    ) {
+        self.remember(event, last, || Failure {
+            is_panic: false,
+            outcome,
+            error_type: last.error_type,
+            error: error.into(),
+        });
+    }
+
+    /// Remembers an event at which the task whose span `last` was has panicked, with this message.
+    pub fn remember_panicked(&self, event: &Event, last: &Last, message: &str) {
+        self.remember(event, last, || Failure {
+            is_panic: true,
+            outcome: Outcome::Failed,
+            error_type: last.error_type,
+            error: message.into(),
+        });
+    }
+
     /// Exports the way of an event that failed in the task whose span `last` was, if such traces are kept and this one
     /// was not sampled anyway. Returns whether it is exported, one way or the other.
     pub fn keep_failed(&self, event: &Event, last: Last) -> bool {
@@ -176,8 +214,11 @@ impl Spans {
     }
 
     /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow, with the
-    /// span of the task that it failed in, if it did.
+    /// span of the task that it failed in, if it did. If not it is remembered; failures are anyway.
     pub fn keep_slow(&self, event: &Event, nanos: u64, last: Option<Last>) {
+        if let Some((maker, ring)) = self.ring().filter(|(_, ring)| last.is_none() && ring.is_slow(nanos)) {
+            ring.push(Entry::slow(event, &maker.shared.registry.spans));
+        }
         if let Some(keeper) = self.keeper().filter(|keeper| keeper.is_slow(nanos)) {
             keeper.keep(event, Kept::Slow, last);
         }
@@ -188,6 +229,17 @@ impl Spans {
         if let Some(keeper) = self.keeper() {
             keeper.keep_flush(above, flush, error_type, links);
         }
+    }
+
+    fn remember(&self, event: &Event, last: &Last, failure: impl FnOnce() -> Failure) {
+        if let Some((maker, ring)) = self.ring() {
+            ring.push(Entry::failed(event, last.step, failure(), &maker.shared.registry.spans));
+        }
+    }
+
+    fn ring(&self) -> Option<(&Maker, &Ring)> {
+        let maker = self.0.as_ref()?;
+        Some((maker, maker.ring.as_deref()?))
     }
 
     fn keeper(&self) -> Option<&Keeper> {

@@ -27,6 +27,11 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the test of this name again in a process of its own, to its end. Returns the collector that it exported to.
 pub(crate) fn run_again(test: &str) -> Collector {
+    run_again_logged(test).0
+}
+
+/// As [`run_again`], with what the process left on stderr.
+pub(crate) fn run_again_logged(test: &str) -> (Collector, String) {
     let collector = Collector::start();
     let output = Command::new(env::current_exe().unwrap())
         .args(["--exact", test])
@@ -35,7 +40,7 @@ pub(crate) fn run_again(test: &str) -> Collector {
         .unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!collector.calls().is_empty(), "there is no test `{test}`: {output:?}");
-    collector
+    (collector, String::from_utf8(output.stderr).unwrap())
 }
 
 /// Returns the settings of telemetry in the process of a test's own, and nothing elsewhere.
@@ -65,7 +70,8 @@ pub(crate) async fn run(plan: Plan, telemetry: &Telemetry) -> Report {
     built.unwrap().start(Handle::current()).run().await
 }
 
-/// Exports what is left. Blocks: not to be called from a future.
+/// Exports what is left, and writes what is left to log. Blocks: not to be called from a future.
 pub(crate) fn flush(telemetry: Telemetry) {
     telemetry.shutdown(Instant::now() + LIMIT);
+    telemetry::stderr::drain();
 }

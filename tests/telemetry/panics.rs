@@ -13,6 +13,7 @@ use flowgen::{
     task::{FlushError, Output, Processor, Task, TaskError},
     telemetry::Settings,
 };
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
 use crate::support::{
@@ -96,11 +97,15 @@ fn panicking() -> Plan {
     plan(flows, 16)
 }
 
-/// Runs flows that panic with telemetry on.
+/// Runs flows that panic with telemetry on. At the end the flight recorder tells what it did not yet, and then all that
+/// it is asked for.
 fn run(plan: Plan, settings: &Settings) {
     let telemetry = own_process::start(settings);
     let report = Runtime::new().unwrap().block_on(own_process::run(plan, &telemetry));
     assert!(report.flows.iter().all(|flow| flow.failure.is_some()), "{report:?}");
+    let flight = telemetry.tracer().flight_recorder();
+    flight.tell_end();
+    flight.tell_all("SIGUSR1");
     own_process::flush(telemetry);
 }
 
@@ -181,4 +186,64 @@ fn what_panicked_is_in_the_trace() {
     assert_eq!(last, "task.handle:completed(task.handle:panic(task.flush:panic))");
     // Those that were in the same batch.
     assert!(others.iter().all(|trace| trace == "task.handle:completed(task.handle:panic)"), "{others:?}");
+}
+
+/// What the flight recorder tells in a process of its own: each line above, and the entries below it.
+fn told_of(test: &str) -> Vec<(Value, Vec<Value>)> {
+    let (_, stderr) = own_process::run_again_logged(test);
+    let mut told: Vec<(Value, Vec<Value>)> = Vec::new();
+    for line in stderr.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        if line["message"] == "flight recorder" {
+            told.push((line, Vec::new()));
+        } else if line["message"] == "flight record" {
+            told.last_mut().unwrap().1.push(line);
+        }
+    }
+    told
+}
+
+/// Checks that this is the third event, which panicked, and returns its way.
+fn panicked(entry: &Value, flow: &str) -> Vec<Value> {
+    let expected =
+        [("flow", flow), ("task", "fragile"), ("event_id", "2"), ("reason", "panic"), ("outcome", "failed")];
+    for (key, value) in expected {
+        assert_eq!(entry[key], value, "{entry}");
+    }
+    assert_eq!(entry["error.type"], "panic", "{entry}");
+    assert!(entry["error.message"].as_str().unwrap().contains("as the test wants it"), "{entry}");
+    let path = entry["path"].as_array().unwrap();
+    assert_eq!(path.iter().map(|step| &step["task"]).collect::<Vec<_>>(), ["numbers", "fragile"], "{entry}");
+    path.clone()
+}
+
+/// Scenario: as above. Guarantee: as soon as it is seen that a task has panicked, what happened in its flow is told, and
+/// not a second time at the end, but for who asks.
+#[test]
+fn a_panic_tells_what_happened_in_its_flow() {
+    if let Some(settings) = own_process::settings() {
+        return run(panicking(), &settings);
+    }
+    let mut told = told_of("telemetry::panics::a_panic_tells_what_happened_in_its_flow");
+    let (asked, entries) = told.pop().unwrap();
+    assert_eq!((&asked["cause"], &asked["recorded"], entries.len()), (&"SIGUSR1".into(), &2.into(), 2));
+    told.sort_by_key(|(head, _)| head["flow"].to_string());
+    assert_eq!(told.len(), 2, "{told:?}");
+    for ((head, entries), flow) in told.iter().zip(["processor", "transform"]) {
+        assert_eq!((&head["cause"], &head["flow"]), (&"panic".into(), &flow.into()));
+        assert_eq!((&head["shown"], &head["recorded"], entries.len()), (&1.into(), &1.into(), 1), "{head}");
+        panicked(&entries[0], flow);
+    }
+}
+
+/// Scenario: a panic in a second attempt, and in a flush. Guarantee: these are told too.
+#[test]
+fn what_panicked_later_is_told() {
+    if let Some(settings) = own_process::settings() {
+        return run(panicking_later(), &settings);
+    }
+    let told = told_of("telemetry::panics::what_panicked_later_is_told");
+    let of = |flow: &str| told.iter().find(|(head, _)| head["flow"] == flow).unwrap().1.last().unwrap();
+    let path = panicked(of("retry"), "retry");
+    assert_eq!(path[1]["retries"][0]["error.type"], "panic");
+    panicked(of("flush"), "flush");
 }
