@@ -3,6 +3,7 @@
 //! Every run is audited (`audit.rs`); the tests add what they know about their flow.
 
 mod account;
+mod attempts;
 mod audit;
 mod context;
 mod delivery;
@@ -13,6 +14,7 @@ mod kept;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod model;
 mod off;
 mod panics;
 mod runtime_metrics;

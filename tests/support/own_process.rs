@@ -27,12 +27,16 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the test of this name again in a process of its own, to its end. Returns the collector that it exported to.
 pub(crate) fn run_again(test: &str) -> Collector {
+    run_again_with(test, |_| {})
+}
+
+/// As [`run_again`], with what `prepare` does to the command.
+pub(crate) fn run_again_with(test: &str, prepare: impl FnOnce(&mut Command)) -> Collector {
     let collector = Collector::start();
-    let output = Command::new(env::current_exe().unwrap())
-        .args(["--exact", test])
-        .env(ENDPOINT, collector.endpoint())
-        .output()
-        .unwrap();
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.args(["--exact", test]).env(ENDPOINT, collector.endpoint());
+    prepare(&mut command);
+    let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     assert!(!collector.calls().is_empty(), "there is no test `{test}`: {output:?}");
     collector
