@@ -184,22 +184,22 @@ impl Graph {
 fn rows(depth: u32) -> BoxedStrategy<Vec<Row>> {
     let items = if depth == 0 { Just(vec![]).boxed() } else { rows(depth - 1) };
     let row = (0u64..1000, items).prop_map(|(n, items)| Row { n, items });
-    prop::collection::vec(row, 0..(3 + 4 * depth as usize)).boxed()
+    prop::collection::vec(row, 0..(3 + 8 * depth as usize)).boxed()
 }
 
 fn kind() -> impl Strategy<Value = Kind> {
     prop_oneof![
-        (2u64..5, 0u64..5).prop_map(|(divisor, rest)| Kind::Filter { divisor, rest }),
-        (2u64..7, 0u64..7, any::<bool>()).prop_map(|(divisor, rest, is_dropping)| Kind::Script {
+        1 => (2u64..5, 0u64..5).prop_map(|(divisor, rest)| Kind::Filter { divisor, rest }),
+        3 => (2u64..7, 0u64..7, any::<bool>()).prop_map(|(divisor, rest, is_dropping)| Kind::Script {
             divisor,
             rest,
             is_dropping
         }),
-        (2u64..5, 0u64..5).prop_map(|(divisor, rest)| Kind::Named { divisor, rest }),
-        Just(Kind::Twice),
-        Just(Kind::Iterate),
-        any::<bool>().prop_map(|has_gap| Kind::Switch { has_gap }),
-        Just(Kind::Drop),
+        2 => (2u64..4, 0u64..4).prop_map(|(divisor, rest)| Kind::Named { divisor, rest }),
+        1 => Just(Kind::Twice),
+        1 => Just(Kind::Iterate),
+        1 => any::<bool>().prop_map(|has_gap| Kind::Switch { has_gap }),
+        1 => Just(Kind::Drop),
     ]
 }
 
