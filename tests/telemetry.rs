@@ -3,6 +3,7 @@
 //! Every run is audited (`audit.rs`); the tests add what they know about their flow.
 
 mod account;
+mod attempts;
 mod audit;
 mod canary;
 mod context;
@@ -15,6 +16,7 @@ mod kept;
 mod lifecycle;
 mod logs;
 mod metrics;
+mod model;
 mod off;
 mod panics;
 mod runtime_metrics;

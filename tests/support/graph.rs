@@ -26,6 +26,8 @@ use flowgen::{
 };
 use proptest::prelude::*;
 
+use super::walk::Walk;
+
 /// How many attempts the policies of the test tasks allow.
 const MAX_ATTEMPTS: u32 = 3;
 
@@ -89,45 +91,82 @@ impl Graph {
         }
     }
 
+    /// Returns what must become of every event that enters.
+    pub(crate) fn walks(&self) -> Vec<Walk> {
+        let sources = self.tasks.iter().enumerate().filter_map(|(source, spec)| match spec.shape {
+            Shape::Source { events } => Some((source, events)),
+            _ => None,
+        });
+        let ids =
+            sources.flat_map(|(source, events)| (0..events).map(move |n| (source, source_id(source, n))));
+        ids.map(|(source, id)| self.walk(source, &id, Act::Forward)).collect()
+    }
+
     /// Returns what must come out: per leaf the ids, and the flow's account.
     pub(crate) fn expected(&self) -> (Leaves, BTreeMap<Outcome, u64>) {
         let mut leaves = Leaves::new();
         let mut outcomes = BTreeMap::new();
-        for (source, spec) in self.tasks.iter().enumerate() {
-            let Shape::Source { events } = spec.shape else { continue };
-            for n in 0..events {
-                let outcome = self.send(source, &source_id(source, n), &mut leaves);
-                *outcomes.entry(outcome).or_default() += 1;
-            }
+        for walk in self.walks() {
+            *outcomes.entry(walk.settled()).or_default() += 1;
+            walk.each(&mut |walk| {
+                if walk.end == Some(Outcome::Completed) {
+                    let (ids, _) = self.emitted(walk.task, &walk.id, self.act_of(walk));
+                    leaves.entry(walk.task).or_default().extend(ids);
+                }
+            });
         }
         (leaves, outcomes)
     }
 
-    fn walk(&self, task: usize, id: &str, leaves: &mut Leaves) -> Outcome {
-        let failed = match self.tasks[task].on_error {
-            OnError::Fail => Outcome::Failed,
-            OnError::Drop => Outcome::Dropped,
-        };
-        match self.act(task, id) {
-            Act::Forward => self.send(task, id, leaves),
-            Act::ForwardTo(edge) => self.walk(self.tasks[task].targets[edge], id, leaves),
-            Act::Filter => Outcome::Filtered,
-            Act::Derive(count) => (0..count)
-                .map(|n| self.send(task, &format!("{id}-{n}"), leaves))
-                .max()
-                .unwrap_or(Outcome::Filtered),
-            Act::FailAtFirst(failures) if failures < MAX_ATTEMPTS => self.send(task, id, leaves),
-            Act::FailPermanently | Act::FailAtFirst(_) => failed,
+    fn act_of(&self, walk: &Walk) -> Act {
+        match self.tasks[walk.task].shape {
+            Shape::Source { .. } => Act::Forward,
+            _ => self.act(walk.task, &walk.id),
         }
     }
 
-    fn send(&self, task: usize, id: &str, leaves: &mut Leaves) -> Outcome {
-        let downstream = &self.tasks[task].downstream;
-        if downstream.is_empty() {
-            leaves.entry(task).or_default().push(id.to_owned());
-            return Outcome::Completed;
+    fn walk(&self, task: usize, id: &str, act: Act) -> Walk {
+        let (ids, next) = self.emitted(task, id, act);
+        let failed_attempts = match act {
+            Act::FailPermanently => 1,
+            Act::FailAtFirst(failures) => failures.min(MAX_ATTEMPTS),
+            _ => 0,
+        };
+        let is_failed = matches!(act, Act::FailPermanently) || failed_attempts == MAX_ATTEMPTS;
+        let (outcome, end) = match self.tasks[task].on_error {
+            OnError::Fail if is_failed => ("failed", Some(Outcome::Failed)),
+            OnError::Drop if is_failed => ("failed", Some(Outcome::Dropped)),
+            _ if ids.is_empty() => ("filtered", Some(Outcome::Filtered)),
+            _ if next.is_empty() => ("completed", Some(Outcome::Completed)),
+            _ => ("completed", None),
+        };
+        let next = || next.iter().copied();
+        let below = ids.iter().flat_map(|id| next().map(move |next| self.walk(next, id, self.act(next, id))));
+        Walk {
+            task,
+            id: id.to_owned(),
+            outcome,
+            end,
+            failed_attempts: failed_attempts.into(),
+            // The last of the attempts that are allowed is followed by none.
+            retries: if act == Act::FailPermanently {
+                0
+            } else {
+                failed_attempts.min(MAX_ATTEMPTS - 1).into()
+            },
+            below: below.collect(),
         }
-        downstream.iter().map(|next| self.walk(*next, id, leaves)).max().expect("it has downstream tasks")
+    }
+
+    /// Returns the ids of what a task emits of an event, and the tasks that it goes to.
+    fn emitted(&self, task: usize, id: &str, act: Act) -> (Vec<String>, Vec<usize>) {
+        let downstream = self.tasks[task].downstream.clone();
+        match act {
+            Act::Filter | Act::FailPermanently | Act::FailAtFirst(MAX_ATTEMPTS..) => (vec![], downstream),
+            Act::Forward | Act::FailAtFirst(_) => (vec![id.to_owned()], downstream),
+            Act::ForwardTo(edge) => (vec![id.to_owned()], vec![self.tasks[task].targets[edge]]),
+            Act::Derive(count) => ((0..count).map(|n| format!("{id}-{n}")).collect(), downstream),
+        }
     }
 
     /// Returns whether all that reaches `task` comes along one path, so that its order is known.

@@ -5,6 +5,7 @@ pub(crate) mod graph;
 pub(crate) mod http;
 pub(crate) mod own_process;
 pub(crate) mod tasks;
+pub(crate) mod walk;
 pub(crate) mod worker;
 
 use std::{path::Path, process::Command};

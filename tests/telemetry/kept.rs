@@ -544,7 +544,11 @@ flow:
     let lifecycle = observed.spans.iter().filter(|span| !span.is_kept()).count() as u64;
     assert_eq!(number(&line, "spans_created"), 2 + 1000 + lifecycle, "{line}");
     assert_eq!(number(&line, "spans_exported"), observed.spans.len() as u64, "{line}");
-    assert!(number(&line, "spans_dropped") > 0, "{line}");
+    let (created, dropped) = (number(&line, "spans_created"), number(&line, "spans_dropped"));
+    assert!(dropped > 0, "{line}");
+    let processed = |of: &[(&str, &str)]| observed.metrics.counter("otel.sdk.processor.span.processed", of);
+    assert_eq!((processed(&[]), processed(&[("error.type", "queue_full")])), (created, dropped));
+    assert_eq!(observed.metrics.counter("otel.sdk.exporter.span.exported", &[]), created - dropped);
     let of_trace: Vec<_> = observed.spans.iter().filter(|span| span.is_kept()).cloned().collect();
     assert_eq!(traces(of_trace).len(), 1, "what came of the trace hangs together");
     assert_eq!((observed.kept(), observed.shed("queue"), observed.shed("limit")), (1, 0, 0));
