@@ -4,7 +4,7 @@
 //! outside have counted goes into one point without their attributes: no count is lost, and none goes back when one of
 //! them ends, because the point keeps what that one had counted. Of what can go down it tells the sum of those that are
 //! there; of gauges the last one, as the SDKs of OpenTelemetry do. Its exemplars are those of the last series that has
-//! any.
+//! any. A series that already is one of many, by the same attribute, is always outside.
 
 use std::collections::{HashMap, HashSet};
 
@@ -97,7 +97,7 @@ impl Series {
         let mut keys = keys.into_iter();
         points.retain_mut(|point| {
             let key = keys.next().expect("there are as many");
-            if self.lets_in(&key, places) {
+            if !is_overflow(point.attributes()) && self.lets_in(&key, places) {
                 return true;
             }
             let head = point.take_head();
@@ -152,6 +152,10 @@ impl Overflow {
         let exemplars = std::mem::take(&mut self.exemplars);
         Some((Head { attributes: vec![attribute], exemplars, start: self.start?, time }, self.value.clone()?))
     }
+}
+
+fn is_overflow(attributes: &[KeyValue]) -> bool {
+    matches!(attributes, [only] if only.key == OVERFLOW)
 }
 
 #[cfg(test)]

@@ -90,6 +90,16 @@ fn a_limit_of_one_leaves_the_overflow_alone() {
     is(limited(&mut Limit::new(1), counted(&[("a", 1), ("b", 2)])), &[(OTHERS, 3)]);
 }
 
+/// Scenario: some series were merged where they were counted. Guarantee: there is one point of those outside, not two.
+#[test]
+fn what_is_merged_already_is_merged_with_the_others() {
+    let merged = NumberDataPoint { attributes: told_as_others(), ..point("", 7, 1) };
+    let with = |values: &[(&str, i64)]| sum(true, [vec![merged.clone()], points(values)].concat());
+    let mut limit = Limit::new(2);
+    is(limited(&mut limit, with(&[("a", 1)])), &[("a", 1), (OTHERS, 7)]);
+    is(limited(&mut limit, with(&[("a", 1), ("b", 20)])), &[("a", 1), (OTHERS, 27)]);
+}
+
 #[test]
 fn metrics_are_limited_one_by_one() {
     let mut metrics = [counted(&[("a", 1), ("b", 2)]), counted(&[("c", 3), ("d", 4)])].concat();
