@@ -27,20 +27,20 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the test of this name again in a process of its own, to its end. Returns the collector that it exported to.
 pub(crate) fn run_again(test: &str) -> Collector {
-    run(test, |_| {}).0
+    start_again(test, |_| {}).0
 }
 
 /// As [`run_again`], with what the process left on stderr.
 pub(crate) fn run_again_logged(test: &str) -> (Collector, String) {
-    run(test, |_| {})
+    start_again(test, |_| {})
 }
 
 /// As [`run_again`], with what `prepare` does to the command.
 pub(crate) fn run_again_with(test: &str, prepare: impl FnOnce(&mut Command)) -> Collector {
-    run(test, prepare).0
+    start_again(test, prepare).0
 }
 
-fn run(test: &str, prepare: impl FnOnce(&mut Command)) -> (Collector, String) {
+fn start_again(test: &str, prepare: impl FnOnce(&mut Command)) -> (Collector, String) {
     let collector = Collector::start();
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test]).env(ENDPOINT, collector.endpoint());
