@@ -51,7 +51,7 @@ pub use guard::Telemetry;
 pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
 pub use keep::{Kept, Last};
 pub use logs::{init, is_json};
-pub use meter::{Counter, Hold, Level, Meter, Observed, Timer, Timers};
+pub use meter::{Asked, Counter, Hold, Level, Meter, Observed, Timer, Timers};
 pub use outcome::SpanOutcome;
 pub use pipeline::Pipeline;
 pub use points::{Label, Labels};

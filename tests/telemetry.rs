@@ -19,6 +19,7 @@ mod metrics;
 mod model;
 mod off;
 mod panics;
+mod restarts;
 mod runtime_metrics;
 mod sampling;
 mod shapes;

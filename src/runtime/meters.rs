@@ -14,7 +14,7 @@ use crate::{
     event::Event,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
-        Counter, Identity, Labels, Level, Meter, Observed, Timer,
+        Asked, Counter, Identity, Labels, Level, Meter, Observed, Timer,
         instruments::{
             FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
             SCHEDULE_TRIGGERS, SOURCE_LAG, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT,
@@ -53,7 +53,7 @@ pub(super) struct FlowMeters {
     /// Times that the rest of the flow was given up, and that all of it was gone after that.
     pub(super) cancel_started: Counter,
     pub(super) cancel_finished: Counter,
-    _observed: Vec<Observed>,
+    _observed: Observed,
 }
 
 impl FlowMeters {
@@ -62,18 +62,23 @@ impl FlowMeters {
         Self {
             cancel_started: cancellations("start"),
             cancel_finished: cancellations("finish"),
-            _observed: if meter.is_on() { observed(meter, flow, ledger, state) } else { Vec::new() },
+            _observed: if meter.is_on() {
+                meter.observe(of_account(flow, ledger, state))
+            } else {
+                Observed::default()
+            },
         }
     }
 }
 
-fn observed(meter: &Meter, flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> Vec<Observed> {
+/// Returns what is asked of a flow.
+fn of_account(flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> Vec<Asked> {
     let glance = Arc::new(Glance { ledger: Arc::clone(ledger), latest: Mutex::default() });
     let of_ledger = |instrument, labels, read: fn(Summary) -> u64| {
         let glance = Arc::clone(&glance);
-        meter.observe(instrument, labels, move |now| i64::try_from(read(glance.at(now))).ok())
+        Asked::new(instrument, labels, move |now| i64::try_from(read(glance.at(now))).ok())
     };
-    let mut observed = vec![
+    let mut asked = vec![
         of_ledger(&FLOW_ENTERED, of_flow(flow).with("origin", "source"), |summary| summary.entered),
         of_ledger(&FLOW_INFLIGHT, of_flow(flow), |summary| summary.inflight()),
     ];
@@ -81,14 +86,14 @@ fn observed(meter: &Meter, flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<Fl
         let glance = Arc::clone(&glance);
         let labels = of_flow(flow).with("outcome", outcome.name());
         let count = move |now| i64::try_from(glance.at(now).count(outcome)).ok();
-        observed.push(meter.observe(&FLOW_EVENTS, labels, count));
+        asked.push(Asked::new(&FLOW_EVENTS, labels, count));
     }
     for (index, name) in FlowState::NAMES.into_iter().enumerate() {
         let state = Arc::clone(state);
         let labels = of_flow(flow).with("state", name);
-        observed.push(meter.observe(&FLOW_STATE, labels, move |_| Some(i64::from(state.is(index)))));
+        asked.push(Asked::new(&FLOW_STATE, labels, move |_| Some(i64::from(state.is(index)))));
     }
-    observed
+    asked
 }
 
 /// Reads a ledger once for all that a collection wants to know of it, so that what it tells adds up.
@@ -150,7 +155,7 @@ pub(super) struct TaskMeters {
     by_error: Vec<OfError>,
     /// What makes the rest, once there is something to count.
     source: Option<(Meter, Labels)>,
-    _observed: Vec<Observed>,
+    _observed: Observed,
 }
 
 /// What is counted of the errors of one type.
@@ -183,15 +188,16 @@ impl TaskMeters {
         };
         let blocked = meters.blocked.clone();
         let blocked = move |_| i64::try_from(blocked.nanos()).ok();
-        meters._observed.push(meter.observe(&TASK_BLOCKED, of_task(identity), blocked));
+        let mut asked = vec![Asked::new(&TASK_BLOCKED, of_task(identity), blocked)];
         if waits {
             meters.timeouts = meter.counter(&TASK_TIMEOUTS, of_task(identity));
         }
         if let Some(inbox) = inbox {
             meters.queue = meter.timer(&TASK_QUEUE_DURATION, of_task(identity));
             meters.inflight = meter.level(&TASK_INFLIGHT, of_task(identity));
-            meters._observed.extend(queue(meter, identity, inbox));
+            asked.extend(of_channel(identity, inbox));
         }
+        meters._observed = meter.observe(asked);
         meters
     }
 
@@ -250,15 +256,15 @@ fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], wa
     types.into_iter().map(of_error).collect()
 }
 
-/// Watches a channel without keeping it open.
-fn queue(meter: &Meter, identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> Vec<Observed> {
+/// Returns what is asked of a channel, without keeping it open.
+fn of_channel(identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> [Asked; 2] {
     let capacity = inbox.max_capacity();
     let inbox = inbox.downgrade();
     // Closed for good, it is as empty as a channel can be.
     let depth = move || inbox.upgrade().map_or(0, |inbox| capacity - inbox.capacity());
-    vec![
-        meter.observe(&TASK_QUEUE_DEPTH, of_task(identity), move |_| i64::try_from(depth()).ok()),
-        meter.observe(&TASK_QUEUE_CAPACITY, of_task(identity), move |_| i64::try_from(capacity).ok()),
+    [
+        Asked::new(&TASK_QUEUE_DEPTH, of_task(identity), move |_| i64::try_from(depth()).ok()),
+        Asked::new(&TASK_QUEUE_CAPACITY, of_task(identity), move |_| i64::try_from(capacity).ok()),
     ]
 }
 

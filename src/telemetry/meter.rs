@@ -10,7 +10,7 @@ use std::{
 use super::{
     instruments::Instrument,
     points::Labels,
-    registry::{Cells, Observe, Registry},
+    registry::{Cells, Held, Observe, Registry},
 };
 use crate::trace::Moment;
 
@@ -53,17 +53,10 @@ impl Meter {
         self.0.as_ref().map_or(0, |registry| registry.limit)
     }
 
-    /// Asks `observe` at every collection what the value is, in nanoseconds if its unit is the second; `None` leaves
-    /// the point out. It is given the time of the collection in nanoseconds since 1970, which is the same for all that
-    /// are asked. Until what is returned is dropped.
-    pub fn observe(
-        &self,
-        instrument: &'static Instrument,
-        labels: Labels,
-        observe: impl Fn(u64) -> Option<i64> + Send + Sync + 'static,
-    ) -> Observed {
-        let observe: Observe = Box::new(observe);
-        Observed { _cells: self.0.as_ref().map(|registry| registry.observe(instrument, labels, observe)) }
+    /// Asks for these values at every collection, until what is returned is dropped. They begin and end together: no
+    /// collection has some of them only.
+    pub fn observe(&self, asked: Vec<Asked>) -> Observed {
+        Observed(self.0.as_ref().map(|registry| (Arc::clone(registry), registry.observe(asked))))
     }
 
     fn cells(&self, instrument: &'static Instrument, labels: Labels) -> Option<Arc<Cells>> {
@@ -166,8 +159,33 @@ fn overflow() -> Labels {
     Labels::default().with("otel.metric.overflow", true)
 }
 
-/// Keeps a value that is asked for. The default keeps none.
-#[derive(Clone, Debug, Default)]
-pub struct Observed {
-    _cells: Option<Arc<Cells>>,
+/// A value that is asked for at every collection.
+pub struct Asked {
+    pub(super) instrument: &'static Instrument,
+    pub(super) labels: Labels,
+    pub(super) observe: Observe,
+}
+
+impl Asked {
+    /// Lets `observe` say what the value is, in nanoseconds if its unit is the second; `None` leaves the point out. It
+    /// is given the time of the collection in nanoseconds since 1970, which is the same for all that are asked.
+    pub fn new(
+        instrument: &'static Instrument,
+        labels: Labels,
+        observe: impl Fn(u64) -> Option<i64> + Send + Sync + 'static,
+    ) -> Self {
+        Self { instrument, labels, observe: Box::new(observe) }
+    }
+}
+
+/// Keeps values that are asked for. The default keeps none.
+#[derive(Debug, Default)]
+pub struct Observed(Option<(Arc<Registry>, Vec<Held>)>);
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        if let Some((registry, held)) = &self.0 {
+            registry.end(held);
+        }
+    }
 }

@@ -20,6 +20,7 @@ use super::{
     histogram::Bounds,
     instruments::{Buckets, Instrument, InstrumentKind},
     life::Life,
+    meter::Asked,
     points::{Collection, Interval, Labels, Number},
     series::SpanTable,
 };
@@ -76,6 +77,14 @@ struct Entry {
 pub(super) type Collector = Box<dyn Fn(&mut Collection, u64) + Send>;
 
 type Key = (&'static str, Labels);
+type Entries = HashMap<Key, (&'static Instrument, Entry)>;
+
+/// Holds a series that is asked for.
+#[derive(Debug)]
+pub(super) struct Held {
+    key: Key,
+    cells: Arc<Cells>,
+}
 
 /// All instruments of a worker.
 #[derive(Debug)]
@@ -85,7 +94,7 @@ pub(super) struct Registry {
     exemplars: ExemplarFilter,
     /// How many series an instrument may have whose attributes are not known beforehand.
     pub(super) limit: usize,
-    entries: Mutex<HashMap<Key, (&'static Instrument, Entry)>>,
+    entries: Mutex<Entries>,
     collectors: Collectors,
 }
 
@@ -137,25 +146,24 @@ impl Registry {
         })
     }
 
-    /// Adds a series whose value is asked for at every collection. It replaces one that is known, from where a counter
-    /// goes on.
-    pub(super) fn observe(
-        &self,
-        instrument: &'static Instrument,
-        labels: Labels,
-        observe: Observe,
-    ) -> Arc<Cells> {
+    /// Adds series whose values are asked for at every collection. They replace those that are known, from where
+    /// counters go on.
+    pub(super) fn observe(&self, asked: Vec<Asked>) -> Vec<Held> {
         let now = Ticks::now().unix_nanos();
         let mut entries = self.entries();
-        let (_, entry) = entries.entry((instrument.name, labels)).or_insert_with(|| {
-            let nothing = Cells::Observed { observe: Box::new(|_| None), base: 0 };
-            (instrument, Entry { cells: Arc::new(nothing), life: Life::Held, registered: now })
-        });
-        let is_counter = instrument.kind == InstrumentKind::ObservableCounter;
-        let base = if is_counter { entry.cells.observed(now).unwrap_or_default() } else { 0 };
-        entry.cells = Arc::new(Cells::Observed { observe, base });
-        entry.life = Life::Held;
-        Arc::clone(&entry.cells)
+        asked.into_iter().map(|asked| observe(&mut entries, asked, now)).collect()
+    }
+
+    /// Ends series all at once, but for those that have been replaced.
+    pub(super) fn end(&self, held: &[Held]) {
+        let mut entries = self.entries();
+        for Held { key, cells } in held {
+            if let Some((_, entry)) = entries.get_mut(key)
+                && Arc::ptr_eq(&entry.cells, cells)
+            {
+                entry.life = Life::Ended;
+            }
+        }
     }
 
     /// Asks somebody else at every collection.
@@ -194,9 +202,23 @@ impl Registry {
         collection.into_metrics()
     }
 
-    fn entries(&self) -> MutexGuard<'_, HashMap<Key, (&'static Instrument, Entry)>> {
+    fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn observe(entries: &mut Entries, asked: Asked, now: u64) -> Held {
+    let Asked { instrument, labels, observe } = asked;
+    let key = (instrument.name, labels);
+    let (_, entry) = entries.entry(key.clone()).or_insert_with(|| {
+        let nothing = Cells::Observed { observe: Box::new(|_| None), base: 0 };
+        (instrument, Entry { cells: Arc::new(nothing), life: Life::Held, registered: now })
+    });
+    let is_counter = instrument.kind == InstrumentKind::ObservableCounter;
+    let base = if is_counter { entry.cells.observed(now).unwrap_or_default() } else { 0 };
+    entry.cells = Arc::new(Cells::Observed { observe, base });
+    entry.life = Life::Held;
+    Held { key, cells: Arc::clone(&entry.cells) }
 }
 
 impl Entry {
