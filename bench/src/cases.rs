@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 
 use crate::{
-    machine,
+    faults, machine,
     measure::{self, Sample},
     telemetry,
 };
@@ -28,7 +28,7 @@ pub(crate) struct Case {
     /// Events or rows of one run, where a cost for each makes sense.
     pub(crate) events: Option<u64>,
     /// What it is to keep to. Never fails a run.
-    pub(crate) limit: Option<Limit>,
+    pub(crate) limits: Vec<Limit>,
     measure: Box<dyn FnMut() -> Result<Sample>>,
 }
 
@@ -37,6 +37,8 @@ pub(crate) struct Case {
 pub(crate) enum Limit {
     /// CPU time an event, as a multiple of that of another case of the group.
     Cpu { times: f64, of: &'static str },
+    /// At least so many events a second, as a multiple of those of another case of the group.
+    Rate { times: f64, of: &'static str },
     /// At least so many events a second of CPU time.
     EventsPerCore(f64),
     /// Bytes of resident memory.
@@ -50,11 +52,17 @@ impl Case {
         events: Option<u64>,
         measure: impl FnMut() -> Result<Sample> + 'static,
     ) -> Self {
-        Self { group, name: name.into(), events, limit: None, measure: Box::new(measure) }
+        Self { group, name: name.into(), events, limits: Vec::new(), measure: Box::new(measure) }
     }
 
-    pub(crate) fn limited(self, limit: Option<Limit>) -> Self {
-        Self { limit, ..self }
+    pub(crate) fn limited(mut self, limits: impl IntoIterator<Item = Limit>) -> Self {
+        self.limits.extend(limits);
+        self
+    }
+
+    /// Returns whether it is of a group that is asked for: by its name, or by what is before the first `-` in it.
+    pub(crate) fn is_of(&self, group: &str) -> bool {
+        self.group == group || self.group.split('-').next() == Some(group)
     }
 
     pub(crate) fn run(&mut self) -> Result<Sample> {
@@ -63,7 +71,7 @@ impl Case {
 }
 
 /// Writes a flow to a file of this name and returns what makes commands that run it.
-type Runner<'a> = &'a dyn Fn(&str, String) -> Result<Commands>;
+pub(crate) type Runner<'a> = &'a dyn Fn(&str, String) -> Result<Commands>;
 
 /// Makes the same command again and again.
 pub(crate) type Commands = Box<dyn Fn() -> Command>;
@@ -159,6 +167,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
     }));
     let run_engine = |events: u64| run(&format!("telemetry-{events}"), engine_flow(events));
     cases.extend(telemetry::cases(events, &run_engine)?);
+    cases.extend(faults::cases(events, &run)?);
 
     if let Some((flights, rows)) = &input.flights {
         cases.extend(file_cases(folder, flights, *rows, input.has_jq, &run)?);
@@ -267,7 +276,8 @@ fn quiet(command: &mut Command) -> Command {
     quiet
 }
 
-fn engine_flow(events: u64) -> String {
+/// The flow of the groups that ask what the engine costs.
+pub(crate) fn engine_flow(events: u64) -> String {
     format!(
         "flow:
   name: engine

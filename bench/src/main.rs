@@ -5,7 +5,9 @@
 //! Asserts that the outputs are right, never how long they took.
 
 mod cases;
+mod faults;
 mod floor;
+mod log;
 mod machine;
 mod measure;
 mod report;
@@ -27,9 +29,9 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
 
   --quick     one round with few events: shows that everything runs, measures nothing
   --rounds    how often each case runs; the median counts (5)
-  --events    events of the engine and telemetry cases (2000000), fewer with all traces
+  --events    events of the engine, telemetry and faults cases (2000000), fewer with all traces or paced
   --rows      rows of the file cases (2000000)
-  --only      one group: engine, telemetry, file, memory, start
+  --only      one group: engine, telemetry, faults (or faults-paced, faults-flat-out), file, memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.
@@ -69,7 +71,7 @@ fn main() -> Result<()> {
         ["floor", count] => return floor::run(count.parse()?),
         ["json-loop", input, output] => return floor::json_loop(input.as_ref(), output.as_ref()),
         // What telemetry is exported to.
-        [sink::ARGUMENT] => return sink::serve(),
+        [sink::ARGUMENT, behaviour] => return sink::serve(behaviour),
         ["--help" | "-h", ..] => {
             println!("{USAGE}");
             return Ok(());
@@ -86,7 +88,7 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir()?;
     let input = Input::prepare(folder.path(), options.rows)?;
     let mut cases = cases::all(folder.path(), &flowgen, &input, options.events)?;
-    cases.retain(|case| options.only.as_deref().is_none_or(|only| only == case.group));
+    cases.retain(|case| options.only.as_deref().is_none_or(|only| case.is_of(only)));
     ensure!(!cases.is_empty(), "no such group\n\n{USAGE}");
     let samples = run(&mut cases, options.rounds)?;
     report::write(&cases, &samples, &input, &flowgen, options.rounds)

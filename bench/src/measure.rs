@@ -11,7 +11,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use wait4::Wait4;
 
-use crate::telemetry::Flushed;
+use crate::log::Flushed;
 
 /// What one run cost. What a case does not measure is `None`.
 #[derive(Clone, Debug, Default)]

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::{
     cases::{Case, Input, Limit},
+    log::Flushed,
     machine::{self, Machine},
     measure::Sample,
-    telemetry::Flushed,
 };
 
 /// The medians of one case.
@@ -101,7 +101,7 @@ pub(crate) fn write(
             "wall_seconds": own.wall,
             "memory_bytes": own.memory,
             "ratio_to_first_of_group": {"cpu": cpu_ratio, "events_per_second": rate_ratio, "memory": memory_ratio},
-            "limit": limits[index],
+            "limits": limits[index],
             "samples": samples[index].iter().map(raw).collect::<Vec<_>>(),
         }));
     }
@@ -128,15 +128,22 @@ pub(crate) fn write(
     Ok(())
 }
 
-/// Returns, for each case that has a limit, how it stands to it. One round judges nobody.
-fn limits(cases: &[Case], medians: &[Medians], rounds: usize) -> Vec<Option<String>> {
+/// Returns how each case stands to its limits. One round judges nobody.
+fn limits(cases: &[Case], medians: &[Medians], rounds: usize) -> Vec<Vec<String>> {
     let cpu = |index: usize| Some(medians[index].cpu? / cases[index].events? as f64);
-    let stands = |(index, case): (usize, &Case)| {
-        let (text, is_kept) = match case.limit? {
+    let rate = |index: usize| Some(cases[index].events? as f64 / medians[index].wall?);
+    let stands = |index: usize, limit: Limit| {
+        let other = |name: &str| {
+            cases.iter().position(|other| other.group == cases[index].group && other.name == name)
+        };
+        let (text, is_kept) = match limit {
             Limit::Cpu { times, of } => {
-                let other = cases.iter().position(|other| other.group == case.group && other.name == of)?;
-                let ratio = ratio(cpu(index), cpu(other))?;
+                let ratio = ratio(cpu(index), cpu(other(of)?))?;
                 (format!("{ratio:.2} × the CPU time of `{of}`, at most {times:.2}"), ratio <= times)
+            }
+            Limit::Rate { times, of } => {
+                let ratio = ratio(rate(index), rate(other(of)?))?;
+                (format!("{ratio:.2} × the events/s of `{of}`, at least {times:.2}"), ratio >= times)
             }
             Limit::EventsPerCore(least) => {
                 let rate = 1.0 / cpu(index)?;
@@ -155,15 +162,16 @@ fn limits(cases: &[Case], medians: &[Medians], rounds: usize) -> Vec<Option<Stri
         };
         Some(format!("{text}: {verdict}"))
     };
-    cases.iter().enumerate().map(stands).collect()
+    let of_case = |(index, case): (usize, &Case)| {
+        case.limits.iter().filter_map(|limit| stands(index, *limit)).collect()
+    };
+    cases.iter().enumerate().map(of_case).collect()
 }
 
 /// Prints the limits, and what became of the spans in the last round.
-fn print_remarks(cases: &[Case], samples: &[Vec<Sample>], limits: &[Option<String>]) {
-    for (case, limit) in cases.iter().zip(limits) {
-        if let Some(limit) = limit {
-            println!("limit: {} / {}: {limit}", case.group, case.name);
-        }
+fn print_remarks(cases: &[Case], samples: &[Vec<Sample>], limits: &[Vec<String>]) {
+    for (case, limits) in cases.iter().zip(limits).filter(|(_, limits)| !limits.is_empty()) {
+        println!("limit: {} / {}: {}", case.group, case.name, limits.join("; "));
     }
     for (case, samples) in cases.iter().zip(samples) {
         if let Some(Flushed { created, exported, dropped, .. }) = samples.last().and_then(|last| last.spans) {
@@ -203,5 +211,33 @@ mod tests {
         assert_eq!(median(vec![]), None);
         assert_eq!(median(vec![3.0, 1.0, 9.0]), Some(3.0));
         assert_eq!(median(vec![4.0, 1.0, 2.0, 9.0]), Some(3.0));
+    }
+
+    #[test]
+    fn a_rate_is_compared_with_that_of_the_case_that_the_limit_names() {
+        let case = |group, name, events| Case::new(group, name, Some(events), || Ok(Sample::default()));
+        let limit = Limit::Rate { times: 0.9, of: "off" };
+        let cases = [
+            case("others", "off", 1),
+            case("faults", "off", 100),
+            case("faults", "as fast", 200).limited([limit, Limit::Memory(1 << 20)]),
+            case("faults", "slower", 100).limited([limit]),
+        ];
+        let medians =
+            [1.0, 1.0, 2.2, 1.2].map(|wall| Medians { cpu: None, wall: Some(wall), memory: Some(3e6) });
+        assert_eq!(
+            limits(&cases, &medians, 2),
+            [
+                vec![],
+                vec![],
+                vec![
+                    "0.91 × the events/s of `off`, at least 0.90: kept".to_owned(),
+                    "2.9 MiB, at most 1.0: NOT KEPT".to_owned()
+                ],
+                vec!["0.83 × the events/s of `off`, at least 0.90: NOT KEPT".to_owned()],
+            ]
+        );
+        let once = limits(&cases, &medians, 1);
+        assert!(once.concat().iter().all(|limit| limit.ends_with("not judged by one round")), "{once:?}");
     }
 }

@@ -1,15 +1,15 @@
 //! What telemetry costs: the flow of the engine group with more and more of it switched on, exporting to a
 //! collector of the benchmark's own. Settings are variables, so that the flow is the same in every row.
 
-use std::{env, process::Command};
+use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
-use serde::Deserialize;
 
 use crate::{
     cases::{Case, Commands, FLOOR, Limit, floor},
+    log::Flushed,
     measure::{self, Sample},
-    sink::{Sink, Tally},
+    sink::{Behaviour, Sink, Tally},
 };
 
 /// Name of the group.
@@ -19,8 +19,11 @@ const OFF: &str = "off: no settings";
 const HOPS: u64 = 3;
 /// Those of the worker's life: start, three tasks that are registered and run, shutdown.
 const LIFECYCLE: u64 = 2 * HOPS + 2;
+/// What an event may cost, as a multiple of the floor: with metrics alone, and with 1 % of traces.
+const METRICS_ONLY: f64 = 8.0;
+const SOME_TRACES: f64 = 9.0;
 /// What a worker may hold with the default queue, in bytes.
-const MAX_MEMORY: u64 = 64 << 20;
+pub(crate) const MAX_MEMORY: u64 = 64 << 20;
 
 /// What must have been exported, besides being accounted for.
 #[derive(Clone, Copy, Debug)]
@@ -61,7 +64,7 @@ impl Row {
 
     /// Runs the flow against a collector and checks what both of them counted.
     fn measure(&self, command: &mut Command, events: u64) -> Result<Sample> {
-        let sink = Sink::start(&mut Command::new(env::current_exe()?))?;
+        let sink = Sink::start(Behaviour::Well)?;
         command.env("FLOWGEN_LOGGING__FORMAT", "json").envs(self.variables.iter().cloned());
         if !self.variables.is_empty() {
             command.env("FLOWGEN_TELEMETRY__OTLP_ENDPOINT", &sink.endpoint);
@@ -70,33 +73,6 @@ impl Row {
         let spans = checked(self.traces, &stderr, sink.finish()?, events)
             .with_context(|| format!("the worker said:\n{stderr}"))?;
         Ok(Sample { spans, ..sample })
-    }
-}
-
-/// What the worker says of its spans and points when it ends.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq)]
-pub(crate) struct Flushed {
-    #[serde(rename = "spans_created")]
-    pub(crate) created: u64,
-    #[serde(rename = "spans_exported")]
-    pub(crate) exported: u64,
-    #[serde(rename = "spans_dropped")]
-    pub(crate) dropped: u64,
-    points_exported: u64,
-    points_dropped: u64,
-}
-
-impl Flushed {
-    /// Finds the line among those of stderr.
-    fn find(stderr: &str) -> Option<Self> {
-        #[derive(Deserialize)]
-        struct Line {
-            message: String,
-            #[serde(flatten)]
-            flushed: Flushed,
-        }
-        let mut lines = stderr.lines().filter_map(|line| serde_json::from_str::<Line>(line).ok());
-        lines.find(|line| line.message == "telemetry flushed").map(|line| line.flushed)
     }
 }
 
@@ -117,17 +93,23 @@ pub(crate) fn cases(events: u64, run: &dyn Fn(u64) -> Result<Commands>) -> Resul
     Ok(cases)
 }
 
-fn rows(events: u64) -> [Row; 7] {
+fn rows(events: u64) -> [Row; 9] {
     let rate = "FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE";
     let of_floor = |times| Limit::Cpu { times, of: FLOOR };
     [
         Row::new(OFF, Traces::Off, None),
         Row::new("enabled: false", Traces::Off, Limit::Cpu { times: 1.05, of: OFF })
             .set("FLOWGEN_TELEMETRY__ENABLED", false),
-        Row::new("metrics only: no exporter of traces", Traces::None, of_floor(6.0))
+        Row::new("metrics only: no exporter of traces", Traces::None, of_floor(METRICS_ONLY))
             .set("OTEL_TRACES_EXPORTER", "none"),
-        Row::new("metrics only: trace_sample_rate 0", Traces::None, of_floor(6.0)).set(rate, "0.0"),
-        Row::new("1 % of traces", Traces::Some, of_floor(7.0)).set(rate, "0.01"),
+        Row::new("metrics only: trace_sample_rate 0", Traces::None, of_floor(METRICS_ONLY)).set(rate, "0.0"),
+        Row::new("metrics only: rate 0, no kept traces", Traces::None, of_floor(METRICS_ONLY))
+            .set(rate, "0.0")
+            .set("FLOWGEN_TELEMETRY__KEEP_TRACES__ERRORS", false),
+        Row::new("metrics only: rate 0, exponential histograms", Traces::None, of_floor(METRICS_ONLY))
+            .set(rate, "0.0")
+            .set("FLOWGEN_TELEMETRY__HISTOGRAM__TYPE", "exponential"),
+        Row::new("1 % of traces", Traces::Some, of_floor(SOME_TRACES)).set(rate, "0.01"),
         Row::new("all traces, queue for all spans", Traces::All, Limit::EventsPerCore(150_000.0))
             .set(rate, "1.0")
             // Above the mark at which no new traces are begun.
@@ -146,7 +128,7 @@ fn checked(traces: Traces, stderr: &str, tally: Tally, events: u64) -> Result<Op
     }
     let flushed = flushed.context("it did not say what became of its spans")?;
     let Flushed { created, exported, dropped, points_exported, points_dropped } = flushed;
-    ensure!(created == exported + dropped, "it lost count of its spans: {flushed:?}");
+    ensure!(flushed.adds_up(), "it lost count of its spans: {flushed:?}");
     ensure!(
         (exported, points_exported) == (tally.spans, tally.points),
         "it says {flushed:?}, and what arrived is {tally:?}"
@@ -182,7 +164,8 @@ mod tests {
     }
 
     fn is_right(traces: Traces, spans: [u64; 3], points: [u64; 2], arrived: [u64; 2]) -> bool {
-        let tally = Tally { calls: 2, bytes: 100, spans: arrived[0], points: arrived[1], handled: 30 };
+        let tally =
+            Tally { calls: 2, spans: arrived[0], points: arrived[1], handled: 30, ..Tally::default() };
         let missing = Tally { handled: 29, ..tally };
         assert!(checked(traces, &flushed(spans, points), missing, 10).is_err());
         checked(traces, &flushed(spans, points), tally, 10).is_ok()
