@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 pub use id::{EventId, Input};
 pub use payload::Payload;
-pub use trail::{Attempt, Fate, Step, Trail};
+pub use trail::{Attempt, Fate, MAX_ATTEMPTS, Step, Trail};
 
 use crate::{
     ack::Ack,

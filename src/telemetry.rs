@@ -20,6 +20,7 @@ mod keep;
 mod life;
 mod logs;
 mod meter;
+mod open_span;
 mod outcome;
 mod own;
 mod pem;
@@ -52,6 +53,7 @@ pub use hop::{Identity, Scoped, inside, inside_async, spawn_blocking};
 pub use keep::{Kept, Last};
 pub use logs::{init, is_json};
 pub use meter::{Asked, Counter, Hold, Level, Meter, Observed, Timer, Timers};
+pub use open_span::OpenSpan;
 pub use outcome::SpanOutcome;
 pub use pipeline::Pipeline;
 pub use points::{Label, Labels};
@@ -61,7 +63,22 @@ pub use secret::Secret;
 pub(crate) use settings::Configured;
 pub use settings::{ExemplarFilter, Export, Propagators, Resolved, Settings, Signal, Source};
 pub use span_kind::SpanKind;
-pub use spans::{OpenSpan, Spans, Tracer};
+pub use spans::{Spans, Tracer};
+
+/// The `error.type` of work in which a task panicked.
+pub const PANIC: &str = "panic";
+
+/// The `error.type` of an attempt that took longer than the task's `timeout`.
+pub const TIMEOUT: &str = "timeout";
+
+/// The `error.type` of an error that its kind does not declare.
+pub const OTHER_ERROR: &str = "_OTHER";
+
+/// The only attribute of a point that tells of all series beyond a limit.
+const OVERFLOW: &str = "otel.metric.overflow";
+
+/// The types of the errors that the runtime itself makes, of any task.
+pub const RUNTIME_ERRORS: [&str; 2] = [PANIC, TIMEOUT];
 
 /// The instrumentation scope of all spans and metrics, and the version of the service.
 const SCOPE: &str = "flowgen";

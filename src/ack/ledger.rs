@@ -91,8 +91,13 @@ impl Summary {
         self
     }
 
+    /// Returns how many events have an outcome.
+    pub fn settled(&self) -> u64 {
+        self.settled.iter().sum()
+    }
+
     /// Returns how many events entered and have no outcome yet.
     pub fn inflight(&self) -> u64 {
-        self.entered.saturating_sub(self.settled.iter().sum())
+        self.entered.saturating_sub(self.settled())
     }
 }

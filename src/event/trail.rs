@@ -17,7 +17,7 @@ use crate::trace::{Remote, Ticks};
 const INLINE: usize = 4;
 
 /// The most attempts that are remembered of one event, the first ones.
-const MAX_ATTEMPTS: usize = 64;
+pub const MAX_ATTEMPTS: usize = 64;
 
 /// The way of an event from its source on. The default, of an event that nobody follows, has nothing and takes nothing.
 ///

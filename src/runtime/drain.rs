@@ -141,11 +141,12 @@ impl Drain {
 /// Writes the last line of a flow. All its tasks have ended, so every event must have its outcome.
 fn conclude(report: &FlowReport) {
     report.log();
-    let inflight = report.summary.inflight();
-    if inflight > 0 {
+    let (entered, settled) = (report.summary.entered, report.summary.settled());
+    if entered != settled {
         tracing::error!(
             flow = &*report.name,
-            inflight,
+            entered,
+            settled,
             "events are unaccounted for: this is a defect of flowgen"
         );
     }

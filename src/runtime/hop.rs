@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     flow::FlowHandle,
-    meters::{PANIC, TaskMeters},
+    meters::TaskMeters,
     outlets::{Outlets, ROOM_KEPT},
     supervisor::panic_message,
 };
@@ -17,8 +17,9 @@ use crate::{
     event::{Event, Step},
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
-    telemetry::{Attributes, FailureLog, Identity, Last, OpenSpan, SpanOutcome, Spans, error_chain, inside},
-    template::TraceAttribute,
+    telemetry::{
+        Attributes, FailureLog, Identity, Last, OpenSpan, PANIC, SpanOutcome, Spans, error_chain, inside,
+    },
     trace::{Moment, TraceContext},
 };
 
@@ -50,12 +51,6 @@ pub(super) struct TaskSpans {
 }
 
 impl Handling {
-    fn add(&mut self, attributes: Attributes) {
-        if let Some(record) = self.span.record() {
-            record.add_attributes(attributes);
-        }
-    }
-
     /// Takes over what the task says of its work.
     pub(super) fn describe(&mut self, output: &mut Output) {
         match self.span.record() {
@@ -89,8 +84,6 @@ pub(super) struct Hop {
     pub(super) policy: Policy,
     pub(super) spans: TaskSpans,
     pub(super) meters: TaskMeters,
-    /// What spans say of their events besides.
-    traced: Arc<[TraceAttribute]>,
     /// Whether tasks describe work that nobody records: few events, each with a lot to say.
     is_described: bool,
     outlets: Outlets,
@@ -114,28 +107,11 @@ impl Hop {
             policy,
             spans,
             meters,
-            traced: Arc::default(),
             is_described: false,
             outlets,
             failures: FailureLog::default(),
             output: Output::default(),
         }
-    }
-
-    /// Lets spans say of their events what these templates do.
-    pub(super) fn trace_attributes(&mut self, traced: &Arc<[TraceAttribute]>) {
-        self.traced = Arc::clone(traced);
-    }
-
-    /// Returns what spans say of an event besides.
-    fn traced(&self, event: &Event) -> Attributes {
-        let mut attributes = Attributes::default();
-        for attribute in &*self.traced {
-            if let Some(value) = attribute.value(event) {
-                attributes.set(Arc::clone(attribute.name()), value);
-            }
-        }
-        attributes
     }
 
     /// Asks the task to describe its work also where nobody records it, for the case that it fails.
@@ -159,7 +135,11 @@ impl Hop {
         output.trace(record.is_some() || self.is_described);
         if let Some(record) = record {
             record.set_event(event.id.clone(), event.queued);
-            record.add_attributes(self.traced(&event));
+            record.set_remote(event.trail.remote());
+            // What has just entered is not decoded yet.
+            if event.queued.is_set() {
+                record.add_attributes(self.spans.handle.describe(&event));
+            }
         }
         Handling { event, ack, span, attributes: Attributes::default(), is_kept: false, is_entering: false }
     }
@@ -251,10 +231,10 @@ impl Hop {
         if let Err(error) = &result {
             self.meters.attempt_failed(error);
         }
-        if handling.is_entering && !self.traced.is_empty() {
-            // Before it was decoded there was nothing to say.
-            let attributes = self.traced(&handling.event);
-            handling.add(attributes);
+        if handling.is_entering
+            && let Some(record) = handling.span.record()
+        {
+            record.add_attributes(self.spans.handle.describe(&handling.event));
         }
         handling.describe(&mut output);
         self.conclude(handling, output.drain(), result);
@@ -272,10 +252,7 @@ impl Hop {
         drop(ack);
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, mut last: Last, error: TaskError) {
-        if !self.traced.is_empty() && self.spans.handle.keeps_failed() {
-            last.attributes = self.traced(event).over(last.attributes);
-        }
+    fn fail(&mut self, event: &Event, ack: Ack, last: Last, error: TaskError) {
         let outcome = match self.policy.on_error {
             OnError::Fail => Outcome::Failed,
             OnError::Drop => Outcome::Dropped,

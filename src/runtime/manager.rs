@@ -19,7 +19,7 @@ use crate::{
     plan::{Flow, Node, Plan, Worker},
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
-    telemetry::{Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
+    telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
     template::TraceAttribute,
     trace::{Ticks, TraceContext},
 };
@@ -188,7 +188,11 @@ impl TaskManager {
                 node.kind.error_types,
             );
             let run = runs.lifecycle(TraceContext::default());
-            let spans = task_spans(&self.tracer, &identity, node, &task);
+            let mut spans = task_spans(&self.tracer, &identity, node, &task);
+            if !self.trace_attributes.is_empty() {
+                let attributes = Arc::clone(&self.trace_attributes);
+                spans.handle = spans.handle.describing(move |event| describe(&attributes, event));
+            }
             let sender = senders[identity.task_id].as_ref();
             let waits = matches!(task, Task::Processor(_));
             let is_single = matches!(&task, Task::Processor(task) if !task.is_buffered());
@@ -199,7 +203,6 @@ impl TaskManager {
             if is_single {
                 hop.describe_all();
             }
-            hop.trace_attributes(&self.trace_attributes);
             let of_loop = LoopMeters::new(&meter, &identity);
             let tenure = of_loop.begin();
             series.push((of_loop, hop.spans.clone()));
@@ -294,6 +297,17 @@ fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Tas
             .map(|_| spans("task.flush", SpanKind::Internal))
             .unwrap_or_default(),
     }
+}
+
+/// Returns what spans say of an event besides.
+fn describe(attributes: &[TraceAttribute], event: &Event) -> Attributes {
+    let mut described = Attributes::default();
+    for attribute in attributes {
+        if let Some(value) = attribute.value(event) {
+            described.set(Arc::clone(attribute.name()), value);
+        }
+    }
+    described
 }
 
 /// Returns what the sources have to read, or `None` if any of them has no known end.

@@ -5,7 +5,6 @@ use std::{
     sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
-use jiff::SignedDuration;
 use tokio::sync::mpsc;
 
 use super::{blocked::Blocked, flow::FlowState};
@@ -14,28 +13,17 @@ use crate::{
     event::Event,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
-        Asked, Counter, Identity, Labels, Level, Meter, Observed, Timer,
+        Asked, Counter, Identity, Labels, Level, Meter, OTHER_ERROR, Observed, PANIC, RUNTIME_ERRORS,
+        TIMEOUT, Timer,
         instruments::{
             FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
-            SCHEDULE_TRIGGERS, SOURCE_LAG, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT,
+            SCHEDULE_TRIGGERS, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT,
             TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY,
             TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
         },
     },
-    trace::{Moment, Ticks, TraceContext},
+    trace::{Moment, Ticks},
 };
-
-/// The `error.type` of an event in which a task panicked.
-pub(super) const PANIC: &str = "panic";
-
-/// The `error.type` of an attempt that took too long.
-pub(super) const TIMEOUT: &str = "timeout";
-
-/// The types of the errors that the runtime itself makes.
-const RUNTIME_ERRORS: [&str; 2] = [PANIC, TIMEOUT];
-
-/// The `error.type` of an error that its kind does not declare.
-const OTHER: &str = "_OTHER";
 
 /// Returns the labels of a flow.
 fn of_flow(flow: &Arc<str>) -> Labels {
@@ -156,6 +144,7 @@ pub(super) struct TaskMeters {
     /// What makes the rest, once there is something to count.
     source: Option<(Meter, Labels)>,
     _observed: Observed,
+    _watched: Option<Watched>,
 }
 
 /// What is counted of the errors of one type.
@@ -195,7 +184,9 @@ impl TaskMeters {
         if let Some(inbox) = inbox {
             meters.queue = meter.timer(&TASK_QUEUE_DURATION, of_task(identity));
             meters.inflight = meter.level(&TASK_INFLIGHT, of_task(identity));
-            asked.extend(of_channel(identity, inbox));
+            let watched = Arc::new(inbox.downgrade());
+            asked.extend(of_channel(identity, &watched, inbox.max_capacity()));
+            meters._watched = Some(watched);
         }
         meters._observed = meter.observe(asked);
         meters
@@ -239,12 +230,12 @@ impl TaskMeters {
     /// Returns what is counted of errors of this type, if anything is.
     fn of(&self, error_type: &str) -> Option<&OfError> {
         let of_type = |wanted: &str| self.by_error.iter().find(|known| known.error_type == wanted);
-        of_type(error_type).or_else(|| of_type(OTHER))
+        of_type(error_type).or_else(|| of_type(OTHER_ERROR))
     }
 }
 
 fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], waits: bool) -> Vec<OfError> {
-    let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER]).collect();
+    let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER_ERROR]).collect();
     types.sort_unstable();
     types.dedup();
     let of_error = |error_type| {
@@ -256,12 +247,18 @@ fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], wa
     types.into_iter().map(of_error).collect()
 }
 
-/// Returns what is asked of a channel, without keeping it open.
-fn of_channel(identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> [Asked; 2] {
-    let capacity = inbox.max_capacity();
-    let inbox = inbox.downgrade();
+/// A look at a channel that does not keep it open. Its owner goes with the task: as long as it is there the channel keeps
+/// what was sent to it too late.
+type Watched = Arc<mpsc::WeakSender<Box<Event>>>;
+
+/// Returns what is asked of a channel.
+fn of_channel(identity: &Identity, watched: &Watched, capacity: usize) -> [Asked; 2] {
+    let watched = Arc::downgrade(watched);
     // Closed for good, it is as empty as a channel can be.
-    let depth = move || inbox.upgrade().map_or(0, |inbox| capacity - inbox.capacity());
+    let depth = move || {
+        let inbox = watched.upgrade().and_then(|inbox| inbox.upgrade());
+        inbox.map_or(0, |inbox| capacity - inbox.capacity())
+    };
     [
         Asked::new(&TASK_QUEUE_DEPTH, of_task(identity), move |_| i64::try_from(depth()).ok()),
         Asked::new(&TASK_QUEUE_CAPACITY, of_task(identity), move |_| i64::try_from(capacity).ok()),
@@ -273,24 +270,12 @@ fn of_channel(identity: &Identity, inbox: &mpsc::Sender<Box<Event>>) -> [Asked; 
 pub(super) struct SourceMeters {
     meter: Meter,
     identity: Arc<Identity>,
-    lag: OnceCell<Timer>,
     triggers: OnceCell<[Counter; Trigger::ALL.len()]>,
 }
 
 impl SourceMeters {
     pub(super) fn new(meter: Meter, identity: Arc<Identity>) -> Self {
-        Self { meter, identity, lag: OnceCell::new(), triggers: OnceCell::new() }
-    }
-
-    /// Records how long after its own time an event entered.
-    pub(super) fn lag(&mut self, lag: SignedDuration, context: TraceContext) {
-        if !self.meter.is_on() {
-            return;
-        }
-        let timer = self.lag.get_or_init(|| self.meter.timer(&SOURCE_LAG, of_task(&self.identity)));
-        // The clock that the event was given its time by may be ahead.
-        let nanos = u64::try_from(lag.as_nanos()).unwrap_or(0);
-        timer.record(nanos, Moment { at: Ticks::now(), context });
+        Self { meter, identity, triggers: OnceCell::new() }
     }
 
     /// Counts what became of times of a schedule.

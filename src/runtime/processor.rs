@@ -16,16 +16,18 @@ use tokio::{sync::mpsc, time::Instant};
 use super::{
     RunEnd,
     hop::{Handling, Hop, TaskSpans},
-    meters::{PANIC, TIMEOUT, TaskMeters},
+    meters::TaskMeters,
     outlets::BATCH,
     supervisor::panic_message,
 };
 use crate::{
-    event::{Event, Step},
+    event::{Event, MAX_ATTEMPTS, Step},
     plan::Policy,
     retry::RetryPolicy,
     task::{Emission, ErrorClass, FlushError, Output, Processor, Route, TaskError},
-    telemetry::{FailureLog, MAX_LINKS, OpenSpan, SpanOutcome, Spans, error_chain, inside_async},
+    telemetry::{
+        FailureLog, MAX_LINKS, OpenSpan, PANIC, SpanOutcome, Spans, TIMEOUT, error_chain, inside_async,
+    },
     trace::{Ticks, TraceContext},
 };
 
@@ -56,7 +58,9 @@ pub(super) async fn run(
                 Ok(result) => result,
                 Err(panic) => {
                     hop.meters.attempt_panicked();
-                    hop.panicked(handling, &panic_message(&*panic));
+                    let message = panic_message(&*panic);
+                    hop.panicked(handling, &message);
+                    held.panicked(&hop, &message);
                     resume_unwind(panic)
                 }
             };
@@ -136,9 +140,16 @@ struct Retry<'a> {
 }
 
 impl Retry<'_> {
+    /// An outage may take any number of attempts; the first ones tell enough.
+    fn remember(&mut self, step: Step, error_type: Option<&'static str>) {
+        if step.start.is_set() && self.retried.len() < MAX_ATTEMPTS {
+            self.retried.push((step, error_type));
+        }
+    }
+
     fn end(&mut self, error: Option<&TaskError>) {
         if let Some(span) = self.span.take() {
-            self.retried.push((end(span, error), error.map(TaskError::error_type)));
+            self.remember(end(span, error), error.map(TaskError::error_type));
         }
     }
 }
@@ -146,7 +157,7 @@ impl Retry<'_> {
 impl Drop for Retry<'_> {
     fn drop(&mut self) {
         if let Some(span) = self.span.take_if(|_| thread::panicking()) {
-            self.retried.push((span.end(SpanOutcome::Failed, Some(PANIC)), Some(PANIC)));
+            self.remember(span.end(SpanOutcome::Failed, Some(PANIC)), Some(PANIC));
         }
     }
 }

@@ -55,13 +55,11 @@ impl Port for SourcePort {
             }
             event.trail = Trail::from_outside(remote);
         }
-        let meters = &mut self.meters;
         self.hop.admit(event, |event, output| {
             let record = decode(output.span())?;
             event.data = record.data;
             event.meta = record.meta;
             if let Some(timestamp) = record.timestamp {
-                meters.lag(event.timestamp.duration_since(timestamp), event.trace);
                 event.timestamp = timestamp;
             }
             output.forward();

@@ -53,12 +53,12 @@ mod span;
 use std::{collections::BTreeMap, time::Duration};
 
 use async_trait::async_trait;
-use reqwest::{Client, Method, Request, Response, header::CONTENT_TYPE};
+use reqwest::{Client, Method, Request, header::CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use self::{
-    durations::Durations,
+    durations::{Durations, Timing},
     endpoint::Endpoint,
     failure::{ERROR_TYPES, Exchange},
     headers::Headers,
@@ -66,7 +66,7 @@ use self::{
     response::{Reading, ResponseType},
 };
 use crate::{
-    event::Event,
+    event::{self, Event},
     format::ByteSize,
     problem::Problems,
     task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
@@ -235,15 +235,29 @@ impl Processor for Requester {
             span::describe_request(&request, span);
         }
         let exchange = Exchange::of(&request);
-        let timing = self.durations.begin(&request);
-        let response = self.client.execute(request).await.map_err(|error| exchange.broken(error));
-        timing.end(event.trace, response.as_ref().map(Response::status).map_err(|error| error.error_type()));
-        let response = response?;
+        let mut timing = self.durations.begin(&request, event.trace);
+        let answered = self.exchange(request, &exchange, &mut timing, output).await;
+        timing.end(answered.as_ref().err().map(TaskError::error_type));
+        output.emit(event.with_data(answered?));
+        Ok(())
+    }
+}
+
+impl Requester {
+    /// Sends a request, and reads the data of its response.
+    async fn exchange(
+        &self,
+        request: Request,
+        exchange: &Exchange,
+        timing: &mut Timing<'_>,
+        output: &mut Output,
+    ) -> Result<event::Payload, TaskError> {
+        let response = self.client.execute(request).await.map_err(|error| exchange.broken(error))?;
+        timing.status(response.status());
         if let Some(span) = output.span() {
             span::describe_response(&response, span);
         }
         exchange.check_status(&response)?;
-        output.emit(event.with_data(self.reading.read(response, &exchange).await?));
-        Ok(())
+        self.reading.read(response, exchange).await
     }
 }

@@ -54,7 +54,8 @@ pub struct TelemetryConfig {
     /// The buckets of histograms.
     pub histogram: Histogram,
     /// How many points one metric has at most; what is beyond them is counted in one that has
-    /// `otel.metric.overflow=true`. Without it there is no limit.
+    /// `otel.metric.overflow=true`. Without it only series whose attributes come from data are limited: to 2000 of each
+    /// task.
     #[schemars(range(min = 1))]
     pub cardinality_limit: Option<usize>,
     /// The queue of spans before the exporter.

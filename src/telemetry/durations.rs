@@ -128,6 +128,15 @@ impl Durations {
         }
     }
 
+    /// Returns whether nothing was recorded.
+    pub(super) fn is_empty(&self) -> bool {
+        match (&self.cells, &*self.aggregation) {
+            (Cells::Explicit(cells), Aggregation::Explicit(bounds)) => cells.snapshot(bounds).count == 0,
+            (Cells::Exponential(cells), _) => cells.snapshot().count == 0,
+            (Cells::Explicit(_), Aggregation::Exponential(_)) => unreachable!("made for the aggregation"),
+        }
+    }
+
     /// Forgets everything.
     pub(super) fn clear(&self) {
         match &self.cells {

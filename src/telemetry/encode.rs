@@ -106,6 +106,9 @@ impl Encoder {
         self.span.clear();
         put_bytes(&mut self.span, 1, &span.context.trace_id.to_be_bytes());
         put_bytes(&mut self.span, 2, &span.context.span_id.to_be_bytes());
+        if let Some(state) = &span.trace_state {
+            put_bytes(&mut self.span, 3, state.as_bytes());
+        }
         if span.parent != 0 {
             put_bytes(&mut self.span, 4, &span.parent.to_be_bytes());
         }

@@ -10,7 +10,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub(super) use buckets::Buckets;
 
-use super::sharded::shard;
+use super::sharded::{MAX_SHARDS, shard};
 use buckets::MAX_SCALE;
 
 /// Counts durations. Every thread has a shard that it seldom shares with another.
@@ -51,7 +51,7 @@ pub(super) struct ExponentialSnapshot {
 impl Exponential {
     /// Makes an empty one for about so many threads. More of them share shards, which costs time and no count.
     pub(super) fn new(shards: usize) -> Self {
-        Self { shards: (0..shards.next_power_of_two()).map(|_| Shard::default()).collect() }
+        Self { shards: (0..shards.next_power_of_two().min(MAX_SHARDS)).map(|_| Shard::default()).collect() }
     }
 
     /// Records a duration.

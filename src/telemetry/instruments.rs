@@ -153,8 +153,6 @@ instruments! {
         "1 for the state that the flow is in, 0 for the others.";
     FLOW_CANCELLATIONS = Counter, "flowgen.flow.cancellations", "{cancellation}", ["flow", "phase"],
         "Shutdowns that ran out of time: `start` when the rest of a flow is given up, `finish` when all its tasks have ended.";
-    SOURCE_LAG = Histogram(Buckets::Long), "flowgen.source.lag", "s", ["flow", "task"],
-        "The time from what an event says is its own time until it entered, where its source knows.";
     SCHEDULE_TRIGGERS = Counter, "flowgen.schedule.triggers", "{trigger}", ["flow", "task", "outcome"],
         "The times of a schedule that came: `fired`, `skipped` because the flow was busy, or `failed`.";
     TASK_QUEUE_DURATION = Histogram(Buckets::Configured), "flowgen.task.queue.duration", "s", ["flow", "task"],
@@ -183,7 +181,7 @@ instruments! {
         "The times that the task's loop ended: `completed`, `failed`, `panic` or `cancelled`.";
     HTTP_CLIENT_REQUEST_DURATION = Histogram(Buckets::Http), "http.client.request.duration", "s",
         ["flow", "task", "http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"],
-        "The duration of HTTP requests, to the end of the response's headers.";
+        "The duration of HTTP requests, to the end of the response.";
 
     SPAN_STARTED = ObservableCounter, "otel.sdk.span.started", "{span}", ["otel.span.sampling_result"],
         "The spans that were started: `RECORD_AND_SAMPLE` or `DROP`.";

@@ -99,23 +99,31 @@ impl Keeper {
         self.config.slower_than.is_some_and(|limit| u128::from(nanos) > limit.as_nanos())
     }
 
-    /// Exports the way of an event, and the span of the task that did not pass it on. Returns whether it is
-    /// exported, that way or because it was sampled.
-    pub(super) fn keep(&self, event: &Event, reason: Kept, last: Option<Last>) -> bool {
+    /// Exports the way of an event, and the span of the task that did not pass it on. The last span says of the event what
+    /// `describe` does. Returns whether it is exported, that way or because it was sampled.
+    pub(super) fn keep(
+        &self,
+        event: &Event,
+        reason: Kept,
+        last: Option<Last>,
+        describe: &dyn Fn() -> Attributes,
+    ) -> bool {
         if event.trace.is_sampled() {
             return true;
         }
         let Some(fate) = event.trail.fate() else { return false };
         // Once it is begun, all of it is: what does not fit is counted where that shows.
-        if !fate.is_kept(|| self.admits(reason)) {
+        let spans = event.trail.steps().len() + event.trail.attempts().len() + 1;
+        if !fate.is_kept(|| self.admits(reason, spans)) {
             return false;
         }
-        self.steps(event, fate, reason, last.as_ref().map(|last| last.step.span_id));
-        if let Some(last) = last
-            && let Some(record) = self.last(event, last)
-        {
-            self.push(record, fate, reason);
+        let mut records = self.steps(event, last.as_ref().map(|last| last.step.span_id));
+        records.extend(last.and_then(|last| self.last(event, last)));
+        // Those of attempts have no event.
+        if let Some(last) = records.iter_mut().rev().find(|record| record.event_id.is_some()) {
+            last.attributes = describe().over(std::mem::take(&mut last.attributes));
         }
+        records.into_iter().for_each(|record| self.push(record, fate, reason));
         true
     }
 
@@ -137,8 +145,11 @@ impl Keeper {
         self.push(record, fate, Kept::Error);
     }
 
-    /// Returns whether there is room for one more trace in this second.
-    fn admits(&self, reason: Kept) -> bool {
+    /// Returns whether there is room for one more trace, in this second and for so many spans.
+    fn admits(&self, reason: Kept, spans: usize) -> bool {
+        if !self.queue.admits_trace_of(spans) {
+            return false;
+        }
         let is_within = {
             let mut second = self.second.lock().unwrap_or_else(PoisonError::into_inner);
             let now = Ticks::now();
@@ -149,17 +160,16 @@ impl Keeper {
             second.kept += u32::from(is_within);
             is_within
         };
-        if !is_within {
-            self.beyond.fetch_add(1, Ordering::Relaxed);
-        } else if self.queue.admits_trace() {
-            self.kept[reason as usize].fetch_add(1, Ordering::Relaxed);
-            return true;
-        }
-        false
+        let counter = if is_within { &self.kept[reason as usize] } else { &self.beyond };
+        counter.fetch_add(1, Ordering::Relaxed);
+        is_within
     }
 
-    fn steps(&self, event: &Event, fate: &Fate, reason: Kept, last: Option<u64>) {
+    /// Makes the spans of all steps, and of their attempts.
+    #[expect(clippy::vec_box, reason = "boxes are what the queue takes")]
+    fn steps(&self, event: &Event, last: Option<u64>) -> Vec<Box<SpanRecord>> {
         let trail = &event.trail;
+        let mut records = Vec::with_capacity(trail.steps().len() + trail.attempts().len() + 1);
         let mut parent = None;
         for (n, step) in trail.steps().iter().enumerate() {
             if let Some(mut record) = self.record(event, n, step) {
@@ -167,7 +177,7 @@ impl Keeper {
                     Some(parent) => record.parent = parent,
                     None => enter(&mut record, trail.remote()),
                 }
-                self.push(record, fate, reason);
+                records.push(record);
             }
             parent = Some(step.span_id);
         }
@@ -182,9 +192,10 @@ impl Keeper {
                     record.outcome = SpanOutcome::Failed;
                     record.error_type = Some(record.series.error_type(error_type));
                 }
-                self.push(record, fate, reason);
+                records.push(record);
             }
         }
+        records
     }
 
     /// Makes the span of a step that did not fail.
@@ -198,6 +209,7 @@ impl Keeper {
             record.outcome = SpanOutcome::Filtered;
         }
         record.set_event(event.trail.id_at(n, &event.id), step.queued);
+        record.set_remote(event.trail.remote());
         Some(Box::new(record))
     }
 

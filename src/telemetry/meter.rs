@@ -8,6 +8,7 @@ use std::{
 };
 
 use super::{
+    OVERFLOW,
     instruments::Instrument,
     points::Labels,
     registry::{Cells, Held, Observe, Registry},
@@ -156,7 +157,7 @@ impl Timers {
 
 /// Returns the only attribute of what is beyond the limit.
 fn overflow() -> Labels {
-    Labels::default().with("otel.metric.overflow", true)
+    Labels::default().with(OVERFLOW, true)
 }
 
 /// A value that is asked for at every collection.

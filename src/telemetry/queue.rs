@@ -83,7 +83,13 @@ impl SpanQueue {
     /// Asks for room for a new trace, and counts one that is not exported for want of it. Whole traces
     /// are left out early, so that no single span need be dropped of those that were begun.
     pub(super) fn admits_trace(&self) -> bool {
-        let is_admitted = self.waiting.load(Ordering::Relaxed) < self.pressure;
+        self.admits_trace_of(0)
+    }
+
+    /// The same for a trace of so many spans, which come at once.
+    pub(super) fn admits_trace_of(&self, spans: usize) -> bool {
+        let waiting = self.waiting.load(Ordering::Relaxed);
+        let is_admitted = waiting < self.pressure && waiting.saturating_add(spans) <= self.capacity;
         if !is_admitted {
             self.shed.fetch_add(1, Ordering::Relaxed);
         }

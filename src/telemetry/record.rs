@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{Attributes, SpanOutcome, keep::Kept, series::Series};
 use crate::{
     event::EventId,
-    trace::{Ticks, TraceContext},
+    trace::{Remote, Ticks, TraceContext},
 };
 
 /// The most links that a span has; the others are counted.
@@ -35,6 +35,8 @@ pub struct SpanRecord {
     pub(super) dropped_links: u32,
     /// Whether it is of the worker's own life: there are few of those, and they find room in a full queue.
     pub(super) is_lifecycle: bool,
+    /// What the trace carries of those that it came through (`tracestate`).
+    pub(super) trace_state: Option<Arc<str>>,
     /// Why it is exported, if not because it was sampled.
     pub(super) kept: Option<Kept>,
 }
@@ -57,6 +59,7 @@ impl SpanRecord {
             links: Vec::new(),
             dropped_links: 0,
             is_lifecycle: false,
+            trace_state: None,
             kept: None,
         }
     }
@@ -65,6 +68,11 @@ impl SpanRecord {
     pub fn set_event(&mut self, id: EventId, queued: Ticks) {
         self.event_id = Some(id);
         self.queued = queued.is_set().then(|| self.start.since(queued));
+    }
+
+    /// Takes over what the trace carries of those that it came through.
+    pub fn set_remote(&mut self, remote: Option<&Remote>) {
+        self.trace_state = remote.and_then(Remote::shared_tracestate);
     }
 
     /// Adds what is known of the work. What was said before of the same name stays.

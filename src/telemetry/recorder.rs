@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tracing::{Subscriber, span};
 use tracing_subscriber::{Layer, layer::Context};
 
-use super::{queue::SpanQueue, spans};
+use super::{open_span, queue::SpanQueue};
 
 /// Queues every sampled span that ends.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) struct Recorder(pub(super) Arc<SpanQueue>);
 
 impl<S: Subscriber> Layer<S> for Recorder {
     fn on_record(&self, _: &span::Id, values: &span::Record<'_>, _: Context<'_, S>) {
-        spans::on_end(values, |end| {
+        open_span::on_end(values, |end| {
             if let Some(record) = end.record.take() {
                 self.0.push(record);
             }

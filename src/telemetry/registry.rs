@@ -193,13 +193,32 @@ impl Registry {
         let now = Ticks::now().unix_nanos();
         let mut collection = Collection::default();
         self.spans.collect(has_arrived, now, &mut collection);
-        self.entries().retain(|(_, labels), (instrument, entry)| {
-            entry.collect(has_arrived, instrument, labels, now, &mut collection)
-        });
+        for series in self.series(has_arrived, now) {
+            series.collect(&mut collection);
+        }
         for collector in &*self.collectors.0.lock().unwrap_or_else(PoisonError::into_inner) {
             collector(&mut collection, now);
         }
         collection.into_metrics()
+    }
+
+    /// Returns the series that are collected, and forgets those that are over. What is asked for its value, and what goes
+    /// with a series, may end events, which are timed here: so nothing of that is done under the lock.
+    fn series(&self, has_arrived: bool, now: u64) -> Vec<Series> {
+        let mut entries = self.entries();
+        let is_over =
+            |_: &Key, (_, entry): &mut (&'static Instrument, Entry)| !entry.is_collected(has_arrived);
+        let over: Vec<_> = entries.extract_if(is_over).collect();
+        let series = entries.iter().map(|((_, labels), (instrument, entry))| Series {
+            instrument,
+            labels: labels.clone(),
+            cells: Arc::clone(&entry.cells),
+            interval: Interval { start: entry.registered.min(now), now },
+        });
+        let series = series.collect();
+        drop(entries);
+        drop(over);
+        series
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -222,35 +241,39 @@ fn observe(entries: &mut Entries, asked: Asked, now: u64) -> Held {
 }
 
 impl Entry {
-    /// Returns whether it is still there.
-    fn collect(
-        &mut self,
-        has_arrived: bool,
-        instrument: &Instrument,
-        labels: &Labels,
-        now: u64,
-        into: &mut Collection,
-    ) -> bool {
-        if self.life == Life::Held && Arc::strong_count(&self.cells) == 1 {
+    /// Takes note of a collection. Returns whether the series is part of it.
+    fn is_collected(&mut self, has_arrived: bool) -> bool {
+        // Nobody else holds the cells, and whatever was counted is seen from here.
+        if self.life == Life::Held && Arc::get_mut(&mut self.cells).is_some() {
             self.life = Life::Ended;
         }
-        if !self.life.is_collected(has_arrived) {
-            return false;
-        }
-        let interval = Interval { start: self.registered.min(now), now };
-        let number = match &*self.cells {
+        self.life.is_collected(has_arrived)
+    }
+}
+
+/// A series that is being collected.
+struct Series {
+    instrument: &'static Instrument,
+    labels: Labels,
+    cells: Arc<Cells>,
+    interval: Interval,
+}
+
+impl Series {
+    fn collect(&self, into: &mut Collection) {
+        let Self { instrument, labels, cells, interval } = self;
+        let number = match &**cells {
             Cells::Durations(durations) => {
-                durations.collect(instrument.name, instrument, labels, interval, into);
-                return true;
+                durations.collect(instrument.name, instrument, labels, *interval, into);
+                return;
             }
             Cells::Count(count) => Number::of(count.load(Ordering::Relaxed)),
             Cells::Level(level) => Number(level.load(Ordering::Relaxed)),
-            Cells::Observed { .. } => match self.cells.observed(now) {
+            Cells::Observed { .. } => match cells.observed(interval.now) {
                 Some(value) => Number(value),
-                None => return true,
+                None => return,
             },
         };
-        into.number(instrument.name, instrument, labels, number, interval);
-        true
+        into.number(instrument.name, instrument, labels, number, *interval);
     }
 }

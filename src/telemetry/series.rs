@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    ExemplarFilter, Identity, SpanKind, SpanOutcome,
+    ExemplarFilter, Identity, OTHER_ERROR, RUNTIME_ERRORS, SpanKind, SpanOutcome,
     durations::{Aggregation, Durations},
     encode,
     instruments::{SPAN_COUNT, SPAN_DURATION, SPAN_ERRORS},
@@ -17,12 +17,6 @@ use super::{
     points::{Collection, Interval, Labels, Number},
 };
 use crate::trace::{Moment, Ticks};
-
-/// The `error.type` of an error that its kind does not declare.
-const OTHER: &str = "_OTHER";
-
-/// The types of the errors that the runtime itself makes, of any task.
-const RUNTIME_ERRORS: [&str; 2] = ["panic", "timeout"];
 
 /// What the spans of one name and one task have in common.
 #[derive(Debug)]
@@ -50,7 +44,7 @@ impl Series {
     /// Returns the value of `error.type` for an error of this type: never one that is not declared.
     pub(super) fn error_type(&self, error_type: &'static str) -> &'static str {
         let is_known = self.error_types.contains(&error_type) || RUNTIME_ERRORS.contains(&error_type);
-        if is_known { error_type } else { OTHER }
+        if is_known { error_type } else { OTHER_ERROR }
     }
 
     fn labels(&self) -> Labels {
@@ -175,7 +169,7 @@ impl SpanTable {
             .get_or_init(|| Durations::new(&self.aggregation, self.exemplars));
         duration.record(nanos, at);
         if let Some(error_type) = error_type {
-            let error_type = self.series(place).map_or(OTHER, |series| series.error_type(error_type));
+            let error_type = self.series(place).map_or(OTHER_ERROR, |series| series.error_type(error_type));
             *lock(&slot.errors).entry(error_type).or_default() += 1;
         }
     }
@@ -219,7 +213,8 @@ impl Slot {
     fn collect(&self, series: &Series, interval: Interval, into: &mut Collection) {
         let name = |what: &str| format!("{}.{what}", series.name);
         for outcome in SpanOutcome::ALL {
-            let duration = self.durations[outcome as usize].get();
+            // One that is empty is of a series which was here before.
+            let duration = self.durations[outcome as usize].get().filter(|duration| !duration.is_empty());
             let is_promised = matches!(outcome, SpanOutcome::Completed | SpanOutcome::Failed);
             if duration.is_none() && !is_promised {
                 continue;

@@ -8,12 +8,12 @@
 //! [`SpanMetrics`]: super::span_metrics::SpanMetrics
 //! [`Recorder`]: super::recorder::Recorder
 
-use std::{cell::RefCell, error::Error, fmt, mem, sync::Arc, thread};
+use std::{error::Error, fmt, sync::Arc};
 
-use tracing::{Span, field};
+use tracing::field;
 
 use super::{
-    FlightRecorder, Identity, Meter, Propagators, SpanKind, SpanOutcome,
+    Attributes, FlightRecorder, Identity, Meter, OpenSpan, Propagators, SpanKind,
     flight::{Entry, Failure, Ring},
     ids,
     keep::{self, Keeper, Kept, Last},
@@ -26,7 +26,7 @@ use super::{
 use crate::{
     ack::Outcome,
     event::{Event, Step},
-    trace::{Moment, Ticks, TraceContext},
+    trace::{Ticks, TraceContext},
 };
 
 /// The target of spans that are exported.
@@ -76,7 +76,14 @@ impl Tracer {
             let ring = identity.as_ref().and_then(|identity| shared.flight.ring(&identity.flow));
             let series = Arc::new(Series::new(name, kind, identity, error_types));
             let held = Arc::new(shared.registry.spans.hold(Arc::clone(&series)));
-            Maker { shared: Arc::clone(shared), series, held, ring, sampling: shared.sampling }
+            Maker {
+                shared: Arc::clone(shared),
+                series,
+                held,
+                ring,
+                sampling: shared.sampling,
+                describe: Describe::default(),
+            }
         }))
     }
 
@@ -105,6 +112,7 @@ struct Maker {
     /// Where events of its flow are remembered; none for the spans of the worker.
     ring: Option<Arc<Ring>>,
     sampling: Sampling,
+    describe: Describe,
 }
 
 impl Spans {
@@ -115,6 +123,20 @@ impl Spans {
             maker.sampling = maker.sampling.at(rate);
         }
         self
+    }
+
+    /// Lets spans say of their events what `describe` does, where anybody gets to see it.
+    #[must_use]
+    pub fn describing(mut self, describe: impl Fn(&Event) -> Attributes + Send + Sync + 'static) -> Self {
+        if let Some(maker) = &mut self.0 {
+            maker.describe = Describe(Some(Arc::new(describe)));
+        }
+        self
+    }
+
+    /// Returns what spans say of an event besides.
+    pub fn describe(&self, event: &Event) -> Attributes {
+        self.0.as_ref().map(|maker| maker.describe.of(event)).unwrap_or_default()
     }
 
     /// Starts the span of a task that handles an event, whose place in its trace it becomes. Where the event has just
@@ -210,7 +232,7 @@ impl Spans {
 
     fn keep_error(&self, event: &Event, last: Option<Last>) -> bool {
         let keeper = self.keeper().filter(|keeper| keeper.keeps_errors());
-        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Error, last))
+        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Error, last, &|| self.describe(event)))
     }
 
     /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow, with the
@@ -220,7 +242,7 @@ impl Spans {
             ring.push(Entry::slow(event, &maker.shared.registry.spans));
         }
         if let Some(keeper) = self.keeper().filter(|keeper| keeper.is_slow(nanos)) {
-            keeper.keep(event, Kept::Slow, last);
+            keeper.keep(event, Kept::Slow, last, &|| self.describe(event));
         }
     }
 
@@ -244,6 +266,24 @@ impl Spans {
 
     fn keeper(&self) -> Option<&Keeper> {
         self.0.as_ref()?.shared.keeper.as_ref()
+    }
+}
+
+/// Says of an event what spans say besides. The default says nothing.
+#[derive(Clone, Default)]
+struct Describe(Option<Arc<DescribeFn>>);
+
+type DescribeFn = dyn Fn(&Event) -> Attributes + Send + Sync;
+
+impl Describe {
+    fn of(&self, event: &Event) -> Attributes {
+        self.0.as_ref().map(|describe| describe(event)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Describe {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Describe")
     }
 }
 
@@ -290,133 +330,4 @@ impl Maker {
         });
         OpenSpan { span, context, start, place, depth: 0, record, held: None }
     }
-}
-
-/// A span that has started. Dropped without an end it counts as failed in a panic, and as cancelled
-/// otherwise.
-#[derive(Debug)]
-#[must_use = "a span that is dropped at once is cancelled"]
-pub struct OpenSpan {
-    span: Span,
-    context: TraceContext,
-    start: Ticks,
-    place: u32,
-    /// How often the event had been derived.
-    depth: u16,
-    record: Option<Box<SpanRecord>>,
-    held: Option<Arc<Held>>,
-}
-
-impl OpenSpan {
-    /// Makes what stands for a span while telemetry is off: it hands on the context it got.
-    fn none(context: TraceContext) -> Self {
-        let start = Ticks::default();
-        Self { span: Span::none(), context, start, place: 0, depth: 0, record: None, held: None }
-    }
-
-    /// Returns the span's own context, for whatever comes below it.
-    pub fn context(&self) -> TraceContext {
-        self.context
-    }
-
-    /// Returns when it started; not set if telemetry is off.
-    pub fn start(&self) -> Ticks {
-        self.start
-    }
-
-    /// Lets it have started earlier than it was made.
-    pub fn set_start(&mut self, start: Ticks) {
-        self.start = start;
-        if let Some(record) = &mut self.record {
-            record.start = start;
-        }
-    }
-
-    /// Returns what is exported of the span, or `None` if it is not sampled.
-    pub fn record(&mut self) -> Option<&mut SpanRecord> {
-        self.record.as_deref_mut()
-    }
-
-    /// Ends the span. Returns what the event's trail remembers of it; if telemetry is off, nothing.
-    pub fn end(mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
-        self.finish(outcome, error_type)
-    }
-
-    #[inline]
-    fn finish(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
-        if self.start.is_set() { self.tell(outcome, error_type) } else { Step::default() }
-    }
-
-    /// Says how it ended, once.
-    fn tell(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
-        let end = Ticks::now();
-        let span = mem::replace(&mut self.span, Span::none());
-        if let Some(record) = &mut self.record {
-            record.end = end;
-            record.outcome = outcome;
-            record.error_type = error_type.map(|error_type| record.series.error_type(error_type));
-        }
-        let start = mem::take(&mut self.start);
-        let nanos = end.since(start);
-        let ended = Ended {
-            place: self.place,
-            nanos,
-            outcome,
-            error_type,
-            at: Moment { at: end, context: self.context },
-            record: RefCell::new(self.record.take()),
-        };
-        span.record("end", &ended as &(dyn Error + 'static));
-        let span_id = self.context.span_id;
-        let (place, depth, is_filtered) = (self.place, self.depth, outcome == SpanOutcome::Filtered);
-        Step { place, depth, is_filtered, span_id, start, nanos, queued: Ticks::default() }
-    }
-}
-
-impl Drop for OpenSpan {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.finish(SpanOutcome::Failed, Some("panic"));
-        } else {
-            self.finish(SpanOutcome::Cancelled, None);
-        }
-    }
-}
-
-/// What a span says when it ends.
-///
-/// An `Error` only because that is the one kind of value that `tracing` carries with its type.
-#[derive(Debug)]
-pub(super) struct Ended {
-    pub(super) place: u32,
-    pub(super) nanos: u64,
-    pub(super) outcome: SpanOutcome,
-    pub(super) error_type: Option<&'static str>,
-    /// When it ended and where it stands.
-    pub(super) at: Moment,
-    /// What the recorder takes.
-    pub(super) record: RefCell<Option<Box<SpanRecord>>>,
-}
-
-impl fmt::Display for Ended {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.outcome.name())
-    }
-}
-
-impl Error for Ended {}
-
-/// Calls `f` with what a span said if it was its end.
-pub(super) fn on_end(values: &tracing::span::Record<'_>, f: impl FnMut(&Ended)) {
-    struct Visitor<F>(F);
-    impl<F: FnMut(&Ended)> field::Visit for Visitor<F> {
-        fn record_debug(&mut self, _: &field::Field, _: &dyn fmt::Debug) {}
-
-        fn record_error(&mut self, _: &field::Field, value: &(dyn Error + 'static)) {
-            if let Some(ended) = value.downcast_ref() {
-                (self.0)(ended);
-            }
-        }
-    }
-    values.record(&mut Visitor(f));
 }

@@ -36,8 +36,8 @@ impl Remote {
         let remote = Self {
             context: context.unwrap_or_default(),
             is_parent: is_parent && context.is_some(),
-            tracestate: tracestate.and_then(|text| header(text, MAX_TRACESTATE)),
-            baggage: baggage.and_then(|text| header(text, MAX_BAGGAGE)),
+            tracestate: tracestate.and_then(|text| header(text, MAX_TRACESTATE, is_state)),
+            baggage: baggage.and_then(|text| header(text, MAX_BAGGAGE, is_baggage)),
         };
         (remote != Self::default()).then_some(remote)
     }
@@ -59,17 +59,42 @@ impl Remote {
         self.tracestate.as_deref().filter(|_| self.is_parent)
     }
 
+    /// Returns the same to keep.
+    pub(crate) fn shared_tracestate(&self) -> Option<Arc<str>> {
+        self.tracestate.clone().filter(|_| self.is_parent)
+    }
+
     /// Returns the `baggage` to pass on, as it came.
     pub fn baggage(&self) -> Option<&str> {
         self.baggage.as_deref()
     }
 }
 
-/// Returns a value that can be a header: printable ASCII and tabs, not empty, not too long.
-fn header(text: &str, longest: usize) -> Option<Arc<str>> {
+/// Returns a list that can be a header: printable ASCII and tabs, not too long, and with members that are `valid`. Empty
+/// members mean nothing.
+fn header(text: &str, longest: usize, valid: impl Fn(&str) -> bool) -> Option<Arc<str>> {
     let text = text.trim_ascii();
     let is_plain = |byte: u8| byte == b'\t' || (0x20..0x7f).contains(&byte);
-    (!text.is_empty() && text.len() <= longest && text.bytes().all(is_plain)).then(|| text.into())
+    let mut members = text.split(',').map(str::trim_ascii).filter(|member| !member.is_empty()).peekable();
+    let is_header = text.len() <= longest && text.bytes().all(is_plain) && members.peek().is_some();
+    (is_header && members.all(valid)).then(|| text.into())
+}
+
+/// Returns whether a member can be one of a `tracestate`.
+fn is_state(member: &str) -> bool {
+    let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b"_-*/@".contains(&byte);
+    member.split_once('=').is_some_and(|(key, value)| {
+        !key.is_empty() && key.bytes().all(is_key) && !value.is_empty() && !value.contains('=')
+    })
+}
+
+/// Returns whether a member can be one of a `baggage`: its key is a token of HTTP.
+fn is_baggage(member: &str) -> bool {
+    let is_key = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    member
+        .split_once('=')
+        .map(|(key, _)| key.trim_ascii())
+        .is_some_and(|key| !key.is_empty() && key.bytes().all(is_key))
 }
 
 #[cfg(test)]
@@ -101,8 +126,24 @@ mod tests {
     }
 
     #[test]
+    fn a_state_is_stricter_than_a_baggage() {
+        for (text, is_state, is_baggage) in
+            [("A=1", false, true), ("t@v=1", true, false), ("a=1=2", false, true)]
+        {
+            let remote = Remote::parse(Some(TRACEPARENT), Some(text), Some(text), true).unwrap();
+            assert_eq!(
+                (remote.tracestate().is_some(), remote.baggage().is_some()),
+                (is_state, is_baggage),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
     fn what_cannot_be_a_header_is_left_out() {
-        for wrong in ["", "  ", "a\r\nx: 1", "é", &"x".repeat(MAX_BAGGAGE + 1)] {
+        let long = format!("a={}", "x".repeat(MAX_BAGGAGE));
+        for wrong in ["", "  ", ",,", "a=1\r\nx: 1", "é=1", "nonsense", "=1", "a=1,nonsense", "a b=1", &long]
+        {
             assert_eq!(Remote::parse(None, None, Some(wrong), true), None, "{wrong}");
             let remote = Remote::parse(Some(TRACEPARENT), Some(wrong), None, true).unwrap();
             assert_eq!(remote.tracestate(), None);

@@ -80,6 +80,7 @@ fn run(settings: Settings) {
 /// exported traces are the walks through the graph, as far as they failed where they were not sampled, with every
 /// attempt; and every number is what the walks add up to.
 #[test]
+#[expect(clippy::print_stdout, reason = "shown where it fails, to run it again")]
 fn attempts_and_batches_of_any_flow_are_told_as_they_were() {
     if let Some(settings) = own_process::settings() {
         return run(settings);

@@ -46,11 +46,11 @@ pub(super) fn assert_numbers(
 ) {
     let (mut found, mut expected) = (counted(metrics, flow), expected(walks, error_type));
     for task in buffered.iter().map(|task| format!("t{task}")) {
-        let mut take = |numbers: &mut Numbers, name: &str| {
+        let take = |numbers: &mut Numbers, name: &str| {
             let key = (name.to_owned(), task.clone(), error_type.to_owned());
             numbers.remove(&key).unwrap_or_default()
         };
-        let mut for_good = |numbers: &mut Numbers| {
+        let for_good = |numbers: &mut Numbers| {
             take(numbers, "flowgen.task.retry.delay");
             take(numbers, "flowgen.task.attempt.errors") - take(numbers, "flowgen.task.retries")
         };

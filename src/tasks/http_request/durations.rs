@@ -4,24 +4,25 @@ use std::sync::Arc;
 
 use reqwest::{Request, StatusCode};
 
-use super::{failure, span};
+use super::span;
 use crate::{
     task::BuildContext,
-    telemetry::{Labels, Timers, instruments::HTTP_CLIENT_REQUEST_DURATION},
+    telemetry::{Labels, OTHER_ERROR, Timers, instruments::HTTP_CLIENT_REQUEST_DURATION},
     trace::{Moment, Ticks, TraceContext},
 };
 
-/// Times the requests of one task, to the end of the response's headers.
+/// Times the requests of one task, to the end of the response.
 pub(super) struct Durations {
     timers: Timers,
     is_on: bool,
     task: Labels,
 }
 
-/// A request that is on its way.
+/// A request that is on its way. Dropped before its end it was given up.
 pub(super) struct Timing<'a> {
     durations: &'a Durations,
-    /// `None` while nobody wants to know.
+    context: TraceContext,
+    /// `None` while nobody wants to know, and after the end.
     begun: Option<(Ticks, Labels)>,
 }
 
@@ -34,7 +35,8 @@ impl Durations {
         Self { timers, is_on: context.meter.is_on(), task }
     }
 
-    pub(super) fn begin(&self, request: &Request) -> Timing<'_> {
+    /// Begins to time a request of an event that stands there in its trace.
+    pub(super) fn begin(&self, request: &Request, context: TraceContext) -> Timing<'_> {
         let begun = self.is_on.then(|| {
             let mut labels =
                 self.task.clone().with("http.request.method", request.method().as_str().to_owned());
@@ -46,25 +48,32 @@ impl Durations {
             }
             (Ticks::now(), labels)
         });
-        Timing { durations: self, begun }
+        Timing { durations: self, context, begun }
     }
 }
 
 impl Timing<'_> {
-    /// Ends it with the status of the response, or the type of the error that kept one from coming.
-    pub(super) fn end(self, context: TraceContext, response: Result<StatusCode, &'static str>) {
-        let Some((start, mut labels)) = self.begun else { return };
-        let error_type = match response {
-            Ok(status) => {
-                labels = labels.with("http.response.status_code", status.as_u16());
-                (status.is_client_error() || status.is_server_error()).then(|| failure::error_type(status))
-            }
-            Err(error_type) => Some(error_type),
-        };
+    /// Takes note of the head of the response.
+    pub(super) fn status(&mut self, status: StatusCode) {
+        if let Some((_, labels)) = &mut self.begun {
+            *labels = std::mem::take(labels).with("http.response.status_code", status.as_u16());
+        }
+    }
+
+    /// Ends it, with the type of the error that it failed with.
+    pub(super) fn end(&mut self, error_type: Option<&'static str>) {
+        let Some((start, mut labels)) = self.begun.take() else { return };
         if let Some(error_type) = error_type {
             labels = labels.with("error.type", error_type);
         }
         let at = Ticks::now();
-        self.durations.timers.get(labels).record(at.since(start), Moment { at, context });
+        let moment = Moment { at, context: self.context };
+        self.durations.timers.get(labels).record(at.since(start), moment);
+    }
+}
+
+impl Drop for Timing<'_> {
+    fn drop(&mut self) {
+        self.end(Some(OTHER_ERROR));
     }
 }

@@ -110,8 +110,7 @@ pub(super) fn no_request(error: reqwest::Error) -> TaskError {
     TaskError::permanent(ENDPOINT, "the event makes no URL that can be requested").with_source(error.without_url())
 }
 
-/// Returns the `error.type` of a response with this status.
-pub(super) fn error_type(status: StatusCode) -> &'static str {
+fn error_type(status: StatusCode) -> &'static str {
     ERROR_TYPES.iter().find(|known| **known == status.as_str()).unwrap_or(&OTHER)
 }
 

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use opentelemetry_proto::tonic::metrics::v1::{AggregationTemporality, Metric, metric::Data};
 
-use super::points::{Head, Known, Point, Value, key};
+use super::points::{Head, Known, Point, Value, is_overflow, key};
 use crate::telemetry::Temporality;
 
 /// Makes deltas of cumulative metrics.
@@ -27,6 +27,8 @@ struct Base {
     /// What it will have once it takes what is on its way.
     sent: Option<Known>,
     is_collected: bool,
+    /// It comes again: what it counts is never forgotten.
+    is_overflow: bool,
 }
 
 impl Deltas {
@@ -63,7 +65,7 @@ impl Deltas {
             }
         }
         self.bases.retain(|_, bases| {
-            bases.retain(|_, base| std::mem::take(&mut base.is_collected));
+            bases.retain(|_, base| std::mem::take(&mut base.is_collected) || base.is_overflow);
             !bases.is_empty()
         });
     }
@@ -85,6 +87,7 @@ impl Deltas {
         let bases = self.bases.entry(name.to_owned()).or_default();
         points.retain_mut(|point| {
             let base = bases.entry(key(point.attributes())).or_default();
+            base.is_overflow = is_overflow(point.attributes());
             let mut head = point.take_head();
             let growth = base.growth(&mut head, point.take_value());
             let is_told = growth.is_some();

@@ -13,15 +13,14 @@ use opentelemetry_proto::tonic::{
     metrics::v1::{Exemplar, Metric, metric::Data},
 };
 
-use super::points::{Head, Known, Point, Value, key};
-
-/// The only attribute of the point that tells of the series outside.
-const OVERFLOW: &str = "otel.metric.overflow";
+use super::points::{Head, Known, Point, Value, is_overflow, key};
+use crate::telemetry::OVERFLOW;
 
 /// Limits the points of every metric.
 pub(super) struct Limit {
     /// How many series of a metric are let in: one point is for the others.
     places: usize,
+    /// Never forgotten: what has overflowed is told again when there is more.
     metrics: HashMap<String, Series>,
 }
 
@@ -42,7 +41,6 @@ struct Series {
     inside: HashSet<Vec<u8>>,
     outside: HashMap<Vec<u8>, Known>,
     overflow: Overflow,
-    is_collected: bool,
 }
 
 /// What the series outside amount to.
@@ -81,14 +79,12 @@ impl Limit {
                 Some(Data::Summary(_)) | None => {}
             }
         }
-        self.metrics.retain(|_, series| std::mem::take(&mut series.is_collected));
     }
 }
 
 impl Series {
     fn limit<P: Point>(&mut self, points: &mut Vec<P>, places: usize, meaning: Meaning) {
         let Some(mut last) = points.last().cloned() else { return };
-        self.is_collected = true;
         let keys: Vec<_> = points.iter().map(|point| key(point.attributes())).collect();
         self.free_places(&keys);
         if meaning != Meaning::Counted {
@@ -152,10 +148,6 @@ impl Overflow {
         let exemplars = std::mem::take(&mut self.exemplars);
         Some((Head { attributes: vec![attribute], exemplars, start: self.start?, time }, self.value.clone()?))
     }
-}
-
-fn is_overflow(attributes: &[KeyValue]) -> bool {
-    matches!(attributes, [only] if only.key == OVERFLOW)
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use opentelemetry_proto::tonic::{
 };
 use prost::Message;
 
-use crate::telemetry::exponential::Buckets;
+use crate::telemetry::{OVERFLOW, exponential::Buckets};
 
 /// What a point tells beside its value.
 pub(super) struct Head {
@@ -48,6 +48,11 @@ pub(super) trait Point: Clone {
     fn take_value(&mut self) -> Value;
     /// Extremes go: those of another time or of several series are not known.
     fn put_value(&mut self, value: Value);
+}
+
+/// Returns whether a point tells of the series beyond a limit.
+pub(super) fn is_overflow(attributes: &[KeyValue]) -> bool {
+    matches!(attributes, [only] if only.key == OVERFLOW)
 }
 
 /// Returns what a series is known by among those of its metric.
