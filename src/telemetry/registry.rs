@@ -237,7 +237,10 @@ impl Entry {
         if !self.life.is_collected(has_arrived) {
             return false;
         }
-        let interval = Interval { start: self.registered.min(now), now };
+        // It may have been made after the collection began. What it says then is what it says from then on: a start
+        // that moves looks like a restart.
+        self.registered = self.registered.min(now);
+        let interval = Interval { start: self.registered, now };
         let number = match &*self.cells {
             Cells::Durations(durations) => {
                 durations.collect(instrument.name, instrument, labels, interval, into);
