@@ -131,7 +131,7 @@ fn the_sum_of_the_others_never_goes_back() {
 }
 
 #[test]
-fn the_point_of_the_others_begins_once_and_ends_when_the_others_do() {
+fn the_point_of_the_others_begins_once_and_is_never_forgotten() {
     let mut limit = Limit::new(2);
     let times = |metrics: &[Metric]| match &metrics[0].data {
         Some(Data::Sum(sum)) => {
@@ -145,8 +145,10 @@ fn the_point_of_the_others_begins_once_and_ends_when_the_others_do() {
         limit.apply(&mut metrics);
         assert_eq!(times(&metrics), (7, 1000));
     }
+    // Nothing of the metric is there for a while.
     limit.apply(&mut []);
-    assert!(limit.metrics.is_empty());
+    let again = sum(true, vec![point("a", 1, 1), point("b", 5, 2000)]);
+    is(limited(&mut limit, again), &[("a", 1), (OTHERS, 9)]);
 }
 
 /// Scenario: seconds are collected in another order than before. Guarantee: the sum is the same, and not one that is
