@@ -1,14 +1,14 @@
 //! What it costs to record one measurement: our handles, and the instruments of `opentelemetry_sdk`.
 //!
-//! `cargo bench --bench instruments` prints medians over interleaved rounds, so that a busy machine disturbs every row
-//! alike. With two threads both record into the same series; the slower one counts. Durations are spread over six
-//! orders of magnitude, one after the other as at random.
+//! `cargo bench --bench instruments` prints medians over interleaved rounds. Rounds in which a thread had to wait for a
+//! processor do not count: so two threads, which record into the same series, do so at once indeed, also on a busy
+//! machine. Durations are spread over six orders of magnitude, one after the other as at random.
 
 use std::{
     fmt::Write as _,
     hint::black_box,
     io::Write as _,
-    sync::Barrier,
+    sync::atomic::{AtomicUsize, Ordering},
     thread,
     time::{Duration, Instant},
 };
@@ -19,14 +19,19 @@ use flowgen::{
 };
 use opentelemetry::{KeyValue, metrics::MeterProvider};
 use opentelemetry_sdk::metrics::{Aggregation, Instrument, ManualReader, SdkMeterProvider, Stream};
+use rustix::time::{ClockId, clock_gettime};
 
 /// As in the released binary.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Rounds are many and short: most then run undisturbed.
-const ROUNDS: usize = 301;
-const RECORDS: usize = 4096;
+/// Rounds are many and short: some then run undisturbed.
+const ROUNDS: usize = 1001;
+const RECORDS: usize = 8192;
+
+/// How much longer than its time on a processor a thread may take, and how much later than another one it may start, as a
+/// share of that time.
+const UNDISTURBED: f64 = 0.05;
 const THREADS: [usize; 2] = [1, 2];
 
 /// The upper bounds of both explicit histograms: our defaults, in seconds.
@@ -46,7 +51,7 @@ fn main() -> std::io::Result<()> {
     for _ in 0..ROUNDS {
         for (row, times) in rows.iter().zip(&mut times) {
             for (threads, times) in THREADS.into_iter().zip(times) {
-                times.push(nanos_a_record(&*row.record, &durations, threads));
+                times.extend(nanos_a_record(&*row.record, &durations, threads));
             }
         }
     }
@@ -57,27 +62,48 @@ fn main() -> std::io::Result<()> {
     std::io::stdout().write_all(table.as_bytes())
 }
 
+/// Returns the median; nothing is no number.
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
-    times[times.len() / 2]
+    times.get(times.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// Lets so many threads record all durations at once. Returns what the slowest took for one.
-fn nanos_a_record(record: &Record, durations: &[u64], threads: usize) -> f64 {
-    let all_are_there = Barrier::new(threads);
+/// Lets so many threads record all durations at once. Returns what the slowest took for one; nothing if one of them
+/// had to wait for a processor.
+fn nanos_a_record(record: &Record, durations: &[u64], threads: usize) -> Option<f64> {
+    let (ready, done) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let timed = || {
         // The first of a thread is not like the others.
         record(&durations[..1]);
-        all_are_there.wait();
-        let start = Instant::now();
+        ready.fetch_add(1, Ordering::SeqCst);
+        while ready.load(Ordering::SeqCst) < threads {
+            std::hint::spin_loop();
+        }
+        let (start, ran) = (Instant::now(), time_on_processor());
         record(durations);
-        start.elapsed()
+        let (elapsed, ran) = (start.elapsed(), time_on_processor() - ran);
+        // No other has it easier because this one is faster.
+        done.fetch_add(1, Ordering::SeqCst);
+        while done.load(Ordering::SeqCst) < threads {
+            record(&durations[..64]);
+        }
+        (elapsed <= ran.mul_f64(1.0 + UNDISTURBED)).then_some((start, elapsed))
     };
-    let slowest = thread::scope(|scope| {
+    let times: Option<Vec<(Instant, Duration)>> = thread::scope(|scope| {
         let threads: Vec<_> = (0..threads).map(|_| scope.spawn(timed)).collect();
-        threads.into_iter().map(|thread| thread.join().expect("nothing panics")).max()
+        threads.into_iter().map(|thread| thread.join().expect("nothing panics")).collect()
     });
-    slowest.unwrap_or_default().as_nanos() as f64 / durations.len() as f64
+    let times = times?;
+    let (starts, elapsed) =
+        (times.iter().map(|(start, _)| *start), times.iter().map(|(_, elapsed)| *elapsed));
+    let (first, last, slowest) = (starts.clone().min()?, starts.max()?, elapsed.max()?);
+    let are_at_once = last - first <= slowest.mul_f64(UNDISTURBED);
+    are_at_once.then(|| slowest.as_nanos() as f64 / durations.len() as f64)
+}
+
+fn time_on_processor() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).expect("a time that passed is above zero")
 }
 
 /// Durations from a microsecond to a second, as many of each order of magnitude.
