@@ -209,11 +209,12 @@ impl Registry {
         let is_over =
             |_: &Key, (_, entry): &mut (&'static Instrument, Entry)| !entry.is_collected(has_arrived);
         let over: Vec<_> = entries.extract_if(is_over).collect();
-        let series = entries.iter().map(|((_, labels), (instrument, entry))| Series {
-            instrument,
-            labels: labels.clone(),
-            cells: Arc::clone(&entry.cells),
-            interval: Interval { start: entry.registered.min(now), now },
+        let series = entries.iter_mut().map(|((_, labels), (instrument, entry))| {
+            // It may have been made after the collection began. What it says then is what it says from then on: a
+            // start that moves looks like a restart.
+            entry.registered = entry.registered.min(now);
+            let interval = Interval { start: entry.registered, now };
+            Series { instrument, labels: labels.clone(), cells: Arc::clone(&entry.cells), interval }
         });
         let series = series.collect();
         drop(entries);

@@ -195,8 +195,9 @@ impl SpanTable {
             let mut tenant = slot.tenant.write().unwrap_or_else(PoisonError::into_inner);
             let Some(series) = tenant.series.clone() else { continue };
             if tenant.life.is_collected(has_arrived) {
-                // Never after its end, though the clock be set back.
-                let interval = Interval { start: tenant.registered.min(now), now };
+                // It may have been made after the collection began, or the clock was set back.
+                tenant.registered = tenant.registered.min(now);
+                let interval = Interval { start: tenant.registered, now };
                 drop(tenant);
                 slot.collect(&series, interval, into);
             } else {

@@ -6,7 +6,8 @@
 use std::{
     collections::BTreeMap,
     env,
-    process::Command,
+    process::{ChildStdin, Command, Stdio},
+    thread,
     time::{Duration, Instant},
 };
 
@@ -25,30 +26,57 @@ const ENDPOINT: &str = "FLOWGEN_TEST_ENDPOINT";
 
 const LIMIT: Duration = Duration::from_secs(60);
 
+/// How much is shown of what a failed process said, the end of it.
+const SHOWN: usize = 4000;
+
 /// Runs the test of this name again in a process of its own, to its end. Returns the collector that it exported to.
 pub(crate) fn run_again(test: &str) -> Collector {
-    start_again(test, |_| {}).0
+    run_again_with(test, |_| {})
 }
 
 /// As [`run_again`], with what the process left on stderr.
 pub(crate) fn run_again_logged(test: &str) -> (Collector, String) {
-    start_again(test, |_| {})
+    let collector = Collector::start();
+    let logged = finish(&collector, command(&collector, test), drop);
+    (collector, logged)
 }
 
 /// As [`run_again`], with what `prepare` does to the command.
 pub(crate) fn run_again_with(test: &str, prepare: impl FnOnce(&mut Command)) -> Collector {
-    start_again(test, prepare).0
+    let collector = Collector::start();
+    let mut command = command(&collector, test);
+    prepare(&mut command);
+    finish(&collector, command, drop);
+    collector
 }
 
-fn start_again(test: &str, prepare: impl FnOnce(&mut Command)) -> (Collector, String) {
-    let collector = Collector::start();
+/// As [`run_again`], with this collector. A thread of its own may write to the process as long as it lives.
+pub(crate) fn run_with(collector: &Collector, test: &str, write: impl FnOnce(ChildStdin) + Send + 'static) {
+    finish(collector, command(collector, test), write);
+}
+
+fn command(collector: &Collector, test: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command.args(["--exact", test]).env(ENDPOINT, collector.endpoint());
-    prepare(&mut command);
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{output:?}");
-    assert!(!collector.calls().is_empty(), "there is no test `{test}`: {output:?}");
-    (collector, String::from_utf8(output.stderr).unwrap())
+    command
+}
+
+/// Runs a process to its end. Returns what it left on stderr.
+fn finish(
+    collector: &Collector,
+    mut command: Command,
+    write: impl FnOnce(ChildStdin) + Send + 'static,
+) -> String {
+    let mut child =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let stdin = child.stdin.take().unwrap();
+    thread::spawn(move || write(stdin));
+    let output = child.wait_with_output().unwrap();
+    let logged = String::from_utf8(output.stderr).unwrap();
+    let shown = logged.char_indices().rev().nth(SHOWN).map_or(&*logged, |(start, _)| &logged[start..]);
+    assert!(output.status.success(), "{}: {shown}", output.status);
+    assert!(!collector.calls().is_empty(), "there is no such test: {command:?}");
+    logged
 }
 
 /// Returns the settings of telemetry in the process of a test's own, and nothing elsewhere.

@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    sync::{Arc, atomic::AtomicU64},
+    io::{Read as _, Write as _},
+    ops::Range,
+    sync::{Arc, Condvar, Mutex, atomic::AtomicU64, mpsc},
+    thread,
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 
 use super::account::assert_conserved;
 use crate::support::{
-    collector::{Labels, Metrics, Number},
+    collector::{Answer, Collector, Labels, Metrics, Number, Signal},
     graph::{flow, node, plan},
     own_process,
     tasks::{counting, numbers, slow},
@@ -25,11 +28,19 @@ const FLOWS: usize = 400;
 const TASKS: usize = 25;
 const EVENTS: u64 = 7;
 
-/// How many flows come and go before it is looked at what that takes.
-const WARM_UP: usize = FLOWS / 4;
+/// How many of them come and go before it is waited for exports.
+const BATCH: usize = 20;
+
+/// As many are there at once at most, as it takes its time until an export is known to have arrived.
+const LATEST: usize = 3 * BATCH;
+
+/// What those that come after these leave behind is looked at.
+const WARM_UP: usize = 5 * BATCH;
 
 /// What may be taken beyond that, in KiB.
 const SLACK: u64 = 16 << 10;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Returns the name of the n-th flow: every second one is called the same.
 fn name(n: usize) -> String {
@@ -55,22 +66,55 @@ fn taken() -> (u64, usize) {
     (memory, fs::read_dir("/proc/self/task").unwrap().count())
 }
 
-/// Lets these flows come and go.
-fn run(runtime: &Runtime, telemetry: &Telemetry, flows: std::ops::Range<usize>) {
+/// Counts the exports of metrics that have arrived, of which the collector tells on stdin.
+#[derive(Clone, Default)]
+struct Exports(Arc<(Mutex<u64>, Condvar)>);
+
+impl Exports {
+    fn follow() -> Self {
+        let exports = Self::default();
+        let told = exports.clone();
+        thread::spawn(move || {
+            for byte in std::io::stdin().lock().bytes() {
+                byte.unwrap();
+                *told.0.0.lock().unwrap() += 1;
+                told.0.1.notify_all();
+            }
+        });
+        exports
+    }
+
+    /// Waits for so many more.
+    fn wait(&self, more: u64) {
+        let (count, changed) = &*self.0;
+        let count = count.lock().unwrap();
+        let enough = *count + more;
+        let (count, timeout) = changed.wait_timeout_while(count, PATIENCE, |count| *count < enough).unwrap();
+        assert!(!timeout.timed_out(), "nothing is exported any more after {count}");
+    }
+}
+
+/// Lets these flows come and go. In between, all that they have to tell arrives.
+fn run(runtime: &Runtime, telemetry: &Telemetry, exports: &Exports, flows: Range<usize>) {
     for n in flows {
         runtime.block_on(own_process::run(chain(&name(n)), telemetry));
+        if (n + 1).is_multiple_of(BATCH) {
+            // One may be on its way already; the next one has the last numbers, the one after that has none.
+            exports.wait(3);
+        }
     }
 }
 
 /// Lets flows come and go, and sees to it that they leave nothing behind.
 fn come_and_go(settings: Settings) {
     let settings =
-        Settings { trace_sample_rate: 0.0, metrics_export_interval: Duration::from_millis(50), ..settings };
+        Settings { trace_sample_rate: 0.0, metrics_export_interval: Duration::from_millis(20), ..settings };
     let telemetry = own_process::start(&settings);
     let runtime = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    run(&runtime, &telemetry, 0..WARM_UP);
+    let exports = Exports::follow();
+    run(&runtime, &telemetry, &exports, 0..WARM_UP);
     let (memory, threads) = taken();
-    run(&runtime, &telemetry, WARM_UP..FLOWS);
+    run(&runtime, &telemetry, &exports, WARM_UP..FLOWS);
     let (memory_after, threads_after) = taken();
     assert_eq!(threads_after, threads, "a thread was left behind");
     assert!(memory_after < memory + SLACK, "{memory} KiB have become {memory_after}");
@@ -135,14 +179,6 @@ fn flows(metrics: &Metrics) -> BTreeSet<&str> {
     labels.filter_map(|labels| labels.get("flow")).map(String::as_str).collect()
 }
 
-/// Returns the flows that a collection tells to be done.
-fn done(metrics: &Metrics) -> BTreeSet<&str> {
-    let states = metrics.get("flowgen.flow.state").into_iter().flatten();
-    let done =
-        states.filter(|(labels, point)| labels["state"] == "done" && point.number == Number::Gauge(1.0));
-    done.map(|(labels, _)| &*labels["flow"]).collect()
-}
-
 /// Scenario: flows of ten thousand tasks in all are started and drained, one after the other; every second one has the
 /// same name. Guarantee: memory and threads stay what they were (the process looks), the series of a flow that is gone
 /// are gone as soon as they have arrived, and nothing that any of them has counted is lost.
@@ -152,21 +188,28 @@ fn flows_that_come_and_go_leave_nothing_but_their_numbers() {
         return come_and_go(settings);
     }
     let this = "telemetry::restarts::flows_that_come_and_go_leave_nothing_but_their_numbers";
-    let collector = own_process::run_again(this);
+    let (tell, told) = mpsc::channel();
+    let collector = Collector::scripted(move |call| {
+        if call.signal == Signal::Metrics {
+            // Nobody listens any more once the process has ended.
+            let _ = tell.send(());
+        }
+        Answer::Accept
+    });
+    own_process::run_with(&collector, this, |mut stdin| {
+        let mut is_there = |()| stdin.write_all(b"1").is_ok();
+        told.into_iter().all(&mut is_there);
+    });
     let collections = collector.received().collections();
     collections.iter().for_each(assert_conserved);
 
-    let mut seen_done = BTreeMap::<&str, usize>::new();
-    for flow in collections.iter().flat_map(done).filter(|flow| *flow != "same") {
-        *seen_done.entry(flow).or_default() += 1;
-    }
-    // Its last numbers, those that came with them before it was quite gone, and one more time if that was in between.
-    let lingering: Vec<_> = seen_done.iter().filter(|(_, times)| **times > 3).collect();
-    assert!(lingering.is_empty(), "{lingering:?}");
+    let most = collections.iter().map(|metrics| flows(metrics).len()).max().unwrap();
+    assert!(most <= LATEST, "series of {most} flows are there at once");
+    let latest: BTreeSet<String> = (FLOWS - LATEST..FLOWS).map(name).collect();
+    let last = flows(collections.last().unwrap());
+    assert!(last.iter().all(|flow| latest.contains(*flow)), "{last:?}");
     let all: BTreeSet<&str> = collections.iter().flat_map(flows).collect();
     assert_eq!(all.len(), FLOWS / 2 + 1, "every flow was told of");
-    let last = flows(collections.last().unwrap());
-    assert!(!last.contains("other-1"), "{last:?}");
 
     assert_eq!(totals(&collections, "same"), expected("same", FLOWS as u64 / 2));
     for n in (1..FLOWS).step_by(50) {
