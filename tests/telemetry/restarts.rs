@@ -38,7 +38,9 @@ const LATEST: usize = 3 * BATCH;
 const WARM_UP: usize = 5 * BATCH;
 
 /// What may be taken beyond that, in KiB.
-const SLACK: u64 = 16 << 10;
+const SLACK: u64 = 8 << 10;
+
+const PATIENCE: Duration = Duration::from_secs(60);
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
