@@ -42,8 +42,6 @@ const SLACK: u64 = 8 << 10;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const PATIENCE: Duration = Duration::from_secs(60);
-
 /// Returns the name of the n-th flow: every second one is called the same.
 fn name(n: usize) -> String {
     if n.is_multiple_of(2) { "same".to_owned() } else { format!("other-{n}") }
