@@ -182,8 +182,15 @@ impl Hop {
             Err(error) => {
                 drop(emissions);
                 let step = span.end(SpanOutcome::Failed, Some(error.error_type()));
+                let last = Last { step, error_type: error.error_type(), attributes };
+                let outcome = match self.policy.on_error {
+                    OnError::Fail => Outcome::Failed,
+                    OnError::Drop => Outcome::Dropped,
+                };
+                // First, so that whoever reads the line can ask for it.
+                self.spans.handle.remember_failed(&event, &last, outcome, error.clone());
                 inside(&event, || self.log_failure(&event, &error));
-                self.fail(&event, ack, Last { step, error_type: error.error_type(), attributes }, error);
+                self.fail(&event, ack, last, outcome);
             }
         }
     }
@@ -252,12 +259,7 @@ impl Hop {
         drop(ack);
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, last: Last, error: TaskError) {
-        let outcome = match self.policy.on_error {
-            OnError::Fail => Outcome::Failed,
-            OnError::Drop => Outcome::Dropped,
-        };
-        self.spans.handle.remember_failed(event, &last, outcome, error);
+    fn fail(&mut self, event: &Event, ack: Ack, last: Last, outcome: Outcome) {
         let mut at = Moment { at: last.step.end(), context: event.trace };
         let mut last = Some(last);
         if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
