@@ -87,9 +87,10 @@ pub(super) fn read(environment: &dyn Environment, problems: &mut Vec<Problem>) -
     found
 }
 
-/// Puts the values of `overrides` for `block` into its tree.
+/// Puts the values of `overrides` for `block` into its tree. What is no mapping stays, to be refused, if a
+/// variable sets a key below it.
 pub(super) fn apply(block: &str, value: &mut Value, overrides: &[Override]) {
-    for one in overrides {
+    'overrides: for one in overrides {
         let [Segment::Key(first), rest @ ..] = one.path.0.as_slice() else { continue };
         if first != block {
             continue;
@@ -97,8 +98,10 @@ pub(super) fn apply(block: &str, value: &mut Value, overrides: &[Override]) {
         let mut at = &mut *value;
         for segment in rest {
             let Segment::Key(key) = segment else { continue };
-            if !at.is_object() {
+            if at.is_null() {
                 *at = Value::Object(Map::new());
+            } else if !at.is_object() {
+                continue 'overrides;
             }
             at = &mut at[key.as_str()];
         }
@@ -161,8 +164,9 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
         path = path.key(key);
         view = child;
     }
-    let value = value(text, &view)
-        .ok_or_else(|| refuse(path.clone(), format!("expected {}", view.expected()), view.known_here()))?;
+    let value = value(text, &view).ok_or_else(|| {
+        refuse(path.clone(), format!("expected {}", view.expected()), typed::how_to_write(&view, None))
+    })?;
     Ok(Some(Override { variable: variable.to_owned(), path, value, text: text.to_owned() }))
 }
 

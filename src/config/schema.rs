@@ -73,6 +73,25 @@ impl<'a> View<'a> {
         })
     }
 
+    /// Returns whether a value of the type of this one may stand here.
+    pub(super) fn takes(&self, value: &Value) -> bool {
+        match value {
+            Value::Null => self.allows("null"),
+            Value::Bool(_) => self.allows("boolean"),
+            Value::Number(number) => self.allows("number") || (!number.is_f64() && self.allows("integer")),
+            Value::String(_) => self.allows("string"),
+            Value::Array(_) => self.allows("array"),
+            Value::Object(_) => self.allows("object"),
+        }
+    }
+
+    /// Returns the keys with the texts that tell the alternatives of a mapping here from one another.
+    pub(super) fn tags(&self) -> Vec<(&'a str, &'a str)> {
+        let properties = |node: &&'a Value| node.get("properties").and_then(Value::as_object);
+        let properties = self.nodes.iter().filter_map(properties).flatten();
+        properties.filter_map(|(key, of)| Some((key.as_str(), of.get("const")?.as_str()?))).collect()
+    }
+
     /// Returns the texts that may stand here, if only certain ones may.
     pub(super) fn constants(&self) -> Vec<&'a str> {
         let constants = self.nodes.iter().flat_map(|node| {
@@ -106,7 +125,11 @@ impl<'a> View<'a> {
             if !is_closed {
                 return None;
             }
-            keys.extend(properties.into_iter().flatten().map(|(key, _)| key.as_str()));
+            for (key, _) in properties.into_iter().flatten() {
+                if !keys.contains(&key.as_str()) {
+                    keys.push(key.as_str());
+                }
+            }
         }
         Some(keys)
     }
@@ -186,7 +209,13 @@ impl<'a> View<'a> {
             "boolean" => "`true` or `false`".into(),
             "array" => match self.child(&Segment::Index(0)).expected() {
                 items if items.is_empty() => "a list".into(),
-                items => format!("a list of {items}"),
+                items => format!(
+                    "a list of {}",
+                    items
+                        .replace("a whole number", "whole numbers")
+                        .replace("a number", "numbers")
+                        .replace("a mapping", "mappings")
+                ),
             },
             "object" => "a mapping".into(),
             _ => return None,

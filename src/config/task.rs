@@ -299,6 +299,10 @@ impl TaskBuilder<'_> {
         path: &KeyPath,
         unknown: &[Unknown],
     ) -> Option<Box<dyn Prepared>> {
+        if let Some(problem) = typed::misplaced_list(&own, shape, path) {
+            self.file.problems.push(problem);
+            return None;
+        }
         let mut problems = Problems::below(path.clone());
         match kind.prepare(own.clone(), &mut problems) {
             Ok(prepared) => {

@@ -619,6 +619,43 @@ fn the_value_of_a_variable_is_refused_as_that_of_a_file() {
 }
 
 #[test]
+fn what_a_value_of_telemetry_is_not_is_told_at_its_place() {
+    let numbers = "expected a list of numbers, found";
+    for (block, expected) in [
+        ("keep_traces: [true, 5s, 3]", "keep_traces: expected a mapping, found a list"),
+        ("span_queue: [100, 10, 1s]", "span_queue: expected a mapping, found a list"),
+        ("histogram: [exponential]", "histogram: expected a mapping, found a list"),
+        ("histogram: 5", "histogram: expected a mapping, found `5`"),
+        ("histogram: null", "histogram: expected a mapping, found nothing"),
+        ("histogram: {type: explicit, buckets: 5}", &format!("histogram.buckets: {numbers} `5`")),
+        ("histogram: {type: explicit, buckets: {a: 1}}", &format!("histogram.buckets: {numbers} a mapping")),
+        ("histogram: {buckets: [a], type: explicit}", "histogram.buckets[0]: expected a number, found `a`"),
+        (
+            "keep_traces: {limit: 18446744073709551615}",
+            "keep_traces.limit: expected a whole number of at most 4294967295, found `18446744073709551615`",
+        ),
+        ("keep_traces: {limit: -1}", "keep_traces.limit: expected a whole number of at least 0, found `-1`"),
+        ("span_queue: {size: 0}", "span_queue.size: must be at least 1"),
+        ("span_queue: {size: 0, batch: 5}", "span_queue.size: must be at least 1"),
+    ] {
+        let text = format!("telemetry: {{enabled: true, {block}}}\nflow: {{tasks: [{{tick: }}]}}");
+        let told = refused(&text, &[]);
+        assert_eq!(told.len(), 1, "{block}: {told:?}");
+        assert!(told[0].ends_with(&format!("telemetry.{expected}")), "{block}: {told:?}");
+    }
+}
+
+#[test]
+fn a_variable_does_not_hide_what_is_wrong_above_its_key() {
+    for (block, path) in [("[false]", "telemetry"), ("{keep_traces: [true]}", "telemetry.keep_traces")] {
+        let text = format!("telemetry: {block}\nflow: {{tasks: [{{tick: }}]}}");
+        let told = refused(&text, &[("FLOWGEN_TELEMETRY__KEEP_TRACES__LIMIT", "5")]);
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert!(told[0].ends_with(&format!("{path}: expected a mapping, found a list")), "{told:?}");
+    }
+}
+
+#[test]
 fn kept_traces_may_be_given_in_part_and_by_variables() {
     let keep = |block: &str, variables: &[(&str, &str)]| {
         let text = format!("telemetry: {{enabled: true, {block}}}\nflow: {{tasks: [{{tick: }}]}}");
@@ -727,6 +764,8 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     let flow = &schema["$defs"]["Flow"]["properties"];
     assert_eq!(flow["durable"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
     assert_eq!(flow["deadline"]["const"], Value::Null);
+    let buckets = &schema["$defs"]["Histogram"]["oneOf"][0]["properties"]["buckets"];
+    assert_eq!(buckets["maxItems"], 1000);
     let health = &schema["properties"]["health"];
     assert_eq!(health["properties"]["enabled"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
     let format = schema["$defs"]["Format"]["oneOf"].as_array().unwrap();

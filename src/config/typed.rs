@@ -153,13 +153,8 @@ pub(super) fn settle(value: &mut Value, path: &KeyPath, substitutions: &[Substit
 /// Parses a text as the number, boolean or null that a place wants.
 pub(super) fn scalar(text: &str, view: &View<'_>) -> Option<Value> {
     let parsed = yaml::parse_value(text.trim())?;
-    let is_wanted = match &parsed {
-        Value::Null => view.allows("null"),
-        Value::Bool(_) => view.allows("boolean"),
-        Value::Number(number) => view.allows("number") || (!number.is_f64() && view.allows("integer")),
-        _ => false,
-    };
-    is_wanted.then_some(parsed)
+    let is_scalar = parsed.is_null() || parsed.is_boolean() || parsed.is_number();
+    (is_scalar && view.takes(&parsed)).then_some(parsed)
 }
 
 /// Types a value that [`clean`] went over.
@@ -169,8 +164,95 @@ pub(super) fn deserialize<T: DeserializeOwned + JsonSchema>(
     path: &KeyPath,
     substitutions: &[Substitution],
 ) -> Result<T, Box<Problem>> {
+    if let Some(problem) = misplaced_list(&value, shape, path) {
+        return Err(Box::new(problem));
+    }
     serde_path_to_error::deserialize(value.clone())
         .map_err(|error| Box::new(mistake(&error, &value, shape, path, substitutions)))
+}
+
+/// Tells the first list that stands where only a mapping may. Derived deserializers take the items of such a
+/// list for the values of the keys, in the order of the type.
+pub(super) fn misplaced_list(value: &Value, shape: &Shape, path: &KeyPath) -> Option<Problem> {
+    let is_misplaced =
+        |value: &Value, view: &View<'_>| value.is_array() && view.allows("object") && !view.allows("array");
+    let spot = Spot { path: path.clone(), found: Some(value), view: shape.view() };
+    let spot = spot.first(&is_misplaced)?;
+    let mut problem = Problem::new(spot.path, format!("expected {}, found a list", spot.view.expected()));
+    problem.hint_opt(how_to_write(&spot.view, None));
+    Some(problem)
+}
+
+/// A value with its place and with what may stand there.
+struct Spot<'a> {
+    path: KeyPath,
+    found: Option<&'a Value>,
+    view: View<'a>,
+}
+
+impl<'a> Spot<'a> {
+    /// Follows the path of an error as far as it leads into `value`.
+    fn of(
+        error: &serde_path_to_error::Error<serde_json::Error>,
+        value: &'a Value,
+        shape: &'a Shape,
+        base: &KeyPath,
+    ) -> Self {
+        let mut spot = Self { path: base.clone(), found: Some(value), view: shape.view() };
+        for step in error.path() {
+            let segment = match step {
+                Step::Seq { index } => Segment::Index(*index),
+                Step::Map { key } => Segment::Key(key.clone()),
+                Step::Enum { variant } => Segment::Key(variant.clone()),
+                Step::Unknown => continue,
+            };
+            let below = spot.below(segment);
+            // The name of an enum's variant is not always a key of the file.
+            if below.found.is_some() || !matches!(step, Step::Enum { .. }) {
+                spot = below;
+            }
+        }
+        spot
+    }
+
+    fn below(&self, segment: Segment) -> Self {
+        let found = self.found.and_then(|value| match &segment {
+            Segment::Index(index) => value.get(index),
+            Segment::Key(key) => value.get(key),
+        });
+        let view = match self.found {
+            Some(Value::Object(object)) => self.view.narrowed(object).child(&segment),
+            _ => self.view.child(&segment),
+        };
+        let mut path = self.path.clone();
+        path.0.push(segment);
+        Self { path, found, view }
+    }
+
+    /// Returns the first value, this one or one below it, that is as asked for.
+    fn first(self, is_it: &impl Fn(&Value, &View<'_>) -> bool) -> Option<Self> {
+        let value = self.found?;
+        if is_it(value, &self.view) {
+            return Some(self);
+        }
+        match value {
+            Value::Object(object) => {
+                object.keys().find_map(|key| self.below(Segment::Key(key.clone())).first(is_it))
+            }
+            Value::Array(items) => {
+                (0..items.len()).find_map(|index| self.below(Segment::Index(index)).first(is_it))
+            }
+            _ => None,
+        }
+    }
+
+    /// Goes down to the first value of a type that may not stand where it does. Of a mapping that is read as a
+    /// whole, such as one with a key that says what it is, errors do not say which part they mean.
+    fn misfit(self) -> Self {
+        let Self { path, found, view } = &self;
+        let copy = Self { path: path.clone(), found: *found, view: view.clone() };
+        copy.first(&|value, view| !view.is_nothing() && !view.takes(value)).unwrap_or(self)
+    }
 }
 
 /// Tells a type error.
@@ -181,32 +263,12 @@ pub(super) fn mistake(
     base: &KeyPath,
     substitutions: &[Substitution],
 ) -> Problem {
-    let mut path = base.clone();
-    let mut found = Some(value);
-    let mut view = shape.view();
-    for step in error.path() {
-        let segment = match step {
-            Step::Seq { index } => Segment::Index(*index),
-            Step::Map { key } => Segment::Key(key.clone()),
-            Step::Enum { variant } => Segment::Key(variant.clone()),
-            Step::Unknown => continue,
-        };
-        let below = found.and_then(|value| match &segment {
-            Segment::Index(index) => value.get(index),
-            Segment::Key(key) => value.get(key),
-        });
-        // The name of an enum's variant is not always a key of the file.
-        if below.is_none() && matches!(step, Step::Enum { .. }) {
-            continue;
-        }
-        view = match found {
-            Some(Value::Object(object)) => view.narrowed(object).child(&segment),
-            _ => view.child(&segment),
-        };
-        found = below;
-        path.0.push(segment);
-    }
     let text = error.inner().to_string();
+    let mut spot = Spot::of(error, value, shape, base);
+    if text.starts_with("invalid type") {
+        spot = spot.misfit();
+    }
+    let Spot { path, found, view } = spot;
     let is_written_otherwise = interpolate::written(&path, substitutions).is_some();
     let shown = found.map_or_else(|| "nothing".into(), |value| describe(value, &path, substitutions));
     if let Some(rest) = text.strip_prefix("missing field `") {
@@ -236,7 +298,10 @@ pub(super) fn mistake(
     let is_serde = text.starts_with("invalid type") || text.starts_with("invalid value");
     match text.rsplit_once(", expected ") {
         Some((_, expected)) if is_serde => {
-            let (expected, hint) = wanted(expected, &view, found.filter(|_| !is_written_otherwise));
+            let (expected, hint) = match whole_number(expected, found) {
+                Some(expected) => (expected, None),
+                None => wanted(expected, &view, found.filter(|_| !is_written_otherwise)),
+            };
             let mut problem = Problem::new(path, format!("expected {expected}, found {shown}"));
             problem.hint_opt(hint);
             problem
@@ -266,14 +331,48 @@ fn wanted(expected: &str, view: &View<'_>, found: Option<&Value>) -> (String, Op
         "a sequence" => {
             (Some(view.expected()).filter(|e| !e.is_empty()).unwrap_or_else(|| "a list".into()), None)
         }
-        "a map" => ("a mapping".into(), view.known_here()),
-        "u8" | "u16" | "u32" | "u64" | "usize" => ("a whole number of at least 0".into(), None),
-        "i8" | "i16" | "i32" | "i64" | "isize" => ("a whole number".into(), None),
+        "a map" => ("a mapping".into(), how_to_write(view, found)),
         "f32" | "f64" => ("a number".into(), None),
-        other if other.starts_with("a nonzero") => ("a whole number of at least 1".into(), None),
-        other if other.starts_with("struct ") => ("a mapping".into(), view.known_here()),
+        other if other.starts_with("struct ") || other.starts_with("internally tagged enum ") => {
+            ("a mapping".into(), how_to_write(view, found))
+        }
         other => (other.into(), None),
     }
+}
+
+/// Says which whole numbers an integer type has, as far as it matters for what was found. Tells nothing of the
+/// value but whether it is too large.
+fn whole_number(expected: &str, found: Option<&Value>) -> Option<String> {
+    let (name, least) = match expected.strip_prefix("a nonzero ") {
+        Some(name) => (name, Some(1)),
+        None => (expected, expected.starts_with('u').then_some(0)),
+    };
+    let most = match name {
+        "u8" => u8::MAX.into(),
+        "u16" => u16::MAX.into(),
+        "u32" => u32::MAX.into(),
+        "u64" | "usize" => u64::MAX,
+        "i8" => i8::MAX as u64,
+        "i16" => i16::MAX as u64,
+        "i32" => i32::MAX as u64,
+        "i64" | "isize" => i64::MAX as u64,
+        _ => return None,
+    };
+    Some(match (found.and_then(Value::as_f64), least) {
+        (Some(number), _) if number > most as f64 => format!("a whole number of at most {most}"),
+        (_, Some(least)) => format!("a whole number of at least {least}"),
+        (_, None) => "a whole number".into(),
+    })
+}
+
+/// Says how a mapping is written that was written as something else.
+pub(super) fn how_to_write(view: &View<'_>, found: Option<&Value>) -> Option<String> {
+    let mut tags = view.tags();
+    if let Some(meant) = tags.iter().find(|(_, name)| found.and_then(Value::as_str) == Some(*name)) {
+        tags = vec![*meant];
+    }
+    let forms: Vec<_> = tags.iter().map(|(key, name)| format!("`{{{key}: {name}}}`")).collect();
+    if forms.is_empty() { view.known_here() } else { Some(format!("write {}", forms.join(" or "))) }
 }
 
 fn is_plain(value: &Value) -> bool {

@@ -7,6 +7,10 @@ use serde_json::{Map, Number, Value};
 use super::locate;
 use crate::problem::{Focus, KeyPath, Origin, Problem};
 
+/// Says which whole numbers there are.
+const WHOLE_NUMBERS: &str =
+    "from -9223372036854775808 to 18446744073709551615; put it in quotes if it is meant as text";
+
 /// Parses `text`. Anchors and merge keys are resolved; an empty text is `null`.
 pub(super) fn parse(file: &Path, text: &str) -> Result<Value, Vec<Problem>> {
     let parsed = serde_yaml::from_str::<serde_yaml::Value>(text).and_then(|mut value| {
@@ -110,6 +114,8 @@ fn syntax(file: &Path, text: &str, error: &serde_yaml::Error) -> Vec<Problem> {
         });
         (line, column) = second.map_or((1, 1), |(n, _)| (n + 1, 1));
         ("a second YAML document".into(), Some("put the flows into a list below `flows`"))
+    } else if let Some(number) = beyond_64_bits(&message) {
+        (format!("`{number}` is beyond what a whole number can be"), Some(WHOLE_NUMBERS))
     } else if message.contains("while scanning a quoted scalar") {
         (line, column) = context_mark(&message).unwrap_or((line, column));
         ("a quote is never closed".into(), None)
@@ -156,6 +162,13 @@ fn duplicates(file: &Path, text: &str) -> Vec<Problem> {
             problem
         })
         .collect()
+}
+
+/// Returns the whole number that is refused for its size.
+fn beyond_64_bits(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("invalid type: integer `")?;
+    let (number, rest) = rest.split_once('`')?;
+    (rest.starts_with(" as u128") || rest.starts_with(" as i128")).then_some(number)
 }
 
 /// Returns the second position that libyaml names: where the construct began.

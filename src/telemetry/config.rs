@@ -167,12 +167,18 @@ pub enum Temporality {
 pub enum Histogram {
     /// Fixed bounds, in seconds.
     Explicit {
-        /// Ascending upper bounds; the defaults if not given.
+        /// Ascending upper bounds, 1,000 at most; the defaults if not given.
         #[serde(default)]
+        #[schemars(extend("maxItems" = Histogram::MOST_BOUNDS))]
         buckets: Option<Vec<f64>>,
     },
     /// At most 160 bounds that follow the data: a base-2 exponential histogram.
     Exponential {},
+}
+
+impl Histogram {
+    /// The most bounds: a collector takes a message of 4 MiB, and a point holds all of them.
+    pub(super) const MOST_BOUNDS: usize = 1000;
 }
 
 impl Default for Histogram {

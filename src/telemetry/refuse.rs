@@ -71,7 +71,7 @@ impl TelemetryConfig {
         }
         if let Err(fault) = at_most(SpanQueue::MOST_BATCH, batch) {
             fault.report("span_queue.batch", problems);
-        } else if batch > size {
+        } else if batch > size && size > 0 {
             let message = format!("a batch of {batch} does not fit a queue of {size}");
             problems.report("span_queue.batch", message);
         }
@@ -81,6 +81,12 @@ impl TelemetryConfig {
         let Histogram::Explicit { buckets: Some(buckets) } = &self.histogram else { return };
         if buckets.is_empty() {
             problems.report("histogram.buckets", "there is no bucket");
+        } else if buckets.len() > Histogram::MOST_BOUNDS {
+            let message = format!("must be at most {} bounds", Histogram::MOST_BOUNDS);
+            problems
+                .report("histogram.buckets", message)
+                .focus(Focus::Key)
+                .hint("every series is exported with all of them; `{type: exponential}` needs none");
         } else if let Some(n) = buckets.iter().position(|bound| !bound.is_finite()) {
             problems.report(&format!("histogram.buckets.{n}"), "a bound must be finite");
         } else if let Some(n) = buckets.iter().position(|bound| *bound <= 0.0) {
@@ -296,6 +302,9 @@ mod tests {
             |buckets: Vec<f64>| told(|c| c.histogram = Histogram::Explicit { buckets: Some(buckets) });
         assert_eq!(buckets(vec![]), ["histogram.buckets: there is no bucket"]);
         assert_eq!(buckets(vec![1.0, 1.0]), ["histogram.buckets[1]: `1` does not follow `1` upwards"]);
+        assert_eq!(buckets((1..=1000).map(f64::from).collect()), Vec::<String>::new());
+        let many = (1..=1001).map(f64::from).collect();
+        assert_eq!(buckets(many), ["histogram.buckets: must be at most 1000 bounds"]);
         for bound in [0.0, -0.0, -1.0] {
             assert_eq!(buckets(vec![bound, 1.0]), ["histogram.buckets[0]: a bound must be above zero"]);
         }
