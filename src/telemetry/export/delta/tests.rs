@@ -225,6 +225,29 @@ fn the_base_of_a_series_that_is_no_longer_collected_goes() {
     assert!(deltas.bases.is_empty());
 }
 
+/// Scenario: all series of a metric end, those beyond a limit included, and there are others later. Guarantee: what is
+/// beyond the limit goes on, and nothing of it is told a second time.
+#[test]
+fn the_base_of_what_is_beyond_a_limit_stays() {
+    let mut deltas = deltas();
+    let beyond = |value, time| {
+        let is_beyond = Some(AnyValue { value: Some(any_value::Value::BoolValue(true)) });
+        let attribute =
+            KeyValue { key: "otel.metric.overflow".into(), value: is_beyond, ..KeyValue::default() };
+        let point = point("", Number::AsInt(value), START, time);
+        vec![sum("count", true, vec![NumberDataPoint { attributes: vec![attribute], ..point }])]
+    };
+    let mut first = beyond(5, 200);
+    deltas.apply(&mut first);
+    deltas.accepted(&first);
+    deltas.apply(&mut []);
+    let mut again = beyond(7, 400);
+    deltas.apply(&mut again);
+    let Some(Data::Sum(sum)) = &again[0].data else { panic!("{again:?}") };
+    let told: Vec<_> = sum.data_points.iter().map(|it| (it.value, it.start_time_unix_nano)).collect();
+    assert_eq!(told, [(Some(Number::AsInt(2)), 200)]);
+}
+
 #[test]
 fn histograms_are_subtracted_bucket_by_bucket() {
     let bounds = vec![0.1, 1.0];
