@@ -1,5 +1,9 @@
 //! How long a series is collected: as long as anyone holds it, and after that until the collector has its last point.
 
+/// The most series that are kept although they have ended: a collector that never takes their last point must not make a
+/// worker grow whose flows come and go.
+pub(super) const MOST_ENDED: usize = 10_000;
+
 /// The state of one series.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Life {
