@@ -7,6 +7,7 @@ mod attempts;
 mod audit;
 mod canary;
 mod context;
+mod contract;
 mod delivery;
 mod failures;
 mod faults;

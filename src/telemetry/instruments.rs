@@ -92,7 +92,8 @@ impl Instrument {
         name
     }
 
-    fn type_name(&self) -> &'static str {
+    /// Returns what it is called in OpenTelemetry.
+    pub fn type_name(&self) -> &'static str {
         match self.kind {
             InstrumentKind::Counter | InstrumentKind::ObservableCounter => "counter",
             InstrumentKind::UpDownCounter => "up-down counter",
@@ -186,7 +187,7 @@ instruments! {
     SPAN_STARTED = ObservableCounter, "otel.sdk.span.started", "{span}", ["otel.span.sampling_result"],
         "The spans that were started: `RECORD_AND_SAMPLE` or `DROP`.";
     SPAN_PROCESSED = ObservableCounter, "otel.sdk.processor.span.processed", "{span}", ["otel.component.type", "otel.component.name", "error.type"],
-        "The sampled spans that were queued for export, or with `error.type` `queue_full` found no room.";
+        "The spans that were queued for export, or with `error.type` `queue_full` found no room.";
     SPAN_QUEUE_SIZE = UpDownCounter, "otel.sdk.processor.span.queue.size", "{span}", ["otel.component.type", "otel.component.name"],
         "The spans that wait for the exporter.";
     SPAN_QUEUE_CAPACITY = UpDownCounter, "otel.sdk.processor.span.queue.capacity", "{span}", ["otel.component.type", "otel.component.name"],
@@ -208,24 +209,56 @@ pub(super) fn is_observed(name: &str) -> bool {
     ALL.iter().any(|one| one.name == name && one.kind == InstrumentKind::ObservableCounter)
 }
 
-/// Returns the tables of `docs/telemetry.md`.
+/// The instruments of the documentation, by what the names of those under each heading begin with.
+const GROUPS: [(&str, &[&str]); 5] = [
+    ("Spans: of every name `S`", &["S."]),
+    ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule."]),
+    ("Tasks", &["flowgen.task."]),
+    ("Connectors", &["http.", "messaging."]),
+    ("Telemetry itself", &["otel.", "flowgen.traces."]),
+];
+
+/// Returns the tables of `docs/telemetry.md`: all instruments, and the buckets of histograms.
 pub fn documentation() -> String {
-    let mut text = String::from(
-        "| instrument | type | unit | attributes | in Prometheus | what |\n|---|---|---|---|---|---|\n",
-    );
-    for instrument in ALL {
-        let attributes: Vec<_> = instrument.attributes.iter().map(|key| format!("`{key}`")).collect();
+    let mut text = String::new();
+    for (heading, beginnings) in GROUPS {
+        let mut rows = String::new();
+        let belongs = |name: &str| beginnings.iter().any(|beginning| name.starts_with(beginning));
+        ALL.iter()
+            .filter(|instrument| belongs(instrument.name))
+            .for_each(|instrument| rows += &row(instrument));
         // Writing to a string cannot fail.
-        let _ = writeln!(
+        let _ = write!(
             text,
-            "| `{}` | {} | `{}` | {} | `{}` | {} |",
-            instrument.name,
-            instrument.type_name(),
-            instrument.unit,
-            attributes.join(", "),
-            instrument.prometheus(),
-            instrument.description,
+            "### {heading}\n\n| instrument, and its name in Prometheus | type | unit | attributes | what it tells |\n\
+             |---|---|---|---|---|\n{rows}\n"
         );
     }
+    text += "### Buckets\n\n| histograms | upper bounds in seconds |\n|---|---|\n";
+    text.push_str(&buckets());
     text
+}
+
+fn row(instrument: &Instrument) -> String {
+    let attributes: Vec<_> = instrument.attributes.iter().map(|key| format!("`{key}`")).collect();
+    format!(
+        "| `{}`<br>`{}` | {} | `{}` | {} | {} |\n",
+        instrument.name,
+        instrument.prometheus(),
+        instrument.type_name(),
+        instrument.unit,
+        attributes.join(", "),
+        instrument.description,
+    )
+}
+
+fn buckets() -> String {
+    let row = |buckets: Buckets| {
+        let is_one = |one: &&&Instrument| one.kind == InstrumentKind::Histogram(buckets);
+        let names: Vec<_> = ALL.iter().filter(is_one).map(|one| format!("`{}`", one.name)).collect();
+        let names = if buckets == Buckets::Configured { "all others".into() } else { names.join(", ") };
+        let bounds: Vec<_> = buckets.bounds().iter().map(f64::to_string).collect();
+        format!("| {names} | {} |\n", bounds.join(", "))
+    };
+    Buckets::ALL.iter().rev().map(|buckets| row(*buckets)).collect()
 }

@@ -1,8 +1,9 @@
 //! A collector inside the test: an OTLP/gRPC server on a thread and a runtime of its own, every answer of
-//! which is scripted. It keeps what it accepts.
+//! which is scripted. It keeps what it accepts, and in the end sees to it that every metric is a known one.
 //!
 //! A call larger than 4 MiB is refused, as by any gRPC receiver that is left at its defaults.
 
+mod instruments;
 mod metrics;
 mod port;
 mod spans;
@@ -274,6 +275,9 @@ impl Collector {
 impl Drop for Collector {
     fn drop(&mut self) {
         self.close();
+        if !std::thread::panicking() {
+            self.received().metrics.iter().for_each(instruments::assert_known);
+        }
     }
 }
 
