@@ -271,9 +271,17 @@ flow:
 
 #[test]
 fn slow_events_are_told_with_the_way_to_their_end() {
+    for keeps_errors in ["true", "false"] {
+        slow_events_are_told(keeps_errors);
+    }
+}
+
+fn slow_events_are_told(keeps_errors: &str) {
     let yaml = failing(3, "") + "    - drop: {name: nowhere}\n";
     let ended = run(&yaml, |command| {
-        command.env("FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN", "1ns");
+        command
+            .env("FLOWGEN_TELEMETRY__KEEP_TRACES__SLOWER_THAN", "1ns")
+            .env("FLOWGEN_TELEMETRY__KEEP_TRACES__ERRORS", keeps_errors);
     });
     let told = told_once(&ended);
     let mut entries: Vec<_> = told.entries.iter().map(|entry| (entry["event_id"].clone(), entry)).collect();

@@ -153,11 +153,6 @@ fn many_flows_share_what_is_told_at_once() {
     assert_eq!(told.recorded, 64 * 40);
 }
 
-#[test]
-fn one_that_is_off_remembers_nothing() {
-    assert!(FlightRecorder::default().ring(&"orders".into()).is_none());
-}
-
 /// An event that got through two tasks and failed in the third, the second time.
 fn full() -> (Tasks, Entry) {
     let tasks = Tasks::new(&["numbers", "dou\nble", "call"]);
