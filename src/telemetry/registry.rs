@@ -19,7 +19,7 @@ use super::{
     durations::{Aggregation, Durations},
     histogram::Bounds,
     instruments::{Buckets, Instrument, InstrumentKind},
-    life::Life,
+    life::{Life, MOST_ENDED},
     meter::Asked,
     points::{Collection, Interval, Labels, Number},
     series::SpanTable,
@@ -206,6 +206,8 @@ impl Registry {
     /// with a series, may end events, which are timed here: so nothing of that is done under the lock.
     fn series(&self, has_arrived: bool, now: u64) -> Vec<Series> {
         let mut entries = self.entries();
+        let ended = entries.values().filter(|(_, entry)| entry.life == Life::Told).count();
+        let has_arrived = has_arrived || ended > MOST_ENDED;
         let is_over =
             |_: &Key, (_, entry): &mut (&'static Instrument, Entry)| !entry.is_collected(has_arrived);
         let over: Vec<_> = entries.extract_if(is_over).collect();

@@ -13,7 +13,7 @@ use super::{
     durations::{Aggregation, Durations},
     encode,
     instruments::{SPAN_COUNT, SPAN_DURATION, SPAN_ERRORS},
-    life::Life,
+    life::{Life, MOST_ENDED},
     points::{Collection, Interval, Labels, Number},
 };
 use crate::trace::{Moment, Ticks};
@@ -191,6 +191,10 @@ impl SpanTable {
     /// Collects everything counted so far. `has_arrived` says whether all of the collection before did.
     pub(super) fn collect(&self, has_arrived: bool, now: u64, into: &mut Collection) {
         let mut directory = lock(&self.directory);
+        let tenants =
+            self.slots.iter().map(|(_, slot)| slot.tenant.read().unwrap_or_else(PoisonError::into_inner));
+        let ended = tenants.filter(|tenant| tenant.series.is_some() && tenant.life == Life::Told).count();
+        let has_arrived = has_arrived || ended > MOST_ENDED;
         for (place, slot) in &self.slots {
             let mut tenant = slot.tenant.write().unwrap_or_else(PoisonError::into_inner);
             let Some(series) = tenant.series.clone() else { continue };
