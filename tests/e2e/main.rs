@@ -15,6 +15,7 @@ mod otlp;
 mod process;
 mod readme;
 mod series;
+mod shapes;
 mod stop;
 
 use std::{path::Path, process::Command};

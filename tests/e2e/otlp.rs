@@ -36,13 +36,16 @@ pub(crate) struct Span {
 pub(crate) struct Point {
     pub(crate) metric: String,
     pub(crate) unit: String,
-    /// The key of its OTLP message: `sum`, `gauge` or `histogram`.
+    /// The key of its OTLP message: `sum`, `gauge`, `histogram` or `exponentialHistogram`.
     pub(crate) shape: &'static str,
     /// The value of a sum or a gauge, the count of a histogram.
     pub(crate) value: f64,
     /// Of a histogram, the counts of its buckets.
     pub(crate) buckets: Vec<u64>,
     pub(crate) is_cumulative: bool,
+    /// The trace and the span of each exemplar.
+    pub(crate) exemplars: Vec<(String, String)>,
+    pub(crate) start: u64,
     pub(crate) is_monotonic: bool,
     pub(crate) time: u64,
     pub(crate) attributes: Attributes,
@@ -149,14 +152,21 @@ fn points(request: &Value) -> Vec<Point> {
 }
 
 fn points_of_metric(metric: &Value, resource: &Attributes) -> Vec<Point> {
-    let shape = ["sum", "gauge", "histogram"].into_iter().find(|shape| metric[shape].is_object());
+    let shape = ["sum", "gauge", "histogram", "exponentialHistogram"]
+        .into_iter()
+        .find(|shape| metric[shape].is_object());
     let shape = shape.unwrap_or_else(|| panic!("neither sum nor gauge nor histogram: {metric}"));
     let point = |point: &Value| Point {
         metric: text(&metric["name"]),
         unit: text(&metric["unit"]),
         shape,
         value: value(point),
-        buckets: list(&point["bucketCounts"]).iter().map(integer).collect(),
+        buckets: buckets(point).iter().map(integer).collect(),
+        exemplars: list(&point["exemplars"])
+            .iter()
+            .map(|it| (text(&it["traceId"]), text(&it["spanId"])))
+            .collect(),
+        start: integer(&point["startTimeUnixNano"]),
         is_cumulative: metric[shape]["aggregationTemporality"] == 2,
         is_monotonic: metric[shape]["isMonotonic"] == true,
         time: integer(&point["timeUnixNano"]),
@@ -164,6 +174,12 @@ fn points_of_metric(metric: &Value, resource: &Attributes) -> Vec<Point> {
         resource: resource.clone(),
     };
     list(&metric[shape]["dataPoints"]).iter().map(point).collect()
+}
+
+/// Returns the counts of the buckets of a histogram of either kind; that of zeros is not among them.
+fn buckets(point: &Value) -> &[Value] {
+    let explicit = list(&point["bucketCounts"]);
+    if explicit.is_empty() { list(&point["positive"]["bucketCounts"]) } else { explicit }
 }
 
 /// Returns the one number of a point, whatever it is called.
