@@ -24,6 +24,17 @@ use crate::trace::{Moment, Ticks};
 #[derive(Clone, Default)]
 pub struct Ack(Option<Arc<Shared>>);
 
+/// How an event ended: with its last share.
+#[derive(Clone, Copy, Debug)]
+pub struct Ended {
+    /// The worst outcome of all shares.
+    pub outcome: Outcome,
+    /// How many nanoseconds it took since it entered.
+    pub nanos: u64,
+    /// When and where the last share settled.
+    pub at: Moment,
+}
+
 /// What all shares of one source event have in common. Dropped with the last of them.
 struct Shared {
     /// The worst outcome so far.
@@ -66,13 +77,14 @@ impl Ack {
         Self(self.0.take())
     }
 
-    /// Settles this share. Returns how many nanoseconds the event took, if that was its last share and it is timed.
-    pub fn settle(mut self, outcome: Outcome, at: Moment) -> Option<u64> {
+    /// Settles this share. Returns how the event ended, if that was its last share and it is timed.
+    pub fn settle(mut self, outcome: Outcome, at: Moment) -> Option<Ended> {
         let shared = self.0.take()?;
         shared.worsen(outcome);
         let mut shared = Arc::into_inner(shared)?;
         shared.tell(at);
-        (shared.entered.is_set() && at.at.is_set()).then(|| at.at.since(shared.entered))
+        let is_timed = shared.entered.is_set() && at.at.is_set();
+        is_timed.then(|| Ended { outcome: shared.worst(), nanos: at.at.since(shared.entered), at })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use super::Outcome;
+use super::{Ended, Outcome};
 use crate::trace::{Moment, Ticks};
 
 /// Counts the events of one flow. What went in and what came out are counted apart, each at the place
@@ -22,6 +22,9 @@ pub struct Ledger {
 pub trait Observer: Send + Sync {
     /// Takes note of an event that entered at `entered`. `at` is when its last share settled, if it was not dropped.
     fn ended(&self, outcome: Outcome, entered: Ticks, at: Moment);
+
+    /// Takes note that the way of an event that ended is exported after all.
+    fn exported(&self, ended: Ended);
 }
 
 impl fmt::Debug for Ledger {
@@ -52,6 +55,13 @@ impl Ledger {
             observer.ended(outcome, entered, at);
         }
         self.settled.0[outcome as usize].fetch_add(1, Ordering::Release);
+    }
+
+    /// Takes note that the way of an event that ended is exported after all.
+    pub fn exported(&self, ended: Ended) {
+        if let Some(observer) = &self.observer {
+            observer.exported(ended);
+        }
     }
 
     /// From now on a share that is dropped unsettled is cancelled, not failed.

@@ -13,7 +13,7 @@ use super::{
     supervisor::panic_message,
 };
 use crate::{
-    ack::{Ack, Outcome},
+    ack::{Ack, Ended, Outcome},
     event::{Event, Step},
     plan::{OnError, Policy},
     task::{Emission, ErrorClass, Output, Route, TaskError},
@@ -160,8 +160,8 @@ impl Hop {
                 if is_kept {
                     self.spans.handle.keep_with(&event);
                 }
-                if let Some(age) = ack.settle(Outcome::Filtered, at) {
-                    self.spans.handle.keep_slow(&event, age, None);
+                if let Some(ended) = ack.settle(Outcome::Filtered, at) {
+                    self.keep_slow(&event, ended, None);
                 }
             }
             Ok(()) => {
@@ -169,8 +169,8 @@ impl Hop {
                 if is_kept {
                     self.spans.handle.keep_with(&event);
                 }
-                if let Some((event, age)) = self.outlets.stage(event, ack, emissions) {
-                    self.spans.handle.keep_slow(&event, age, None);
+                if let Some((event, ended)) = self.outlets.stage(event, ack, emissions) {
+                    self.keep_slow(&event, ended, None);
                 }
             }
             Err(error) if error.class() == ErrorClass::Closed => {
@@ -268,9 +268,16 @@ impl Hop {
             // What is timed from here on leads to it.
             at.context.flags |= TraceContext::SAMPLED;
         }
-        let age = ack.settle(outcome, at);
-        if let Some((last, age)) = last.zip(age) {
-            self.spans.handle.keep_slow(event, age, Some(last));
+        let ended = ack.settle(outcome, at);
+        if let Some((last, ended)) = last.zip(ended) {
+            self.keep_slow(event, ended, Some(last));
+        }
+    }
+
+    /// Exports the way of an event that ended, if it took too long.
+    fn keep_slow(&self, event: &Event, ended: Ended, last: Option<Last>) {
+        if self.spans.handle.keep_slow(event, ended.nanos, last) {
+            self.flow.ledger().exported(ended);
         }
     }
 

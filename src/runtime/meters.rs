@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use super::{blocked::Blocked, flow::FlowState};
 use crate::{
-    ack::{Ledger, Observer, Outcome, Summary},
+    ack::{Ended, Ledger, Observer, Outcome, Summary},
     event::Event,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
@@ -130,6 +130,12 @@ impl Observer for EventTimer {
         });
         let end = if at.at.is_set() { at.at } else { Ticks::now() };
         timer.record(end.since(entered), at);
+    }
+
+    fn exported(&self, ended: Ended) {
+        if let Some(timer) = self.timers[ended.outcome as usize].get() {
+            timer.exemplify(ended.nanos, ended.at);
+        }
     }
 }
 

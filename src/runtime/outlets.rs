@@ -7,7 +7,7 @@ use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::blocked::Blocked;
 use crate::{
-    ack::{Ack, Outcome},
+    ack::{Ack, Ended, Outcome},
     event::Event,
     plan::Node,
     task::{Edge, Emission, Route},
@@ -71,13 +71,13 @@ impl Outlets {
     /// Stages what one event emitted for the tasks downstream, each with a share of its `ack` and the way that it came.
     /// There is at least one emission.
     ///
-    /// Returns the event and how many nanoseconds it took, if all that came of its source event has come to an end.
+    /// Returns the event and how its source event ended, if all that came of that has come to an end.
     pub(super) fn stage(
         &mut self,
         event: Box<Event>,
         mut ack: Ack,
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
-    ) -> Option<(Box<Event>, u64)> {
+    ) -> Option<(Box<Event>, Ended)> {
         let queued = event.queued;
         let last = emissions.len().saturating_sub(1);
         let mut event = Some(event);
@@ -103,7 +103,7 @@ impl Outlets {
     }
 
     /// Stages one event on each outlet of its route. On none it has reached a leaf.
-    fn stage_one(&mut self, route: Route, mut event: Box<Event>, share: Ack) -> Option<(Box<Event>, u64)> {
+    fn stage_one(&mut self, route: Route, mut event: Box<Event>, share: Ack) -> Option<(Box<Event>, Ended)> {
         let one;
         let outlets: &[usize] = match route {
             Route::All => &self.downstream,
@@ -114,7 +114,7 @@ impl Outlets {
         };
         let Some((last, others)) = outlets.split_last() else {
             let at = Moment { at: event.queued, context: event.trace };
-            return share.settle(Outcome::Completed, at).map(|age| (event, age));
+            return share.settle(Outcome::Completed, at).map(|ended| (event, ended));
         };
         event.ack = share;
         for outlet in others {

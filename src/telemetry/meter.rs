@@ -129,6 +129,13 @@ impl Timer {
             durations.record(nanos, at);
         }
     }
+
+    /// Makes a duration that was recorded before an exemplar: its span is exported after all.
+    pub fn exemplify(&self, nanos: u64, at: Moment) {
+        if let Some(Cells::Durations(durations)) = self.0.as_deref() {
+            durations.exemplify(nanos, at);
+        }
+    }
 }
 
 /// The histograms of one instrument whose attributes are only known when something happens.

@@ -236,14 +236,14 @@ impl Spans {
     }
 
     /// Exports the way of an event that took so many nanoseconds from its entry to its end, if that is slow, with the
-    /// span of the task that it failed in, if it did. If not it is remembered; failures are anyway.
-    pub fn keep_slow(&self, event: &Event, nanos: u64, last: Option<Last>) {
+    /// span of the task that it failed in, if it did. If not it is remembered; failures are anyway. Returns whether it
+    /// is slow and exported.
+    pub fn keep_slow(&self, event: &Event, nanos: u64, last: Option<Last>) -> bool {
         if let Some((maker, ring)) = self.ring().filter(|(_, ring)| last.is_none() && ring.is_slow(nanos)) {
             ring.push(Entry::slow(event, &maker.shared.registry.spans));
         }
-        if let Some(keeper) = self.keeper().filter(|keeper| keeper.is_slow(nanos)) {
-            keeper.keep(event, Kept::Slow, last, &|| self.describe(event));
-        }
+        let keeper = self.keeper().filter(|keeper| keeper.is_slow(nanos));
+        keeper.is_some_and(|keeper| keeper.keep(event, Kept::Slow, last, &|| self.describe(event)))
     }
 
     /// Exports the span of a flush that failed, below that of an event of its batch that is kept, and linked to others.

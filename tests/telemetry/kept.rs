@@ -592,6 +592,16 @@ flow:
     );
 }
 
+/// Scenario: an event is slow and nothing else. Guarantee: the time that it took leads to its trace.
+#[test]
+fn the_time_of_a_slow_event_leads_to_its_trace() {
+    let yaml = "flow: {tasks: [{generate: {name: numbers, count: 1}}, {drop: {name: nowhere}}]}";
+    let observed = keep_slow(yaml, "1ns");
+    let point = observed.metrics.select("flowgen.flow.event.duration", &[("outcome", "completed")])[0].1;
+    let exemplars: Vec<u64> = point.exemplars.iter().map(|exemplar| exemplar.span_id).collect();
+    assert_eq!(exemplars, [observed.handled("nowhere")[0].span_id]);
+}
+
 /// Returns how many events took longer than this bound of the configured buckets.
 fn slower_than(observed: &Observed, seconds: f64) -> u64 {
     let count = |number: &Number| {
