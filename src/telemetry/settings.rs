@@ -8,6 +8,7 @@ mod ambient;
 mod exports;
 mod resolve;
 mod show;
+mod traces;
 
 #[cfg(test)]
 mod tests;

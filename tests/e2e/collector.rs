@@ -76,6 +76,22 @@ service:
     )
 }
 
+/// Returns the configuration of a receiver that asks for the token `let-me-in`, with these keys of its `tls`.
+pub(crate) fn asks_for_a_token(tls: &str) -> String {
+    format!(
+        "
+extensions: {{bearertokenauth: {{token: let-me-in}}}}
+receivers:
+  otlp:
+    protocols:
+      grpc:
+        auth: {{authenticator: bearertokenauth}}
+        tls: {{{tls}}}
+service: {{extensions: [bearertokenauth]}}
+"
+    )
+}
+
 /// Returns the path of the Collector that `tests/e2e/run` has built.
 #[expect(clippy::disallowed_methods, reason = "a setting of these tests, not of flowgen")]
 pub(crate) fn program() -> PathBuf {

@@ -6,7 +6,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    collector::Collector,
+    collector::{self, Collector},
     flowgen,
     otlp::Received,
     process::{Ended, Process},
@@ -49,20 +49,11 @@ fn locked(folder: &TempDir) -> String {
     let path = |name: &str| folder.path().join(name).display().to_string();
     fs::write(path("certificate.pem"), made.cert.pem()).unwrap();
     fs::write(path("key.pem"), made.signing_key.serialize_pem()).unwrap();
-    format!(
-        "
-extensions: {{bearertokenauth: {{token: let-me-in}}}}
-receivers:
-  otlp:
-    protocols:
-      grpc:
-        auth: {{authenticator: bearertokenauth}}
-        tls: {{cert_file: {}, key_file: {}}}
-service: {{extensions: [bearertokenauth]}}
-",
+    collector::asks_for_a_token(&format!(
+        "cert_file: {}, key_file: {}",
         path("certificate.pem"),
         path("key.pem")
-    )
+    ))
 }
 
 #[test]

@@ -7,7 +7,7 @@ use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
-    collector::Collector,
+    collector::{self, Collector},
     flowgen,
     otlp::Received,
     process::{Ended, Process},
@@ -56,21 +56,12 @@ impl Authority {
 /// Returns the configuration that asks for a token, and for a certificate of the authority of `clients`.
 fn locked(folder: &TempDir) -> String {
     let path = |name: &str| folder.path().join(name).display().to_string();
-    format!(
-        "
-extensions: {{bearertokenauth: {{token: let-me-in}}}}
-receivers:
-  otlp:
-    protocols:
-      grpc:
-        auth: {{authenticator: bearertokenauth}}
-        tls: {{cert_file: {}, key_file: {}, client_ca_file: {}}}
-service: {{extensions: [bearertokenauth]}}
-",
+    collector::asks_for_a_token(&format!(
+        "cert_file: {}, key_file: {}, client_ca_file: {}",
         path("collector.pem"),
         path("collector.key"),
         path("clients.pem")
-    )
+    ))
 }
 
 /// Whose certificate the worker shows.
