@@ -6,6 +6,7 @@
 
 mod ledger;
 mod outcome;
+mod receipt;
 
 use std::{
     fmt,
@@ -17,8 +18,14 @@ use std::{
 
 pub use ledger::{Ledger, Observer, Summary};
 pub use outcome::Outcome;
+pub use receipt::{Receipt, Settled, Verdict};
+
+use tokio::time::Instant;
 
 use crate::trace::{Moment, Ticks};
+
+/// Worse than any outcome: it failed, and the same attempt may succeed later.
+const RETURNED: u8 = Outcome::Failed as u8 + 1;
 
 /// A share of the acknowledgement of one source event. `Ack::default()` is nobody's.
 #[derive(Clone, Default)]
@@ -41,7 +48,26 @@ struct Shared {
     worst: AtomicU8,
     /// When the event entered, if it is timed.
     entered: Ticks,
+    /// From when on it is too old to be handled.
+    expires: Option<Instant>,
     told: Told,
+}
+
+/// What is known of an event that enters a flow.
+#[derive(Default)]
+pub struct Entry {
+    /// When it does, if it is timed.
+    pub at: Ticks,
+    /// From when on it is too old to be handled.
+    pub expires: Option<Instant>,
+    /// Who learns what became of it, besides the ledger.
+    pub receipt: Option<Box<dyn Receipt>>,
+}
+
+impl From<Ticks> for Entry {
+    fn from(at: Ticks) -> Self {
+        Self { at, ..Self::default() }
+    }
 }
 
 /// Who is told the worst outcome.
@@ -50,26 +76,69 @@ enum Told {
     Nobody,
     /// The flow's ledger: this is a source event.
     Ledger(Arc<Ledger>),
+    /// Whoever brought it in first, who may bring it in again, and then the ledger.
+    Receipt(Arc<Ledger>, Box<dyn Receipt>),
     /// The shares that this one joins: it is a batch.
     Joined(Vec<Ack>),
+    /// A task that is told first what became of its part, and then the share that this one stands for.
+    Watched(Ack, Watcher),
 }
 
+/// What is called with the outcome of a part of an event.
+type Watcher = Box<dyn FnOnce(Outcome) + Send + Sync>;
+
 impl Ack {
-    /// Makes the first share for an event that enters the flow of `ledger`, and counts it in. `at` is when it does, if
-    /// it is timed.
-    pub fn enter(ledger: &Arc<Ledger>, at: Ticks) -> Self {
+    /// Makes the first share for an event that enters the flow of `ledger`, and counts it in.
+    pub fn enter(ledger: &Arc<Ledger>, entry: impl Into<Entry>) -> Self {
         ledger.enter();
-        Self::of(Told::Ledger(Arc::clone(ledger)), at)
+        Self::again(ledger, entry)
     }
 
-    /// Joins many shares to the one of a batch: its worst outcome becomes that of each.
+    /// Makes the first share for an event that entered before and is delivered again: it is not counted twice.
+    pub fn again(ledger: &Arc<Ledger>, entry: impl Into<Entry>) -> Self {
+        let Entry { at, expires, receipt } = entry.into();
+        let ledger = Arc::clone(ledger);
+        let told = match receipt {
+            Some(receipt) => Told::Receipt(ledger, receipt),
+            None => Told::Ledger(ledger),
+        };
+        Self::of(told, at, expires)
+    }
+
+    /// Joins many shares to the one of a batch: its worst outcome becomes that of each. A batch is too old when all that
+    /// is in it is.
     pub fn join(shares: Vec<Self>) -> Self {
-        Self::of(Told::Joined(shares), Ticks::default())
+        let expires = shares
+            .iter()
+            .map(Self::expires)
+            .reduce(|one, other| one.zip(other).map(|(one, other)| one.max(other)));
+        Self::of(Told::Joined(shares), Ticks::default(), expires.flatten())
     }
 
-    fn of(told: Told, entered: Ticks) -> Self {
+    /// Makes a share in the place of this one whose worst outcome `watcher` learns, before anybody upstream does.
+    #[must_use]
+    pub fn watch(self, watcher: impl FnOnce(Outcome) + Send + Sync + 'static) -> Self {
+        let (entered, expires) =
+            self.0.as_ref().map_or_else(Default::default, |shared| (shared.entered, shared.expires));
+        Self::of(Told::Watched(self, Box::new(watcher)), entered, expires)
+    }
+
+    fn of(told: Told, entered: Ticks, expires: Option<Instant>) -> Self {
         let worst = AtomicU8::new(Outcome::Filtered as u8);
-        Self(Some(Arc::new(Shared { worst, entered, told })))
+        Self(Some(Arc::new(Shared { worst, entered, expires, told })))
+    }
+
+    /// Names who learns what becomes of an event that was let in without, as long as this is the only share of it.
+    pub fn attach(&mut self, receipt: Box<dyn Receipt>) {
+        let Some(shared) = self.0.as_mut().and_then(Arc::get_mut) else { return };
+        if let Told::Ledger(ledger) = &shared.told {
+            shared.told = Told::Receipt(Arc::clone(ledger), receipt);
+        }
+    }
+
+    /// Returns from when on the event is too old to be handled.
+    pub fn expires(&self) -> Option<Instant> {
+        self.0.as_ref()?.expires
     }
 
     /// Takes the share, leaving nobody's behind.
@@ -78,13 +147,23 @@ impl Ack {
     }
 
     /// Settles this share. Returns how the event ended, if that was its last share and it is timed.
-    pub fn settle(mut self, outcome: Outcome, at: Moment) -> Option<Ended> {
+    pub fn settle(self, outcome: Outcome, at: Moment) -> Option<Ended> {
+        self.settle_as(outcome as u8, at)
+    }
+
+    /// Settles this share as failed for now: whoever brought the event in is asked to bring it in again, and if nobody
+    /// does it has failed. Returns the same.
+    pub fn give_back(self, at: Moment) -> Option<Ended> {
+        self.settle_as(RETURNED, at)
+    }
+
+    fn settle_as(mut self, severity: u8, at: Moment) -> Option<Ended> {
         let shared = self.0.take()?;
-        shared.worsen(outcome);
+        shared.worsen(severity);
         let mut shared = Arc::into_inner(shared)?;
-        shared.tell(at);
+        let Verdict::Counted = shared.tell(at) else { return None };
         let is_timed = shared.entered.is_set() && at.at.is_set();
-        is_timed.then(|| Ended { outcome: shared.worst(), nanos: at.at.since(shared.entered), at })
+        is_timed.then(|| Ended { outcome: shared.outcome(), nanos: at.at.since(shared.entered), at })
     }
 }
 
@@ -99,7 +178,7 @@ impl Drop for Ack {
 impl fmt::Debug for Ack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
-            Some(shared) => write!(f, "Ack({:?})", shared.worst()),
+            Some(shared) => write!(f, "Ack({:?})", shared.outcome()),
             None => f.write_str("Ack(none)"),
         }
     }
@@ -107,28 +186,43 @@ impl fmt::Debug for Ack {
 
 impl Shared {
     /// Most shares bring nothing worse, and then a load is all it takes.
-    fn worsen(&self, outcome: Outcome) {
-        if self.worst.load(Ordering::Relaxed) < outcome as u8 {
-            self.worst.fetch_max(outcome as u8, Ordering::Relaxed);
+    fn worsen(&self, severity: u8) {
+        if self.worst.load(Ordering::Relaxed) < severity {
+            self.worst.fetch_max(severity, Ordering::Relaxed);
         }
     }
 
-    fn worst(&self) -> Outcome {
+    fn outcome(&self) -> Outcome {
         Outcome::from_severity(self.worst.load(Ordering::Relaxed))
     }
 
-    /// Tells the worst outcome, once.
-    fn tell(&mut self, at: Moment) {
-        let worst = self.worst();
+    /// Tells the worst outcome, once. Returns whether that was the end of the event.
+    fn tell(&mut self, at: Moment) -> Verdict {
+        let severity = self.worst.load(Ordering::Relaxed);
+        let outcome = Outcome::from_severity(severity);
         match std::mem::replace(&mut self.told, Told::Nobody) {
             Told::Nobody => {}
-            Told::Ledger(ledger) => ledger.settle(worst, self.entered, at),
+            Told::Ledger(ledger) => ledger.settle(outcome, self.entered, at),
+            Told::Receipt(ledger, receipt) => {
+                let (entered, expires) = (self.entered, self.expires);
+                let settled = Settled { outcome, is_transient: severity == RETURNED, entered, expires };
+                let verdict = receipt.settled(&settled);
+                if verdict == Verdict::Again {
+                    return verdict;
+                }
+                ledger.settle(outcome, entered, at);
+            }
             Told::Joined(shares) => {
                 for share in shares {
-                    share.settle(worst, at);
+                    share.settle_as(severity, at);
                 }
             }
+            Told::Watched(share, watcher) => {
+                watcher(outcome);
+                share.settle_as(severity, at);
+            }
         }
+        Verdict::Counted
     }
 }
 
@@ -139,17 +233,16 @@ impl Drop for Shared {
 }
 
 impl Told {
-    /// What a share that nobody settled amounts to.
-    fn unsettled(&self) -> Outcome {
+    /// What a share that nobody settled amounts to: whatever took it away may not do so again.
+    fn unsettled(&self) -> u8 {
+        let of = |share: &Ack| share.0.as_ref().map(|shared| shared.told.unsettled());
         match self {
-            Self::Ledger(ledger) if ledger.is_cancelling() => Outcome::Cancelled,
-            Self::Joined(shares) => shares
-                .iter()
-                .filter_map(|share| share.0.as_ref())
-                .map(|shared| shared.told.unsettled())
-                .max()
-                .unwrap_or(Outcome::Failed),
-            Self::Ledger(_) | Self::Nobody => Outcome::Failed,
+            Self::Ledger(ledger) | Self::Receipt(ledger, _) if ledger.is_cancelling() => {
+                Outcome::Cancelled as u8
+            }
+            Self::Joined(shares) => shares.iter().filter_map(of).max().unwrap_or(RETURNED),
+            Self::Watched(share, _) => of(share).unwrap_or(RETURNED),
+            Self::Ledger(_) | Self::Receipt(..) | Self::Nobody => RETURNED,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Owns the shape of an event and how events derive from one another. Must not know who made it or
 //! where it goes.
 
+mod error;
 mod id;
 mod payload;
 mod trail;
@@ -12,9 +13,10 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
+pub use error::EventError;
 pub use id::{EventId, Input};
 pub use payload::Payload;
-pub use trail::{Attempt, Fate, MAX_ATTEMPTS, Step, Trail};
+pub use trail::{Attempt, Fate, MAX_ATTEMPTS, Step, StepKind, Trail};
 
 use crate::{
     ack::Ack,
@@ -60,6 +62,8 @@ pub struct Event {
     pub data: Payload,
     /// Metadata, inherited by derived events.
     pub meta: Meta,
+    /// Why a task before could not handle it, if it was passed on nevertheless. Inherited by derived events.
+    pub error: Option<Arc<EventError>>,
     /// Where the event stands in its trace.
     pub trace: TraceContext,
     /// When the task upstream was done with it, if that was timed. Set by the runtime alone.
@@ -79,6 +83,7 @@ impl Event {
             timestamp: Timestamp::now(),
             data,
             meta: Meta::default(),
+            error: None,
             trace: TraceContext::default(),
             queued: Ticks::default(),
             trail: Trail::default(),
@@ -108,6 +113,7 @@ impl Event {
             timestamp: self.timestamp,
             data,
             meta: self.meta.clone(),
+            error: self.error.clone(),
             trace: self.trace,
             queued: Ticks::default(),
             trail: Trail::default(),
@@ -137,6 +143,6 @@ mod tests {
 
     #[test]
     fn an_event_stays_small_enough_to_move() {
-        assert!(size_of::<Event>() <= 160, "{}", size_of::<Event>());
+        assert!(size_of::<Event>() <= 168, "{}", size_of::<Event>());
     }
 }

@@ -10,8 +10,9 @@ use serde_json::Value;
 use crate::{
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
+    script::Condition,
     telemetry::{self, LoggingConfig},
-    template::TraceAttribute,
+    template::{Template, TraceAttribute},
 };
 
 /// What one worker runs.
@@ -64,8 +65,24 @@ pub struct Flow {
     pub file: PathBuf,
     /// The directory that its relative paths start from.
     pub base_dir: PathBuf,
+    /// What happens when a task panics, or a source cannot go on for now.
+    pub on_task_panic: OnTaskPanic,
+    /// An event that entered longer ago than this is not handled any more.
+    pub deadline: Option<Duration>,
+    /// How many there are of each task that can be there more than once; at least 1.
+    pub parallel_instances: usize,
     /// The tasks, in the order of the file. An index into it is a `task_id`.
     pub tasks: Vec<Node>,
+}
+
+/// What happens when a task panics, or a source cannot go on for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnTaskPanic {
+    /// The task is built anew after a while and goes on with what waits for it.
+    #[default]
+    Restart,
+    /// Its flow stops.
+    Stop,
 }
 
 /// One task of a flow.
@@ -75,9 +92,15 @@ pub struct Node {
     /// Its kind.
     pub kind: &'static KindEntry,
     /// Its kind's configuration, ready to build.
-    pub prepared: Box<dyn Prepared>,
+    pub prepared: Arc<dyn Prepared>,
     /// What to do when handling fails.
     pub policy: Policy,
+    /// Which events it handles; the others pass by. All without it.
+    pub when: Option<Arc<Condition>>,
+    /// How many events it handles at a time; processors only.
+    pub concurrency: Concurrency,
+    /// On how many threads at a time it works, in order; transforms only, at least 1.
+    pub parallelism: usize,
     /// The share of the traces that begin here, if it is not that of the worker; sources only.
     pub sample_rate: Option<f64>,
     /// The tasks that depend on this one, by index.
@@ -92,6 +115,9 @@ impl std::fmt::Debug for Node {
             .field("name", &self.name)
             .field("kind", &self.kind)
             .field("policy", &self.policy)
+            .field("when", &self.when)
+            .field("concurrency", &self.concurrency)
+            .field("parallelism", &self.parallelism)
             .field("sample_rate", &self.sample_rate)
             .field("downstream", &self.downstream)
             .field("targets", &self.targets)
@@ -118,4 +144,35 @@ pub enum OnError {
     Fail,
     /// It is counted as dropped, and its source is told that it is dealt with.
     Drop,
+    /// It is passed on as it came, with the error.
+    Continue,
+    /// It is passed on as it came, with the error, to the task of this index and to no other.
+    Route(usize),
+}
+
+/// How many events a task handles at a time, and in which order they leave it.
+#[derive(Clone, Debug)]
+pub struct Concurrency {
+    /// At most so many; at least 1.
+    pub limit: usize,
+    /// In which order they leave.
+    pub order: Order,
+}
+
+impl Default for Concurrency {
+    fn default() -> Self {
+        Self { limit: 1, order: Order::Kept }
+    }
+}
+
+/// In which order events leave a task that handles several at a time.
+#[derive(Clone, Debug, Default)]
+pub enum Order {
+    /// In that in which they came.
+    #[default]
+    Kept,
+    /// As they are done.
+    Free,
+    /// As they are done, but those of one key one after the other, in the order in which they came.
+    ByKey(Arc<Template>),
 }

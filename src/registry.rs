@@ -54,6 +54,8 @@ pub struct KindEntry {
     pub target_keys: &'static [&'static str],
     /// How the spans of its events relate to what is outside.
     pub span_kind: SpanKind,
+    /// Whether there can be only one of it, which handles one event at a time; see [`Kind::IS_SERIAL`].
+    pub is_serial: bool,
     /// The source text of its file, whose module doc holds a minimal flow.
     module: &'static str,
     schema: fn(&mut schemars::SchemaGenerator) -> Schema,
@@ -70,6 +72,7 @@ impl KindEntry {
             error_types: K::ERROR_TYPES,
             target_keys: K::TARGET_KEYS,
             span_kind: K::SPAN_KIND,
+            is_serial: K::IS_SERIAL,
             module,
             schema: |generator| generator.subschema_for::<K::Config>(),
             prepare: |value| {

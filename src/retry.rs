@@ -34,6 +34,12 @@ impl RetryPolicy {
         self.initial_backoff.saturating_mul(1 << doublings).min(self.max_backoff)
     }
 
+    /// Returns how long to wait after `attempts` attempts have failed, however many are allowed: uniform between zero and
+    /// the ceiling.
+    pub fn jittered(&self, attempts: u32) -> Duration {
+        self.ceiling(attempts).mul_f64(fastrand::f64())
+    }
+
     /// Returns how long to wait after `attempts` failed attempts, or `None` to give up.
     ///
     /// `elapsed` is the time since the first attempt failed. `retry_after` is what the other side asked
@@ -43,8 +49,7 @@ impl RetryPolicy {
         if attempts >= self.max_attempts {
             return None;
         }
-        let jittered = self.ceiling(attempts).mul_f64(fastrand::f64());
-        let delay = jittered.max(retry_after.unwrap_or_default());
+        let delay = self.jittered(attempts).max(retry_after.unwrap_or_default());
         match self.max_elapsed {
             Some(limit) if elapsed.saturating_add(delay) > limit => None,
             _ => Some(delay),

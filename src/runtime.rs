@@ -11,13 +11,32 @@ mod manager;
 mod meters;
 mod outlets;
 mod processor;
+mod redelivery;
+mod restart;
 mod source;
 mod supervisor;
 mod transform;
 mod turn;
 
-/// How the loop of a task ended; the error is its type.
-type RunEnd = Result<(), &'static str>;
+/// How the loop of a task ended.
+#[derive(Debug)]
+enum RunEnd {
+    /// There is no more to do.
+    Completed,
+    /// It could not go on.
+    Failed(Failure),
+    /// It panicked with this message.
+    Panicked(String),
+}
+
+/// Why the loop of a task could not go on.
+#[derive(Debug)]
+struct Failure {
+    error_type: &'static str,
+    message: String,
+    /// Whether the same task may do better later.
+    is_transient: bool,
+}
 
 pub(crate) use drain::abort_patience;
 pub use flow::{FlowHandle, FlowReport};

@@ -15,12 +15,13 @@ pub(crate) mod testing;
 use std::fmt;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
 pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Record, Trigger};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
-pub use output::{Edge, Emission, Output, Route};
+pub use output::{BatchId, Edge, Emission, Output, Route, Watcher};
 pub use remote::TraceContextMode;
 
 use crate::{event::Event, shutdown::Stop};
@@ -65,6 +66,12 @@ pub trait Source: Send {
     /// error here but [`Emitter::reject`]ed. `Closed`, passed on with `?`, ends the source quietly.
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError>;
 
+    /// Returns whether another such source that is built later goes on where this one ended: it leaves out what
+    /// [`Emitter::resumes_after`] says. Else a failure of it ends its flow.
+    fn can_resume(&self) -> bool {
+        false
+    }
+
     /// Returns how much there is to read, if it is known and finite.
     fn extent(&self) -> Option<Extent> {
         None
@@ -79,6 +86,25 @@ pub trait Transform: Send {
     /// # Errors
     /// Permanent by definition. The event must then be as it came: the runtime still needs it.
     fn apply(&mut self, event: &mut Event, output: &mut Output) -> Result<(), TaskError>;
+
+    /// Returns when [`Self::flush`] is due because of the time, if ever. Asked after each event and flush.
+    fn deadline(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Releases the batches that are due at `now`, or for [`FlushReason::Shutdown`] all of them.
+    fn flush(&mut self, reason: FlushReason, now: Instant, output: &mut Output) {
+        let _ = (reason, now, output);
+    }
+}
+
+/// Why a batch is released, other than by an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlushReason {
+    /// Its time has come.
+    Timeout,
+    /// No further events come: the flow drains.
+    Shutdown,
 }
 
 /// Works on events with I/O. The runtime adds timeouts and retries of transient failures, and discards

@@ -4,7 +4,7 @@ use super::*;
 
 fn entered() -> (Arc<Ledger>, Ack) {
     let ledger = Arc::new(Ledger::default());
-    let ack = Ack::enter(&ledger, Ticks::default());
+    let ack = Ack::enter(&ledger, Entry::default());
     (ledger, ack)
 }
 
@@ -41,7 +41,7 @@ fn a_share_dropped_unsettled_at_the_deadline_is_cancelled() {
 #[test]
 fn a_batch_gives_its_worst_outcome_to_each_of_its_shares() {
     let (ledger, first) = entered();
-    let second = Ack::enter(&ledger, Ticks::default());
+    let second = Ack::enter(&ledger, Entry::default());
     let batch = Ack::join(vec![first, second]);
     let copy = batch.clone();
     batch.settle(Outcome::Completed, Moment::default());

@@ -14,7 +14,7 @@ use super::{
     worker::Settings,
 };
 use crate::{
-    plan::{Flow, Node},
+    plan::{Concurrency, Flow, Node, OnTaskPanic},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
 };
@@ -67,7 +67,18 @@ pub(super) fn build(
         let Part { kind, prepared, common: Common { policy, sample_rate } } = part?;
         let name = Arc::from(draft.name?);
         let Links { downstream, targets } = links;
-        Some(Node { name, kind, prepared, policy, sample_rate, downstream, targets })
+        Some(Node {
+            name,
+            kind,
+            prepared: Arc::from(prepared),
+            policy,
+            when: None,
+            concurrency: Concurrency::default(),
+            parallelism: 1,
+            sample_rate,
+            downstream,
+            targets,
+        })
     });
     let nodes: Option<Vec<_>> = nodes.collect();
     let complete = nodes.filter(|_| file.problems.len() == before).map(|tasks| Flow {
@@ -75,6 +86,9 @@ pub(super) fn build(
         labels,
         file: file.source.path.clone(),
         base_dir: file.source.base_dir(),
+        on_task_panic: OnTaskPanic::default(),
+        deadline: None,
+        parallel_instances: 1,
         tasks,
     });
     Some(Built { name, stdin, complete })

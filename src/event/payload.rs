@@ -20,7 +20,7 @@ pub enum Payload {
 /// At least one of the two is present, and where both are they agree.
 #[derive(Debug)]
 pub struct Json {
-    text: Option<Box<str>>,
+    text: Option<Arc<str>>,
     tree: OnceLock<Value>,
 }
 
@@ -79,6 +79,17 @@ impl Payload {
                 })
             }
             Self::Bytes(_) => Err(self),
+        }
+    }
+
+    /// Returns a share of the data that does not keep others from changing theirs in place, if it came as text.
+    #[must_use]
+    pub fn original(&self) -> Self {
+        match self {
+            Self::Json(json) if json.text.is_some() => {
+                Self::Json(Arc::new(Json { text: json.text.clone(), tree: OnceLock::new() }))
+            }
+            data => data.clone(),
         }
     }
 

@@ -51,8 +51,8 @@ pub struct Step {
     pub place: u32,
     /// How often the event had been derived from another one.
     pub depth: u16,
-    /// Whether nothing was passed on, on purpose.
-    pub is_filtered: bool,
+    /// What the task made of it.
+    pub kind: StepKind,
     /// The span; zero where spans have no ids.
     pub span_id: u64,
     /// When it began.
@@ -61,6 +61,18 @@ pub struct Step {
     pub nanos: u64,
     /// When the task upstream was done with the event; never at a source.
     pub queued: Ticks,
+}
+
+/// What a task made of an event that did not fail in it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StepKind {
+    /// It was handled and passed on.
+    #[default]
+    Handled,
+    /// Nothing was passed on, on purpose.
+    Filtered,
+    /// It was passed on without being handled.
+    Skipped,
 }
 
 impl Step {

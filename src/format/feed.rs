@@ -111,7 +111,7 @@ async fn stage(
         }
         record.decode()
     };
-    let incoming = Incoming { id: origin.id(record), remote: record.remote(mode) };
+    let incoming = Incoming { id: origin.id(record), remote: record.remote(mode), receipt: None };
     Ok(emitter.stage(incoming, decode).await?)
 }
 

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU8, AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -13,18 +13,23 @@ use tokio::time::Instant;
 use super::meters::{EventTimer, FlowMeters};
 use crate::{
     ack::{Ledger, Outcome, Summary},
+    plan::{Flow, Node},
     shutdown::Stop,
-    task::Extent,
+    task::{Extent, Role},
     telemetry::Meter,
 };
 
 /// The state that a flow is in.
 #[derive(Debug)]
-pub(super) struct FlowState(AtomicU8);
+pub(super) struct FlowState {
+    state: AtomicU8,
+    /// How many of its tasks are being restarted.
+    restarting: AtomicUsize,
+}
 
 impl Default for FlowState {
     fn default() -> Self {
-        Self(AtomicU8::new(State::Starting as u8))
+        Self { state: AtomicU8::new(State::Starting as u8), restarting: AtomicUsize::new(0) }
     }
 }
 
@@ -38,8 +43,7 @@ pub(super) enum State {
     Running,
     /// No source brings in more.
     Draining,
-    /// It failed, and is started again.
-    #[expect(dead_code, reason = "dashboards may rely on the value; no policy restarts a flow yet")]
+    /// It runs, but for a task that waits to be built again.
     Restarting,
     /// It ended because it failed.
     Failed,
@@ -54,7 +58,19 @@ impl FlowState {
 
     /// Returns whether it is the state of this number.
     pub(super) fn is(&self, index: usize) -> bool {
-        usize::from(self.0.load(Ordering::Relaxed)) == index
+        let state = self.state.load(Ordering::Relaxed);
+        let is_restarting = self.restarting.load(Ordering::Relaxed) > 0 && state == State::Running as u8;
+        usize::from(if is_restarting { State::Restarting as u8 } else { state }) == index
+    }
+}
+
+/// A task of a flow that waits to be built again.
+#[must_use = "what is dropped at once is no restart"]
+pub(super) struct Restart<'a>(&'a FlowState);
+
+impl Drop for Restart<'_> {
+    fn drop(&mut self) {
+        self.0.restarting.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -66,6 +82,10 @@ pub struct FlowHandle(Arc<Inner>);
 struct Inner {
     name: Arc<str>,
     stop: Stop,
+    drain: Stop,
+    deadline: Option<Duration>,
+    /// Sources that have not come to their end.
+    reading: AtomicUsize,
     ledger: Arc<Ledger>,
     state: Arc<FlowState>,
     started: OnceLock<Instant>,
@@ -78,13 +98,18 @@ struct Inner {
 
 impl FlowHandle {
     /// Makes a flow that is starting.
-    pub(super) fn new(name: Arc<str>, stop: Stop, meter: &Meter) -> Self {
+    pub(super) fn new(flow: &Flow, stop: Stop, meter: &Meter) -> Self {
+        let name = Arc::clone(&flow.name);
+        let is_source = |node: &&Node| node.kind.role == Role::Source;
         let ledger = Arc::new(EventTimer::ledger(meter, &name));
         let state = Arc::default();
         let meters = FlowMeters::new(meter, &name, &ledger, &state);
         Self(Arc::new(Inner {
             name,
             stop,
+            drain: Stop::default(),
+            deadline: flow.deadline,
+            reading: AtomicUsize::new(flow.tasks.iter().filter(is_source).count()),
             ledger,
             state,
             started: OnceLock::new(),
@@ -104,7 +129,36 @@ impl FlowHandle {
 
     /// Takes note of the state that it is in from now on.
     pub(super) fn enter(&self, state: State) {
-        self.0.state.0.store(state as u8, Ordering::Relaxed);
+        self.0.state.state.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Takes note that one of its tasks waits to be built again, for as long as what is returned is there.
+    pub(super) fn restart(&self) -> Restart<'_> {
+        self.0.state.restarting.fetch_add(1, Ordering::Relaxed);
+        Restart(&self.0.state)
+    }
+
+    /// Returns how old an event may become.
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.0.deadline
+    }
+
+    /// Takes note that a source has come to its end. With the last one, what is on its way is not kept waiting for more.
+    pub(super) fn read(&self) {
+        if self.0.reading.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.0.drain.stop();
+        }
+    }
+
+    #[expect(dead_code, reason = "for tasks that wait for more")]
+    /// Returns the token that says that no source brings in anything new.
+    pub(super) fn drain(&self) -> &Stop {
+        &self.0.drain
+    }
+
+    /// Returns whether the flow has failed, and is not to go on.
+    pub(super) fn has_failed(&self) -> bool {
+        self.0.failure.get().is_some()
     }
 
     /// Takes note that all its tasks have ended.

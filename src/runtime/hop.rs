@@ -2,9 +2,12 @@
 //! concludes here.
 
 use std::{
+    iter,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
 };
+
+use tokio::time::Instant;
 
 use super::{
     flow::FlowHandle,
@@ -14,13 +17,14 @@ use super::{
 };
 use crate::{
     ack::{Ack, Ended, Outcome},
-    event::{Event, Step},
-    plan::{OnError, Policy},
-    task::{Emission, ErrorClass, Output, Route, TaskError},
+    event::{Event, EventError, Step},
+    plan::{Node, OnError, Policy},
+    script::Condition,
+    task::{Emission, ErrorClass, Output, Route, TaskError, Watcher},
     telemetry::{
         Attributes, FailureLog, Identity, Last, OpenSpan, PANIC, SpanOutcome, Spans, error_chain, inside,
     },
-    trace::{Moment, TraceContext},
+    trace::{Moment, Ticks, TraceContext},
 };
 
 /// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
@@ -35,8 +39,6 @@ pub(super) struct Handling {
     attributes: Attributes,
     /// Whether its way is exported because of a failure that is not its own.
     is_kept: bool,
-    /// Whether its task is the source that brought it in.
-    is_entering: bool,
 }
 
 /// What makes the spans of one task.
@@ -51,12 +53,23 @@ pub(super) struct TaskSpans {
 }
 
 impl Handling {
-    /// Takes over what the task says of its work.
-    pub(super) fn describe(&mut self, output: &mut Output) {
+    /// Takes over what the task says of its work, and who wants to know what becomes of it.
+    #[inline]
+    pub(super) fn take_over(&mut self, output: &mut Output, is_done: bool) {
         match self.span.record() {
             Some(record) => record.add_attributes(output.take_attributes()),
             None => self.attributes = output.take_attributes(),
         }
+        if let Some(Watcher(watcher)) = output.take_watcher().filter(|_| is_done) {
+            self.ack = self.ack.take().watch(watcher);
+        }
+    }
+
+    /// Gives the event back undone: whoever brought it in is asked to bring it in again.
+    pub(super) fn give_back(self) {
+        let Self { event, ack, span, .. } = self;
+        let step = span.end(SpanOutcome::Cancelled, None);
+        ack.give_back(Moment { at: step.end(), context: event.trace });
     }
 
     /// Exports the way of the event, because of a failure that also concerns it. Returns its context if it is exported.
@@ -69,11 +82,6 @@ impl Handling {
     pub(super) fn is_kept(&self) -> bool {
         self.is_kept
     }
-
-    /// Lets the event have just entered its flow.
-    fn enter(&mut self, flow: &FlowHandle) {
-        self.ack = Ack::enter(flow.ledger(), self.span.start());
-    }
 }
 
 /// The runtime's side of one task: what surrounds the handling of each event.
@@ -84,6 +92,10 @@ pub(super) struct Hop {
     pub(super) policy: Policy,
     pub(super) spans: TaskSpans,
     pub(super) meters: TaskMeters,
+    /// Which events it handles; the others pass by.
+    when: Option<Arc<Condition>>,
+    /// Whether events may become too old.
+    has_deadline: bool,
     /// Whether tasks describe work that nobody records: few events, each with a lot to say.
     is_described: bool,
     outlets: Outlets,
@@ -96,15 +108,17 @@ impl Hop {
     pub(super) fn new(
         identity: Arc<Identity>,
         flow: FlowHandle,
-        policy: Policy,
+        node: &Node,
         spans: TaskSpans,
         meters: TaskMeters,
         outlets: Outlets,
     ) -> Self {
         Self {
             identity,
+            has_deadline: flow.deadline().is_some(),
             flow,
-            policy,
+            policy: node.policy,
+            when: node.when.clone(),
             spans,
             meters,
             is_described: false,
@@ -119,12 +133,38 @@ impl Hop {
         self.is_described = self.spans.handle.keeps_failed();
     }
 
-    /// Begins the handling of an event. Every event of every task passes here and [`Self::conclude`].
+    /// Begins the handling of an event that came from upstream, unless there is nothing to handle: it is too old, or
+    /// passes by. Every event passes here and [`Self::conclude`] or [`Self::expire`].
+    #[inline]
+    pub(super) fn begin(&mut self, event: Box<Event>, output: &mut Output) -> Option<Handling> {
+        if self.has_deadline && event.ack.expires().is_some_and(|expires| expires <= Instant::now()) {
+            let handling = self.open(event, output);
+            self.expire(handling);
+            return None;
+        }
+        let Some(when) = &self.when else { return Some(self.open(event, output)) };
+        match when.is_true(&event) {
+            Ok(true) => Some(self.open(event, output)),
+            Ok(false) => {
+                let handling = self.open(event, output);
+                self.skip(handling);
+                None
+            }
+            Err(error) => {
+                let handling = self.open(event, output);
+                self.meters.attempt_failed(&error);
+                self.conclude(handling, iter::empty(), Err(error));
+                None
+            }
+        }
+    }
+
+    /// Begins the handling of an event.
     ///
     /// From here on the event is below this task's span, and so is what is derived from it. `output` is told
     /// whether anybody records that span.
     #[inline]
-    pub(super) fn begin(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
+    fn open(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
         let ack = event.ack.take();
         let mut span = self.spans.handle.handle(&mut event);
         if event.queued.is_set() {
@@ -141,7 +181,7 @@ impl Hop {
                 record.add_attributes(self.spans.handle.describe(&event));
             }
         }
-        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false, is_entering: false }
+        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
@@ -183,40 +223,83 @@ impl Hop {
                 drop(emissions);
                 let step = span.end(SpanOutcome::Failed, Some(error.error_type()));
                 let last = Last { step, error_type: error.error_type(), attributes };
-                let outcome = match self.policy.on_error {
-                    OnError::Fail => Outcome::Failed,
-                    OnError::Drop => Outcome::Dropped,
-                };
-                // First, so that whoever reads the line can ask for it.
-                self.spans.handle.remember_failed(&event, &last, outcome, error.clone());
-                inside(&event, || self.log_failure(&event, &error));
-                self.fail(&event, ack, last, outcome);
+                self.fail(event, ack, last, &error);
             }
         }
     }
 
-    /// Handles one event from begin to end, with the CPU only.
+    /// Handles one event from begin to end, with the CPU only. The error is what the task panicked with.
     pub(super) fn handle(
         &mut self,
         event: Box<Event>,
         handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
-    ) {
+    ) -> Result<(), String> {
         let mut output = std::mem::take(&mut self.output);
-        let handling = self.begin(event, &mut output);
-        self.work(handling, output, handle);
+        match self.begin(event, &mut output) {
+            Some(handling) => self.work(handling, output, handle),
+            None => {
+                self.output = output;
+                Ok(())
+            }
+        }
     }
 
-    /// Handles one event that enters the flow here.
+    /// Handles one event that enters the flow here. Once it is decoded, or cannot be, `enter` makes its ack.
     pub(super) fn admit(
         &mut self,
         event: Box<Event>,
-        handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
+        decode: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
+        enter: impl FnOnce(&FlowHandle, &Event, Ticks, bool) -> Ack,
     ) {
         let mut output = std::mem::take(&mut self.output);
-        let mut handling = self.begin(event, &mut output);
-        handling.enter(&self.flow);
-        handling.is_entering = true;
-        self.work(handling, output, handle);
+        let mut handling = self.open(event, &mut output);
+        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&mut handling.event, &mut output)));
+        let start = handling.span.start();
+        handling.ack = enter(&self.flow, &handling.event, start, matches!(decoded, Ok(Ok(()))));
+        match decoded {
+            Ok(result) => {
+                if let Some(record) = handling.span.record() {
+                    record.add_attributes(self.spans.handle.describe(&handling.event));
+                }
+                self.finish_handling(handling, output, result);
+            }
+            Err(panic) => {
+                self.panicked(handling, &panic_message(&*panic));
+                self.output = Output::default();
+                // The source goes down with it, as with any panic of its own.
+                resume_unwind(panic);
+            }
+        }
+    }
+
+    /// Lets in again an event that entered before. Its span is linked to where it stood in its trace then, `before`.
+    pub(super) fn readmit(
+        &mut self,
+        event: Box<Event>,
+        before: TraceContext,
+        enter: impl FnOnce(&Event) -> Ack,
+    ) {
+        let mut output = std::mem::take(&mut self.output);
+        let mut handling = self.open(event, &mut output);
+        handling.ack = enter(&handling.event);
+        if let Some(record) = handling.span.record().filter(|_| before.is_valid()) {
+            record.link(before);
+        }
+        if let Some(record) = handling.span.record() {
+            record.add_attributes(self.spans.handle.describe(&handling.event));
+        }
+        output.forward();
+        self.finish_handling(handling, output, Ok(()));
+    }
+
+    /// Returns what a new event of the source is about.
+    pub(super) fn subject(&self) -> Arc<str> {
+        Arc::clone(&self.identity.task)
+    }
+
+    /// Returns the last event that waits to be sent on.
+    pub(super) fn last_staged(&self) -> Option<&Event> {
+        self.outlets.last_staged()
     }
 
     #[inline]
@@ -225,52 +308,112 @@ impl Hop {
         mut handling: Handling,
         mut output: Output,
         handle: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
-    ) {
+    ) -> Result<(), String> {
         let work = AssertUnwindSafe(|| handle(&mut handling.event, &mut output));
         let result = match catch_unwind(work) {
             Ok(result) => result,
             Err(panic) => {
-                self.meters.attempt_panicked();
-                self.panicked(handling, &panic_message(&*panic));
-                resume_unwind(panic)
+                let message = panic_message(&*panic);
+                self.panicked(handling, &message);
+                self.output = Output::default();
+                return Err(message);
             }
         };
+        self.finish_handling(handling, output, result);
+        Ok(())
+    }
+
+    /// Concludes the handling of an event that took one attempt.
+    #[inline]
+    fn finish_handling(&mut self, mut handling: Handling, mut output: Output, result: Result<(), TaskError>) {
         if let Err(error) = &result {
             self.meters.attempt_failed(error);
         }
-        if handling.is_entering
-            && let Some(record) = handling.span.record()
-        {
-            record.add_attributes(self.spans.handle.describe(&handling.event));
-        }
-        handling.describe(&mut output);
+        handling.take_over(&mut output, result.is_ok());
         self.conclude(handling, output.drain(), result);
         output.shrink_to(ROOM_KEPT);
         self.output = output;
     }
 
-    /// Ends the handling of an event in which the task panicked with this message.
-    pub(super) fn panicked(&self, handling: Handling, message: &str) {
+    /// Ends the handling of an event in which the task panicked with this message: it failed for good, and `on_error`
+    /// holds for it too.
+    pub(super) fn panicked(&mut self, handling: Handling, message: &str) {
+        self.meters.attempt_panicked();
+        let error = TaskError::permanent(PANIC, message);
         let Handling { event, ack, span, attributes, .. } = handling;
         let step = span.end(SpanOutcome::Failed, Some(PANIC));
         let last = Last { step, error_type: PANIC, attributes };
-        self.spans.handle.remember_panicked(&event, &last, message);
-        self.spans.handle.keep_failed(&event, last);
-        drop(ack);
+        self.fail(event, ack, last, &error);
     }
 
-    fn fail(&mut self, event: &Event, ack: Ack, last: Last, outcome: Outcome) {
-        let mut at = Moment { at: last.step.end(), context: event.trace };
+    /// Ends the handling of an event that has become too old.
+    pub(super) fn expire(&mut self, handling: Handling) {
+        let Handling { mut event, ack, span, .. } = handling;
+        self.meters.deadline_skips.add(1);
+        let at = pass(&mut event, span.end(SpanOutcome::Skipped, None));
+        if let Some(ended) = ack.settle(Outcome::Expired, at) {
+            self.keep_slow(&event, ended, None);
+        }
+    }
+
+    /// Lets an event pass by.
+    fn skip(&mut self, handling: Handling) {
+        let Handling { mut event, ack, span, .. } = handling;
+        let at = pass(&mut event, span.end(SpanOutcome::Skipped, None));
+        if let Some((event, ack)) = self.outlets.stage_unhandled(event, ack)
+            && let Some(ended) = ack.settle(Outcome::Filtered, at)
+        {
+            self.keep_slow(&event, ended, None);
+        }
+    }
+
+    /// Does with an event that failed what `on_error` says.
+    fn fail(&mut self, mut event: Box<Event>, ack: Ack, last: Last, error: &TaskError) {
+        let outcome = match self.policy.on_error {
+            OnError::Fail => Some(Outcome::Failed),
+            OnError::Drop => Some(Outcome::Dropped),
+            OnError::Continue | OnError::Route(_) if self.outlets.divert() => None,
+            OnError::Continue | OnError::Route(_) => Some(Outcome::Dropped),
+        };
+        // First, so that whoever reads the line can ask for it.
+        if error.error_type() == PANIC {
+            self.spans.handle.remember_panicked(&event, &last, outcome, &error.to_string());
+        } else {
+            self.spans.handle.remember_failed(&event, &last, outcome, error.clone());
+        }
+        inside(&event, || self.log_failure(&event, error));
+        let step = last.step;
+        let mut at = Moment { at: step.end(), context: event.trace };
         let mut last = Some(last);
         if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
-            && self.spans.handle.keep_failed(event, last)
+            && self.spans.handle.keep_failed(&event, last)
         {
             // What is timed from here on leads to it.
             at.context.flags |= TraceContext::SAMPLED;
         }
-        let ended = ack.settle(outcome, at);
+        let ended = match outcome {
+            None => {
+                pass(&mut event, step);
+                event.error = Some(Arc::new(self.describe_error(error)));
+                if let Some(record) = error.record() {
+                    event.data = record.clone();
+                }
+                self.outlets.stage_failed(event, ack);
+                return;
+            }
+            Some(Outcome::Failed) if error.class() == ErrorClass::Transient => ack.give_back(at),
+            Some(outcome) => ack.settle(outcome, at),
+        };
         if let Some((last, ended)) = last.zip(ended) {
-            self.keep_slow(event, ended, Some(last));
+            self.keep_slow(&event, ended, Some(last));
+        }
+    }
+
+    fn describe_error(&self, error: &TaskError) -> EventError {
+        EventError {
+            error_type: error.error_type(),
+            message: error_chain(error),
+            task: Arc::clone(&self.identity.task),
         }
     }
 
@@ -299,7 +442,10 @@ impl Hop {
             OnError::Fail => {
                 tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed");
             }
-            OnError::Drop => {
+            OnError::Continue | OnError::Route(_) if self.outlets.divert() => {
+                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed and goes on");
+            }
+            OnError::Drop | OnError::Continue | OnError::Route(_) => {
                 tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event dropped");
             }
         }

@@ -10,13 +10,15 @@ use super::{
     hop::{Hop, TaskSpans},
     meters::{LoopMeters, TaskMeters},
     outlets::Outlets,
-    processor, source,
+    processor::ProcessorWork,
+    restart::{Life, Work},
+    source::{Again, SourceWork},
     supervisor::{Spawn, Supervisor},
-    transform,
+    transform::TransformWork,
 };
 use crate::{
     event::Event,
-    plan::{Flow, Node, Plan, Worker},
+    plan::{Flow, Node, OnError, OnTaskPanic, Plan, Worker},
     shutdown::Stop,
     task::{BuildContext, BuildError, Extent, Resources, Task},
     telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
@@ -74,10 +76,18 @@ pub struct Report {
 pub struct Built {
     plan: Plan,
     flows: Vec<FlowHandle>,
-    tasks: Vec<Vec<(Arc<Identity>, Task)>>,
+    tasks: Vec<Vec<BuiltTask>>,
     stop: Stop,
     tracer: Tracer,
     span: OpenSpan,
+}
+
+/// A task that is built, and what to build another one with.
+#[derive(Debug)]
+struct BuiltTask {
+    identity: Arc<Identity>,
+    task: Task,
+    context: BuildContext,
 }
 
 impl Built {
@@ -119,7 +129,7 @@ impl TaskManager {
             Registration { resources, tracer: &tracer, parent: span.context(), errors: Vec::new() };
         let stop = Stop::default();
         let meter = tracer.meter();
-        let flow = |flow: &Flow| FlowHandle::new(Arc::clone(&flow.name), stop.child(), &meter);
+        let flow = |flow: &Flow| FlowHandle::new(flow, stop.child(), &meter);
         let flows = plan.flows.iter().map(flow).collect();
         let mut tasks = Vec::with_capacity(plan.flows.len());
         for flow in &plan.flows {
@@ -162,11 +172,11 @@ impl TaskManager {
     }
 
     /// Wires the tasks of one flow with bounded channels and spawns their loops.
-    fn spawn(&mut self, flow: &Flow, handle: FlowHandle, tasks: Vec<(Arc<Identity>, Task)>, capacity: usize) {
+    fn spawn(&mut self, flow: &Flow, handle: FlowHandle, tasks: Vec<BuiltTask>, capacity: usize) {
         let meter = self.tracer.meter();
         let (senders, inboxes): (Vec<_>, Vec<_>) = tasks
             .iter()
-            .map(|(_, task)| match task {
+            .map(|built| match built.task {
                 Task::Source(_) => (None, None),
                 Task::Transform(_) | Task::Processor(_) => {
                     let (sender, inbox) = mpsc::channel::<Box<Event>>(capacity);
@@ -177,17 +187,19 @@ impl TaskManager {
         handle.start(extents(&tasks));
         let index = self.flows.len();
         let mut series = Vec::with_capacity(tasks.len());
-        let sources = tasks.iter().filter(|(_, task)| matches!(task, Task::Source(_))).count();
+        let sources = tasks.iter().filter(|built| matches!(built.task, Task::Source(_))).count();
+        let asks_again = asks_again(flow, &tasks);
+        let flight = self.tracer.flight_recorder();
         let running =
             RunningFlow { handle: handle.clone(), tasks: tasks.len(), sources, _series: Vec::new() };
-        for ((node, (identity, task)), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
+        for ((node, built), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
+            let BuiltTask { identity, task, context } = built;
             let runs = self.tracer.spans(
                 "task.run",
                 SpanKind::Internal,
                 Some(Arc::clone(&identity)),
                 node.kind.error_types,
             );
-            let run = runs.lifecycle(TraceContext::default());
             let mut spans = task_spans(&self.tracer, &identity, node, &task);
             if !self.trace_attributes.is_empty() {
                 let attributes = Arc::clone(&self.trace_attributes);
@@ -197,29 +209,42 @@ impl TaskManager {
             let waits = matches!(task, Task::Processor(_));
             let is_single = matches!(&task, Task::Processor(task) if !task.is_buffered());
             let meters = TaskMeters::new(&meter, &identity, node.kind.error_types, sender, waits);
-            let outlets = Outlets::new(node, &senders, capacity, meters.blocked.clone());
-            let mut hop =
-                Hop::new(Arc::clone(&identity), handle.clone(), node.policy, spans, meters, outlets);
+            let outlets = || Outlets::new(node, &senders, capacity, meters.blocked.clone());
+            let hop = |meters, outlets| {
+                Hop::new(Arc::clone(&identity), handle.clone(), node, spans.clone(), meters, outlets)
+            };
+            let again = asks_again[identity.task_id]
+                .then(|| Again::new(hop(TaskMeters::default(), outlets()), &self.tracer));
+            let outlets = outlets();
+            let mut hop = hop(meters, outlets);
             if is_single {
                 hop.describe_all();
             }
             let of_loop = LoopMeters::new(&meter, &identity);
-            let tenure = of_loop.begin();
-            series.push((of_loop, hop.spans.clone()));
-            let spawn = Spawn { flow: index, identity, span: run, tenure };
-            match (task, inbox) {
-                (Task::Transform(task), Some(inbox)) => {
-                    self.supervisor.spawn(spawn, false, transform::run(task, inbox, hop));
-                }
-                (Task::Processor(task), Some(inbox)) => {
-                    self.supervisor.spawn(spawn, false, processor::run(task, inbox, hop));
-                }
-                (Task::Source(task), _) => {
-                    let tracer = self.tracer.clone();
-                    self.supervisor.spawn(spawn, true, source::run(task, hop, tracer));
+            series.push((of_loop.clone(), hop.spans.clone()));
+            let work = match (&task, inbox) {
+                (Task::Transform(_), Some(inbox)) => Work::Transform(TransformWork::new(inbox, hop)),
+                (Task::Processor(_), Some(inbox)) => Work::Processor(ProcessorWork::new(inbox, hop)),
+                (Task::Source(source), _) => {
+                    let is_resumed = source.can_resume() && flow.on_task_panic == OnTaskPanic::Restart;
+                    Work::Source(SourceWork::new(hop, &self.tracer, again, is_resumed))
                 }
                 (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
-            }
+            };
+            let is_source = matches!(task, Task::Source(_));
+            let life = Life {
+                identity: Arc::clone(&identity),
+                flow: handle.clone(),
+                is_source,
+                policy: flow.on_task_panic,
+                backoff: node.policy.retry,
+                prepared: Arc::clone(&node.prepared),
+                context,
+                spans: runs,
+                meters: of_loop,
+                flight: flight.clone(),
+            };
+            self.supervisor.spawn(Spawn { flow: index, identity, is_source }, life.run(task, work));
         }
         self.flows.push(RunningFlow { _series: series, ..running });
     }
@@ -235,7 +260,7 @@ struct Registration<'a> {
 
 impl Registration<'_> {
     /// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
-    async fn flow(&mut self, flow: &Flow) -> Vec<(Arc<Identity>, Task)> {
+    async fn flow(&mut self, flow: &Flow) -> Vec<BuiltTask> {
         let mut tasks = Vec::with_capacity(flow.tasks.len());
         for (task_id, node) in flow.tasks.iter().enumerate() {
             let identity = Arc::new(Identity {
@@ -244,8 +269,9 @@ impl Registration<'_> {
                 task_type: node.kind.name,
                 task_id,
             });
-            match self.task(flow, node, &identity).await {
-                Ok(task) => tasks.push((identity, task)),
+            let context = self.context(flow, node);
+            match self.task(node, &identity, &context).await {
+                Ok(task) => tasks.push(BuiltTask { identity, task, context }),
                 Err(source) => self.errors.push(StartError {
                     flow: Arc::clone(&flow.name),
                     task: Arc::clone(&node.name),
@@ -257,25 +283,53 @@ impl Registration<'_> {
         tasks
     }
 
-    async fn task(&self, flow: &Flow, node: &Node, identity: &Arc<Identity>) -> Result<Task, BuildError> {
-        let context = BuildContext {
+    fn context(&self, flow: &Flow, node: &Node) -> BuildContext {
+        BuildContext {
             flow: Arc::clone(&flow.name),
             task: Arc::clone(&node.name),
             base_dir: flow.base_dir.clone(),
             resources: self.resources.clone(),
             meter: self.tracer.meter(),
             propagators: self.tracer.propagators(),
-        };
+        }
+    }
+
+    async fn task(
+        &self,
+        node: &Node,
+        identity: &Arc<Identity>,
+        context: &BuildContext,
+    ) -> Result<Task, BuildError> {
         let identity = Some(Arc::clone(identity));
         let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
         let span = spans.lifecycle(self.parent);
-        let built = node.prepared.build(&context).await;
+        let built = node.prepared.build(context).await;
         match &built {
             Ok(_) => span.end(SpanOutcome::Completed, None),
             Err(_) => span.end(SpanOutcome::Failed, Some(BUILD)),
         };
         built
     }
+}
+
+/// Returns for each task whether it is a source that may be asked for an event again: one that leads to a task that can
+/// fail for now and lets its source know.
+fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
+    let mut leads = vec![false; tasks.len()];
+    // Edges lead anywhere, but along no more of them than there are tasks.
+    for _ in 0..tasks.len() {
+        for (n, (node, built)) in flow.tasks.iter().zip(tasks).enumerate() {
+            let fails = matches!(built.task, Task::Processor(_)) && node.policy.on_error == OnError::Fail;
+            let route = match node.policy.on_error {
+                OnError::Route(task) => Some(task),
+                OnError::Fail | OnError::Drop | OnError::Continue => None,
+            };
+            leads[n] |=
+                fails || node.downstream.iter().chain(&node.targets).chain(&route).any(|next| leads[*next]);
+        }
+    }
+    let is_source = |built: &BuiltTask| matches!(built.task, Task::Source(_));
+    tasks.iter().zip(leads).map(|(built, leads)| is_source(built) && leads).collect()
 }
 
 /// Returns what makes the spans of a task's events, as far as its role has them.
@@ -311,10 +365,10 @@ fn describe(attributes: &[TraceAttribute], event: &Event) -> Attributes {
 }
 
 /// Returns what the sources have to read, or `None` if any of them has no known end.
-fn extents(tasks: &[(Arc<Identity>, Task)]) -> Option<Vec<Extent>> {
+fn extents(tasks: &[BuiltTask]) -> Option<Vec<Extent>> {
     tasks
         .iter()
-        .filter_map(|(_, task)| match task {
+        .filter_map(|built| match &built.task {
             Task::Source(source) => Some(source.extent()),
             _ => None,
         })

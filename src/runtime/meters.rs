@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{blocked::Blocked, flow::FlowState};
+use super::{RunEnd, blocked::Blocked, flow::FlowState};
 use crate::{
     ack::{Ended, Ledger, Observer, Outcome, Summary},
     event::Event,
@@ -17,9 +17,9 @@ use crate::{
         TIMEOUT, Timer,
         instruments::{
             FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
-            SCHEDULE_TRIGGERS, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_INFLIGHT,
-            TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY,
-            TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
+            SCHEDULE_TRIGGERS, SOURCE_REDELIVERIES, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED,
+            TASK_DEADLINE_SKIPS, TASK_INFLIGHT, TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION,
+            TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
         },
     },
     trace::{Moment, Ticks},
@@ -146,6 +146,7 @@ pub(super) struct TaskMeters {
     pub(super) blocked: Blocked,
     pub(super) inflight: Level,
     timeouts: Counter,
+    pub(super) deadline_skips: Counter,
     by_error: Vec<OfError>,
     /// What makes the rest, once there is something to count.
     source: Option<(Meter, Labels)>,
@@ -188,6 +189,7 @@ impl TaskMeters {
             meters.timeouts = meter.counter(&TASK_TIMEOUTS, of_task(identity));
         }
         if let Some(inbox) = inbox {
+            meters.deadline_skips = meter.counter(&TASK_DEADLINE_SKIPS, of_task(identity));
             meters.queue = meter.timer(&TASK_QUEUE_DURATION, of_task(identity));
             meters.inflight = meter.level(&TASK_INFLIGHT, of_task(identity));
             let watched = Arc::new(inbox.downgrade());
@@ -284,6 +286,11 @@ impl SourceMeters {
         Self { meter, identity, triggers: OnceCell::new() }
     }
 
+    /// Returns what counts the events that are brought in again.
+    pub(super) fn redeliveries(&self) -> Counter {
+        self.meter.counter(&SOURCE_REDELIVERIES, of_task(&self.identity))
+    }
+
     /// Counts what became of times of a schedule.
     pub(super) fn trigger(&mut self, outcome: Trigger, count: u64) {
         let triggers = self.triggers.get_or_init(|| {
@@ -337,9 +344,13 @@ pub(super) struct Tenure {
 
 impl Tenure {
     /// Ends it in order.
-    pub(super) fn end(mut self, has_failed: bool) {
+    pub(super) fn end(mut self, end: &RunEnd) {
         self.is_over = true;
-        if has_failed { self.meters.failed.add(1) } else { self.meters.completed.add(1) }
+        match end {
+            RunEnd::Completed => self.meters.completed.add(1),
+            RunEnd::Failed(_) => self.meters.failed.add(1),
+            RunEnd::Panicked(_) => self.meters.panicked.add(1),
+        }
     }
 }
 

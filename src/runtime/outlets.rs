@@ -9,7 +9,7 @@ use super::blocked::Blocked;
 use crate::{
     ack::{Ack, Ended, Outcome},
     event::Event,
-    plan::Node,
+    plan::{Node, OnError},
     task::{Edge, Emission, Route},
     trace::Moment,
 };
@@ -29,6 +29,8 @@ pub(super) struct Outlets {
     downstream: Vec<usize>,
     /// The outlets of the tasks that its configuration names.
     targets: Vec<usize>,
+    /// The outlets of the tasks that what failed here goes on to.
+    failed: Vec<usize>,
     capacity: usize,
     /// The time that was spent waiting for room.
     blocked: Blocked,
@@ -58,6 +60,11 @@ impl Outlets {
         };
         let downstream = node.downstream.iter().map(|task| outlet_of(*task)).collect();
         let targets = node.targets.iter().map(|task| outlet_of(*task)).collect();
+        let failed = match node.policy.on_error {
+            OnError::Fail | OnError::Drop => Vec::new(),
+            OnError::Continue => node.downstream.iter().map(|task| outlet_of(*task)).collect(),
+            OnError::Route(task) => vec![outlet_of(task)],
+        };
         let outlets = tasks
             .into_iter()
             .map(|task| Outlet {
@@ -65,7 +72,7 @@ impl Outlets {
                 staged: Vec::with_capacity(BATCH),
             })
             .collect();
-        Self { outlets, downstream, targets, capacity, blocked }
+        Self { outlets, downstream, targets, failed, capacity, blocked }
     }
 
     /// Stages what one event emitted for the tasks downstream, each with a share of its `ack` and the way that it came.
@@ -93,6 +100,7 @@ impl Outlets {
                 }),
                 Emission::Forward if is_last => event.take(),
                 Emission::Forward => event.clone(),
+                Emission::Hold(_) | Emission::Release(..) => None,
             };
             if let Some(mut emitted) = emitted {
                 emitted.queued = queued;
@@ -100,6 +108,27 @@ impl Outlets {
             }
         }
         ended
+    }
+
+    /// Returns whether what failed goes on to any task.
+    pub(super) fn divert(&self) -> bool {
+        !self.failed.is_empty()
+    }
+
+    /// Stages an event that failed for the tasks that it goes on to.
+    pub(super) fn stage_failed(&mut self, mut event: Box<Event>, ack: Ack) {
+        event.ack = ack;
+        push(&mut self.outlets, &self.failed, event);
+    }
+
+    /// Stages an event for all tasks downstream although it was not handled. Returns it and its share if there are none.
+    pub(super) fn stage_unhandled(&mut self, mut event: Box<Event>, ack: Ack) -> Option<(Box<Event>, Ack)> {
+        if self.downstream.is_empty() {
+            return Some((event, ack));
+        }
+        event.ack = ack;
+        push(&mut self.outlets, &self.downstream, event);
+        None
     }
 
     /// Stages one event on each outlet of its route. On none it has reached a leaf.
@@ -112,16 +141,18 @@ impl Outlets {
                 &one
             }
         };
-        let Some((last, others)) = outlets.split_last() else {
+        if outlets.is_empty() {
             let at = Moment { at: event.queued, context: event.trace };
             return share.settle(Outcome::Completed, at).map(|ended| (event, ended));
-        };
-        event.ack = share;
-        for outlet in others {
-            self.outlets[*outlet].staged.push(event.clone());
         }
-        self.outlets[*last].staged.push(event);
+        event.ack = share;
+        push(&mut self.outlets, outlets, event);
         None
+    }
+
+    /// Returns the last event that waits to be sent on.
+    pub(super) fn last_staged(&self) -> Option<&Event> {
+        self.outlets.iter().find_map(|outlet| outlet.staged.last()).map(|event| &**event)
     }
 
     /// Returns whether enough is staged to be worth sending.
@@ -161,6 +192,15 @@ impl Outlets {
             outlet.staged.shrink_to(ROOM_KEPT);
         }
     }
+}
+
+/// Stages an event on each of these outlets, its share divided among them.
+fn push(outlets: &mut [Outlet], chosen: &[usize], event: Box<Event>) {
+    let Some((last, others)) = chosen.split_last() else { return };
+    for outlet in others {
+        outlets[*outlet].staged.push(event.clone());
+    }
+    outlets[*last].staged.push(event);
 }
 
 /// Lets what was derived from an event have the way that it came, and its place in the trace.

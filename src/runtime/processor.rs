@@ -2,9 +2,9 @@
 
 use std::{
     any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     future::poll_fn,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     task::Poll,
     thread,
@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    RunEnd,
+    Failure, RunEnd,
     hop::{Handling, Hop, TaskSpans},
     meters::TaskMeters,
     outlets::BATCH,
@@ -35,79 +35,102 @@ use crate::{
 /// so it pays to share one among more events than fit a cache.
 const BUFFERED_BATCH: usize = 256;
 
-/// Handles events until no one upstream is left, then closes the processor.
-pub(super) async fn run(
-    processor: Box<dyn Processor>,
-    mut inbox: mpsc::Receiver<Box<Event>>,
-    mut hop: Hop,
-) -> RunEnd {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut held = Held::default();
-    let mut log = FailureLog::default();
-    let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
-    while inbox.recv_many(&mut batch, limit).await > 0 {
-        let inflight = hop.meters.inflight.hold(batch.len());
-        for event in batch.drain(..) {
-            let mut output = std::mem::take(&mut held.output);
-            let mut handling = hop.begin(event, &mut output);
-            let mut retried = Vec::new();
-            let attempts = attempts(&mut log, &hop, &handling.event, &*processor, &mut output, &mut retried);
-            let result = catch(inside_async(&handling.event, attempts)).await;
-            handling.event.trail.attempt(retried);
-            let result = match result {
-                Ok(result) => result,
-                Err(panic) => {
-                    hop.meters.attempt_panicked();
-                    let message = panic_message(&*panic);
-                    hop.panicked(handling, &message);
-                    held.panicked(&hop, &message);
-                    resume_unwind(panic)
-                }
-            };
-            handling.describe(&mut output);
-            match result {
-                Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
-                result => {
-                    hop.conclude(handling, output.drain(), result);
-                    hop.flush().await;
-                }
-            }
-            held.output = output;
-        }
-        if !held.events.is_empty() {
-            let span = held.flush_span(&hop.spans.flush);
-            let flushed =
-                catch(flush(&mut log, hop.policy, &hop.meters, &*processor, held.events.len())).await;
-            let failures = match flushed {
-                Ok(failures) => failures,
-                Err(panic) => {
-                    hop.meters.attempt_panicked();
-                    held.fail_flush(&hop.spans, span, PANIC);
-                    held.panicked(&hop, &panic_message(&*panic));
-                    resume_unwind(panic)
-                }
-            };
-            // It failed if it did for any event; that nobody reads any more is no failure.
-            let is_failure = |error: &&TaskError| error.class() != ErrorClass::Closed;
-            let error = failures.values().find(is_failure).or_else(|| failures.values().next());
-            match error.filter(is_failure) {
-                Some(error) => held.fail_flush(&hop.spans, span, error.error_type()),
-                None => drop(end(span, error)),
-            }
-            if !failures.is_empty() {
-                processor.forget();
-            }
-            held.conclude(&mut hop, failures);
-        }
-        drop(inflight);
-        hop.flush().await;
+/// What a processor works on, and what is left of it when one panics.
+pub(super) struct ProcessorWork {
+    inbox: mpsc::Receiver<Box<Event>>,
+    hop: Hop,
+    /// What was taken from the inbox and not handled yet.
+    batch: VecDeque<Box<Event>>,
+    log: FailureLog,
+}
+
+impl ProcessorWork {
+    pub(super) fn new(inbox: mpsc::Receiver<Box<Event>>, hop: Hop) -> Self {
+        Self { inbox, hop, batch: VecDeque::with_capacity(BATCH), log: FailureLog::default() }
     }
-    let closed = processor.close().await.map_err(|error| {
-        tracing::error!(error.type = error.error_type(), error.message = error_chain(&error), "closing failed");
-        error.error_type()
-    });
-    hop.finish().await;
-    closed
+
+    /// Handles events until no one upstream is left and then closes the processor, or until it panics.
+    pub(super) async fn run(&mut self, processor: Box<dyn Processor>) -> RunEnd {
+        let Self { inbox, hop, batch, log } = self;
+        let mut held = Held::default();
+        let limit = if processor.is_buffered() { BUFFERED_BATCH } else { BATCH };
+        let mut taken = Vec::with_capacity(limit);
+        while !batch.is_empty() || inbox.recv_many(&mut taken, limit).await > 0 {
+            batch.extend(taken.drain(..));
+            let inflight = hop.meters.inflight.hold(batch.len());
+            while let Some(event) = batch.pop_front() {
+                let mut output = std::mem::take(&mut held.output);
+                let Some(mut handling) = hop.begin(event, &mut output) else {
+                    held.output = output;
+                    continue;
+                };
+                let mut retried = Vec::new();
+                let attempts = attempts(log, hop, &handling.event, &*processor, &mut output, &mut retried);
+                let result = catch(inside_async(&handling.event, attempts)).await;
+                handling.event.trail.attempt(retried);
+                let result = match result {
+                    Ok(result) => result,
+                    Err(panic) => {
+                        let message = panic_message(&*panic);
+                        held.give_back();
+                        hop.panicked(handling, &message);
+                        hop.flush().await;
+                        return RunEnd::Panicked(message);
+                    }
+                };
+                handling.take_over(&mut output, result.is_ok());
+                match result {
+                    Ok(()) if processor.is_buffered() => held.hold(handling, &mut output),
+                    result => {
+                        hop.conclude(handling, output.drain(), result);
+                        hop.flush().await;
+                    }
+                }
+                held.output = output;
+            }
+            if !held.events.is_empty() {
+                let span = held.flush_span(&hop.spans.flush);
+                let flushed =
+                    catch(flush(log, hop.policy, &hop.meters, &*processor, held.events.len())).await;
+                let failures = match flushed {
+                    Ok(failures) => failures,
+                    Err(panic) => {
+                        let message = panic_message(&*panic);
+                        held.fail_flush(&hop.spans, span, PANIC);
+                        held.panicked(hop, &message);
+                        hop.flush().await;
+                        return RunEnd::Panicked(message);
+                    }
+                };
+                // It failed if it did for any event; that nobody reads any more is no failure.
+                let is_failure = |error: &&TaskError| error.class() != ErrorClass::Closed;
+                let error = failures.values().find(is_failure).or_else(|| failures.values().next());
+                match error.filter(is_failure) {
+                    Some(error) => held.fail_flush(&hop.spans, span, error.error_type()),
+                    None => drop(end(span, error)),
+                }
+                if !failures.is_empty() {
+                    processor.forget();
+                }
+                held.conclude(hop, failures);
+            }
+            drop(inflight);
+            hop.flush().await;
+        }
+        match processor.close().await {
+            Ok(()) => RunEnd::Completed,
+            Err(error) => {
+                let (error_type, message) = (error.error_type(), error_chain(&error));
+                tracing::error!(error.type = error_type, error.message = message, "closing failed");
+                RunEnd::Failed(Failure { error_type, message, is_transient: false })
+            }
+        }
+    }
+
+    /// Ends the work for good.
+    pub(super) async fn finish(&mut self) {
+        self.hop.finish().await;
+    }
 }
 
 /// Handles one event, as often as its policy allows. A failed attempt's output is discarded. What became of the second
@@ -163,7 +186,7 @@ impl Drop for Retry<'_> {
 }
 
 /// Returns what a future panics with, so that its event can be told of it.
-async fn catch<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
+pub(super) async fn catch<F: Future>(future: F) -> Result<F::Output, Box<dyn Any + Send>> {
     let mut future = pin!(future);
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(poll) => poll.map(Ok),
@@ -338,8 +361,13 @@ impl Held {
     }
 
     /// Ends every event of a batch in whose flush the processor panicked with this message.
-    fn panicked(&mut self, hop: &Hop, message: &str) {
+    fn panicked(&mut self, hop: &mut Hop, message: &str) {
         self.events.drain(..).for_each(|(handling, _)| hop.panicked(handling, message));
+    }
+
+    /// Gives back every event of a batch that was not flushed, because the processor panicked at another one.
+    fn give_back(&mut self) {
+        self.events.drain(..).for_each(|(handling, _)| handling.give_back());
     }
 
     fn hold(&mut self, handling: Handling, output: &mut Output) {

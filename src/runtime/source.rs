@@ -3,35 +3,116 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::time::Instant;
 
-use super::{RunEnd, hop::Hop, meters::SourceMeters, turn::Turn};
+use super::{
+    Failure, RunEnd, flow::FlowHandle, hop::Hop, meters::SourceMeters, processor::catch,
+    redelivery::Redelivery, supervisor::panic_message, turn::Turn,
+};
 use crate::{
-    event::{Event, Payload, Trail},
-    task::{Closed, Decode, Emitter, ErrorClass, Incoming, Port, Source, Trigger},
-    telemetry::{Propagators, Tracer, error_chain},
+    ack::{Ack, Entry},
+    event::{Event, EventId, Payload, Trail},
+    retry::RetryPolicy,
+    task::{Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Source, Trigger},
+    telemetry::{Counter, Propagators, Tracer, error_chain},
 };
 
-/// Runs a source to its end, or until its flow stops.
-pub(super) async fn run(source: Box<dyn Source>, hop: Hop, tracer: Tracer) -> RunEnd {
-    let flow = hop.flow.clone();
-    let task = Arc::clone(&hop.identity.task);
-    let mut emitter = Emitter::new(Box::new(SourcePort {
-        meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
-        propagators: tracer.propagators(),
-        hop,
-        turn: Turn::new(),
-        is_turn_over: false,
-    }));
-    let result = source.run(&mut emitter, flow.stop().child()).await;
-    emitter.finish().await;
-    match result {
-        Err(error) if error.class() != ErrorClass::Closed => {
-            let message = error_chain(&error);
-            tracing::error!(error.type = error.error_type(), error.message = message, "source failed");
-            flow.fail(format!("source `{task}` failed: {message}"));
-            Err(error.error_type())
+/// What a source brings events into, and what is left of it when one panics.
+pub(super) struct SourceWork {
+    emitter: Emitter,
+    flow: FlowHandle,
+    again: Option<Again>,
+}
+
+/// What brings in again what failed for now.
+pub(super) struct Again {
+    redelivery: Arc<Redelivery>,
+    /// Of the same task as the emitter's, and beside it.
+    hop: Hop,
+    backoff: RetryPolicy,
+    redelivered: Counter,
+}
+
+impl Again {
+    /// Makes what brings in again the events of one source.
+    pub(super) fn new(hop: Hop, tracer: &Tracer) -> Self {
+        let redelivered = SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)).redeliveries();
+        Self { redelivery: Redelivery::new(hop.flow.clone()), backoff: hop.policy.retry, hop, redelivered }
+    }
+
+    async fn run(&mut self) {
+        self.redelivery.run(&mut self.hop, self.backoff, &self.redelivered).await;
+    }
+}
+
+impl SourceWork {
+    /// Makes the work of a source. `again` is there unless nothing that it brings in can fail for now only.
+    pub(super) fn new(hop: Hop, tracer: &Tracer, again: Option<Again>, is_resumed: bool) -> Self {
+        let flow = hop.flow.clone();
+        let port = SourcePort {
+            meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
+            propagators: tracer.propagators(),
+            redelivery: again.as_ref().map(|again| Arc::clone(&again.redelivery)),
+            hop,
+            turn: Turn::new(),
+            is_turn_over: false,
+            last: is_resumed.then(Last::default),
+        };
+        Self { emitter: Emitter::new(Box::new(port)), flow, again }
+    }
+
+    /// Runs a source until its end, until its flow stops, or until it panics.
+    pub(super) async fn run(&mut self, source: Box<dyn Source>) -> RunEnd {
+        let Self { emitter, flow, again } = self;
+        let reading = catch(source.run(emitter, flow.stop().child()));
+        let result = match again {
+            Some(again) => tokio::select! {
+                biased;
+                result = reading => result,
+                () = again.run() => unreachable!("it goes on for as long as it is polled"),
+            },
+            None => reading.await,
+        };
+        match result {
+            Err(panic) => RunEnd::Panicked(panic_message(&*panic)),
+            Ok(Err(error)) if error.class() != ErrorClass::Closed => RunEnd::Failed(Failure {
+                error_type: error.error_type(),
+                message: error_chain(&error),
+                is_transient: error.class() == ErrorClass::Transient,
+            }),
+            Ok(_) => RunEnd::Completed,
         }
-        _ => Ok(()),
+    }
+
+    /// Ends the work of the source for good: sends on what it left, and brings in again what fails for now until nothing
+    /// does.
+    pub(super) async fn finish(&mut self) {
+        let Self { emitter, flow, again } = self;
+        if let Some(again) = again {
+            let redelivery = Arc::clone(&again.redelivery);
+            let finished = async {
+                emitter.finish().await;
+                flow.read();
+                redelivery.finished().await;
+            };
+            tokio::select! {
+                biased;
+                () = finished => {}
+                () = again.run() => unreachable!("it goes on for as long as it is polled"),
+            }
+            again.hop.finish().await;
+        } else {
+            emitter.finish().await;
+            flow.read();
+        }
+    }
+}
+
+impl Drop for SourceWork {
+    fn drop(&mut self) {
+        if let Some(again) = &self.again {
+            again.redelivery.abandon();
+        }
     }
 }
 
@@ -40,14 +121,24 @@ struct SourcePort {
     hop: Hop,
     meters: SourceMeters,
     propagators: Propagators,
+    redelivery: Option<Arc<Redelivery>>,
     turn: Turn,
     is_turn_over: bool,
+    /// The last event that was let in, if anybody may want to know.
+    last: Option<Last>,
+}
+
+/// The last event that was let in. While it waits to be sent on, its id is to be had from there.
+#[derive(Default)]
+struct Last {
+    id: Option<EventId>,
+    is_staged: bool,
 }
 
 #[async_trait]
 impl Port for SourcePort {
     fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
-        let Incoming { id, remote } = incoming;
+        let Incoming { id, remote, receipt } = incoming;
         let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
         if let Some(remote) = remote.and_then(|remote| self.propagators.receive(remote)) {
             if remote.is_parent {
@@ -55,7 +146,21 @@ impl Port for SourcePort {
             }
             event.trail = Trail::from_outside(remote);
         }
-        self.hop.admit(event, |event, output| {
+        let redelivery = self.redelivery.as_ref();
+        let last = &mut self.last;
+        let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
+            if let Some(last) = last {
+                last.is_staged = is_decoded;
+                if !is_decoded {
+                    last.id = Some(event.id.clone());
+                }
+            }
+            let original = || redelivery.filter(|_| is_decoded).map(|redelivery| redelivery.original(event));
+            let receipt = receipt.or_else(original);
+            let expires = flow.deadline().map(|deadline| Instant::now() + deadline);
+            Ack::enter(flow.ledger(), Entry { at, expires, receipt })
+        };
+        let handle = |event: &mut Event, output: &mut Output| {
             let record = decode(output.span())?;
             event.data = record.data;
             event.meta = record.meta;
@@ -64,8 +169,13 @@ impl Port for SourcePort {
             }
             output.forward();
             Ok(())
-        });
+        };
+        self.hop.admit(event, handle, enter);
         self.is_turn_over |= self.turn.is_over();
+    }
+
+    fn is_gated(&self) -> bool {
+        self.redelivery.as_ref().is_some_and(|redelivery| redelivery.is_gated())
     }
 
     fn is_full(&self) -> bool {
@@ -73,7 +183,11 @@ impl Port for SourcePort {
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
+        self.note_last();
         self.hop.flush().await;
+        if let Some(redelivery) = self.redelivery.as_ref().filter(|redelivery| redelivery.is_gated()) {
+            redelivery.opened().await;
+        }
         if std::mem::take(&mut self.is_turn_over) {
             self.turn.pass().await;
         }
@@ -84,11 +198,26 @@ impl Port for SourcePort {
         self.hop.finish().await;
     }
 
+    fn resumes_after(&self) -> Option<EventId> {
+        self.last.as_ref()?.id.clone()
+    }
+
     fn advance(&mut self, bytes: u64) {
         self.hop.flow.advance(bytes);
     }
 
     fn trigger(&mut self, outcome: Trigger, count: u64) {
         self.meters.trigger(outcome, count);
+    }
+}
+
+impl SourcePort {
+    /// Notes the id of the last event that was let in, before it is sent on.
+    fn note_last(&mut self) {
+        if let Some(last) = &mut self.last
+            && std::mem::take(&mut last.is_staged)
+        {
+            last.id = self.hop.last_staged().map(|event| event.id.clone()).or(last.id.take());
+        }
     }
 }

@@ -7,8 +7,7 @@ use tokio::{
     task::{Id, JoinSet},
 };
 
-use super::{RunEnd, meters::Tenure};
-use crate::telemetry::{Identity, OpenSpan, Scoped, SpanOutcome};
+use crate::telemetry::{Identity, Scoped};
 
 /// Spawns the loops of all tasks and tells how each ended.
 #[derive(Debug)]
@@ -20,16 +19,13 @@ pub(super) struct Supervisor {
     running: HashMap<Id, Running>,
 }
 
-/// What comes with the loop of a task.
+/// Whose loop it is.
 #[derive(Debug)]
 pub(super) struct Spawn {
     /// The index of its flow.
     pub(super) flow: usize,
     pub(super) identity: Arc<Identity>,
-    /// Lasts as long as the loop.
-    pub(super) span: OpenSpan,
-    /// The same.
-    pub(super) tenure: Tenure,
+    pub(super) is_source: bool,
 }
 
 #[derive(Debug)]
@@ -57,23 +53,9 @@ impl Supervisor {
     }
 
     /// Spawns the loop of one task.
-    pub(super) fn spawn(
-        &mut self,
-        spawn: Spawn,
-        is_source: bool,
-        task: impl Future<Output = RunEnd> + Send + 'static,
-    ) {
-        let Spawn { flow, identity, span, tenure } = spawn;
-        let task = Scoped::new(Arc::clone(&identity), async {
-            tracing::debug!("task started");
-            let end = task.await;
-            match end {
-                Ok(()) => span.end(SpanOutcome::Completed, None),
-                Err(error_type) => span.end(SpanOutcome::Failed, Some(error_type)),
-            };
-            tenure.end(end.is_err());
-            tracing::debug!("task ended");
-        });
+    pub(super) fn spawn(&mut self, spawn: Spawn, task: impl Future<Output = ()> + Send + 'static) {
+        let Spawn { flow, identity, is_source } = spawn;
+        let task = Scoped::new(Arc::clone(&identity), task);
         let handle = self.loops.spawn_on(task, &self.runtime);
         self.running.insert(handle.id(), Running { flow, identity, is_source });
     }

@@ -27,6 +27,7 @@ pub(super) fn run(script: &Script, event: &mut Event) -> Result<Vec<Event>, Task
     let events = output.drain().map(|(_, emission)| match emission {
         Emission::Forward => event.clone(),
         Emission::Event(event) => event,
+        other => panic!("a script collects no batches: {other:?}"),
     });
     Ok(events.collect())
 }

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 
 use super::TaskError;
 use crate::{
+    ack::Receipt,
     event::{EventId, Meta, Payload},
     telemetry::Attributes,
     trace::Remote,
@@ -34,17 +35,19 @@ impl From<Payload> for Record {
 }
 
 /// What a source knows of an event before it is decoded.
-#[derive(Clone, Debug)]
 pub struct Incoming {
     /// The event's id.
     pub id: EventId,
     /// What came with it of a trace.
     pub remote: Option<Remote>,
+    /// Who learns what became of it: a source that can answer, or have the event delivered again by another program.
+    /// Without one a transient failure is tried again from here on, until it is none.
+    pub receipt: Option<Box<dyn Receipt>>,
 }
 
 impl From<EventId> for Incoming {
     fn from(id: EventId) -> Self {
-        Self { id, remote: None }
+        Self { id, remote: None, receipt: None }
     }
 }
 
@@ -84,6 +87,11 @@ pub trait Port: Send {
     /// event's failure. The event is staged until the next [`Self::flush`].
     fn admit(&mut self, incoming: Incoming, decode: Decode<'_>);
 
+    /// Returns whether a flush has to come before anything new: it waits until what came before is through.
+    fn is_gated(&self) -> bool {
+        false
+    }
+
     /// Returns whether it is time for a flush: enough is staged, or the source has held its thread long enough.
     fn is_full(&self) -> bool;
 
@@ -92,6 +100,11 @@ pub trait Port: Send {
 
     /// Sends on the rest when the source has ended.
     async fn finish(&mut self);
+
+    /// Returns the last event that was let in before the source was built anew, if it was.
+    fn resumes_after(&self) -> Option<EventId> {
+        None
+    }
 
     /// Notes how much of a finite input was read.
     fn advance(&mut self, bytes: u64);
@@ -119,6 +132,9 @@ impl Emitter {
     /// [`Closed`] when every task downstream has ended.
     pub async fn emit(&mut self, id: EventId, record: impl Into<Record> + Send) -> Result<(), Closed> {
         let mut record = Some(record.into());
+        if self.port.is_gated() {
+            self.port.flush().await?;
+        }
         self.port.admit(id.into(), &mut |_| Ok(record.take().unwrap_or_default()));
         self.port.flush().await
     }
@@ -136,6 +152,9 @@ impl Emitter {
         incoming: impl Into<Incoming> + Send,
         mut decode: impl FnMut(Option<&mut Attributes>) -> Result<Record, TaskError> + Send,
     ) -> Result<(), Closed> {
+        if self.port.is_gated() {
+            self.port.flush().await?;
+        }
         self.port.admit(incoming.into(), &mut decode);
         if self.port.is_full() { self.port.flush().await } else { Ok(()) }
     }
@@ -160,6 +179,11 @@ impl Emitter {
     /// Sends on the rest. The runtime calls it when the source has ended.
     pub(crate) async fn finish(&mut self) {
         self.port.finish().await;
+    }
+
+    /// Returns the last event that was let in before the source was built anew, if it was: it goes on behind it.
+    pub fn resumes_after(&self) -> Option<EventId> {
+        self.port.resumes_after()
     }
 
     /// Notes that `bytes` more of a finite input were read.

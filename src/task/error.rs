@@ -3,6 +3,7 @@
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use super::Closed;
+use crate::event::Payload;
 
 /// Whether trying again can help.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,7 @@ struct Inner {
     message: String,
     retry_after: Option<Duration>,
     source: Option<Arc<dyn Error + Send + Sync>>,
+    record: Option<Payload>,
 }
 
 impl TaskError {
@@ -48,7 +50,14 @@ impl TaskError {
     }
 
     fn new(class: ErrorClass, error_type: &'static str, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { class, error_type, message: message.into(), retry_after: None, source: None }))
+        Self(Box::new(Inner {
+            class,
+            error_type,
+            message: message.into(),
+            retry_after: None,
+            source: None,
+            record: None,
+        }))
     }
 
     /// Adds what caused it.
@@ -63,6 +72,18 @@ impl TaskError {
     pub fn with_retry_after(mut self, delay: Duration) -> Self {
         self.0.retry_after = Some(delay);
         self
+    }
+
+    /// Adds the record as it came in, which could not be decoded: the event's data, if it is passed on.
+    #[must_use]
+    pub fn with_record(mut self, record: Payload) -> Self {
+        self.0.record = Some(record);
+        self
+    }
+
+    /// Returns the record that could not be decoded.
+    pub fn record(&self) -> Option<&Payload> {
+        self.0.record.as_ref()
     }
 
     /// Returns whether trying again can help.

@@ -81,6 +81,12 @@ pub struct BuildContext {
     pub propagators: Propagators,
 }
 
+impl fmt::Debug for BuildContext {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "BuildContext({}, {})", self.flow, self.task)
+    }
+}
+
 impl BuildContext {
     /// Makes the context of a task of a worker that has no resources and counts nothing.
     pub fn new(flow: impl Into<Arc<str>>, task: impl Into<Arc<str>>, base_dir: PathBuf) -> Self {
@@ -138,6 +144,9 @@ pub trait Kind: Send + Sync + 'static {
     const TARGET_KEYS: &'static [&'static str] = &[];
     /// How the spans of its events relate to what is outside.
     const SPAN_KIND: SpanKind = SpanKind::Internal;
+    /// Whether all events of a flow have to pass through the same task, one after the other: it has `concurrency`,
+    /// `parallelism` and further instances only without this.
+    const IS_SERIAL: bool = false;
     /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
     type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
 

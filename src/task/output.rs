@@ -1,6 +1,12 @@
 //! Where a task puts what it makes of an event.
 
-use crate::{event::Event, telemetry::Attributes};
+use std::fmt;
+
+use crate::{
+    ack::Outcome,
+    event::{Event, Payload},
+    telemetry::Attributes,
+};
 
 /// One of the tasks that a task's configuration names, by its place in `Kind::targets`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +21,10 @@ pub enum Route {
     To(Edge),
 }
 
+/// A batch that is being collected, by a number that the task chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BatchId(pub u64);
+
 /// What leaves a task: the event it handled, or a new one.
 #[derive(Debug)]
 pub enum Emission {
@@ -22,6 +32,10 @@ pub enum Emission {
     Forward,
     /// An event derived from it.
     Event(Event),
+    /// Nothing yet: the handled event has become a part of a batch.
+    Hold(BatchId),
+    /// One event with this data, derived from all that the batch holds.
+    Release(BatchId, Payload),
 }
 
 /// Collects what one attempt at one event emits, in order, and what its span says of it.
@@ -32,6 +46,16 @@ pub struct Output {
     emissions: Vec<(Route, Emission)>,
     /// `None` while nobody records the span of the event that is handled.
     span: Option<Attributes>,
+    watcher: Option<Watcher>,
+}
+
+/// Learns what becomes of a part of an event.
+pub struct Watcher(pub Box<dyn FnOnce(Outcome) + Send + Sync>);
+
+impl fmt::Debug for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Watcher")
+    }
 }
 
 impl Output {
@@ -53,6 +77,29 @@ impl Output {
     /// Emits an event made with `Event::derive` to one downstream task.
     pub fn emit_to(&mut self, edge: Edge, event: Event) {
         self.emissions.push((Route::To(edge), Emission::Event(event)));
+    }
+
+    /// Makes the handled event a part of a batch, and ends its own way there: what becomes of the batch becomes of it.
+    /// Transforms only, and nothing else may be done with that event.
+    pub fn hold(&mut self, batch: BatchId) {
+        self.emissions.push((Route::All, Emission::Hold(batch)));
+    }
+
+    /// Sends one event with this data to all downstream tasks, in the place of all events that the batch holds. It is
+    /// derived from the last of them. The number may be used again.
+    pub fn release(&mut self, batch: BatchId, data: Payload) {
+        self.emissions.push((Route::All, Emission::Release(batch, data)));
+    }
+
+    /// Lets `watcher` learn what becomes of all that comes of the handled event from here on, before its source does.
+    /// It is not called if the event goes no further than this task.
+    pub fn watch(&mut self, watcher: impl FnOnce(Outcome) + Send + Sync + 'static) {
+        self.watcher = Some(Watcher(Box::new(watcher)));
+    }
+
+    /// Takes out who wants to learn what becomes of the event. The runtime does.
+    pub fn take_watcher(&mut self) -> Option<Watcher> {
+        self.watcher.take()
     }
 
     /// Returns the attributes of the event's span, or `None` if nobody records it: then there is nothing
@@ -89,6 +136,7 @@ impl Output {
     /// Forgets what an attempt emitted and said of itself, before the next one.
     pub fn clear(&mut self) {
         self.emissions.clear();
+        self.watcher = None;
         if let Some(attributes) = &mut self.span {
             attributes.clear();
         }

@@ -54,7 +54,7 @@ impl Collector {
 #[async_trait]
 impl Port for Collector {
     fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
-        let Incoming { id, remote } = incoming;
+        let Incoming { id, remote, .. } = incoming;
         let mut state = self.state.lock().unwrap();
         let mut attributes = Attributes::default();
         let result = decode(Some(&mut attributes));

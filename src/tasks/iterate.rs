@@ -118,7 +118,7 @@ mod tests {
         Iterate { path: config.path() }.apply(event, &mut output)?;
         let events = output.drain().map(|(_, emission)| match emission {
             Emission::Event(event) => (event.id.to_string(), event.data.into_json().unwrap()),
-            Emission::Forward => panic!("the event itself does not go on"),
+            other => panic!("nothing else goes on: {other:?}"),
         });
         Ok(events.collect())
     }

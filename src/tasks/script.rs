@@ -157,6 +157,7 @@ impl Processor for ScriptTask {
             let event = match emission {
                 Emission::Forward => without_ack(&event),
                 Emission::Event(event) => event,
+                Emission::Hold(_) | Emission::Release(..) => continue,
             };
             match route {
                 Route::All => output.emit(event),
@@ -175,6 +176,7 @@ fn without_ack(event: &Event) -> Event {
         timestamp: event.timestamp,
         data: event.data.clone(),
         meta: event.meta.clone(),
+        error: event.error.clone(),
         trace: event.trace,
         queued: event.queued,
         trail: Trail::default(),

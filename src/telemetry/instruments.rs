@@ -154,6 +154,8 @@ instruments! {
         "1 for the state that the flow is in, 0 for the others.";
     FLOW_CANCELLATIONS = Counter, "flowgen.flow.cancellations", "{cancellation}", ["flow", "phase"],
         "Shutdowns that ran out of time: `start` when the rest of a flow is given up, `finish` when all its tasks have ended.";
+    SOURCE_REDELIVERIES = Counter, "flowgen.source.redeliveries", "{event}", ["flow", "task"],
+        "The events that the source brought in again because they had failed and may succeed.";
     SCHEDULE_TRIGGERS = Counter, "flowgen.schedule.triggers", "{trigger}", ["flow", "task", "outcome"],
         "The times of a schedule that came: `fired`, `skipped` because the flow was busy, or `failed`.";
     TASK_QUEUE_DURATION = Histogram(Buckets::Configured), "flowgen.task.queue.duration", "s", ["flow", "task"],
@@ -174,12 +176,16 @@ instruments! {
         "The time from a failed attempt to the next one.";
     TASK_TIMEOUTS = Counter, "flowgen.task.timeouts", "{timeout}", ["flow", "task"],
         "The attempts that took too long: those that failed with the type `timeout`.";
+    TASK_DEADLINE_SKIPS = Counter, "flowgen.task.deadline_skips", "{event}", ["flow", "task"],
+        "The events that the task did not handle, or did not try again, because they were older than `flow.deadline`.";
     TASK_ACTIVE = UpDownCounter, "flowgen.task.active", "{task}", ["flow", "task"],
         "The loops of the task that run.";
     TASK_STARTS = Counter, "flowgen.task.starts", "{start}", ["flow", "task"],
         "The times that the task's loop started.";
     TASK_STOPS = Counter, "flowgen.task.stops", "{stop}", ["flow", "task", "reason"],
         "The times that the task's loop ended: `completed`, `failed`, `panic` or `cancelled`.";
+    CACHE_LOOKUPS = Counter, "flowgen.cache.lookups", "{lookup}", ["flow", "result"],
+        "The keys that were looked for in the cache: `hit` or `miss`.";
     HTTP_CLIENT_REQUEST_DURATION = Histogram(Buckets::Http), "http.client.request.duration", "s",
         ["flow", "task", "http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"],
         "The duration of HTTP requests, to the end of the response.";
@@ -212,7 +218,7 @@ pub(super) fn is_observed(name: &str) -> bool {
 /// The instruments of the documentation, by what the names of those under each heading begin with.
 const GROUPS: [(&str, &[&str]); 5] = [
     ("Spans: of every name `S`", &["S."]),
-    ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule."]),
+    ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule.", "flowgen.cache."]),
     ("Tasks", &["flowgen.task."]),
     ("Connectors", &["http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),

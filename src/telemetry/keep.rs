@@ -10,7 +10,7 @@ use std::sync::{
 
 use super::{Attributes, KeepTraces, SpanOutcome, SpanRecord, queue::SpanQueue, series::SpanTable};
 use crate::{
-    event::{Event, Fate, Step},
+    event::{Event, Fate, Step, StepKind},
     trace::{Moment, Remote, Ticks, TraceContext},
 };
 
@@ -205,9 +205,11 @@ impl Keeper {
         let mut record = SpanRecord::new(series, context, 0, step.start);
         record.place = step.place;
         record.end = step.start.after(step.nanos);
-        if step.is_filtered {
-            record.outcome = SpanOutcome::Filtered;
-        }
+        record.outcome = match step.kind {
+            StepKind::Handled => SpanOutcome::Completed,
+            StepKind::Filtered => SpanOutcome::Filtered,
+            StepKind::Skipped => SpanOutcome::Skipped,
+        };
         record.set_event(event.trail.id_at(n, &event.id), step.queued);
         record.set_remote(event.trail.remote());
         Some(Box::new(record))

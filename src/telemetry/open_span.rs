@@ -6,7 +6,7 @@ use tracing::{Span, field};
 
 use super::{PANIC, SpanOutcome, record::SpanRecord, series::Held};
 use crate::{
-    event::Step,
+    event::{Step, StepKind},
     trace::{Moment, Ticks, TraceContext},
 };
 
@@ -87,8 +87,13 @@ impl OpenSpan {
         };
         span.record("end", &ended as &(dyn Error + 'static));
         let span_id = self.context.span_id;
-        let (place, depth, is_filtered) = (self.place, self.depth, outcome == SpanOutcome::Filtered);
-        Step { place, depth, is_filtered, span_id, start, nanos, queued: Ticks::default() }
+        let (place, depth) = (self.place, self.depth);
+        let kind = match outcome {
+            SpanOutcome::Filtered => StepKind::Filtered,
+            SpanOutcome::Skipped => StepKind::Skipped,
+            SpanOutcome::Completed | SpanOutcome::Failed | SpanOutcome::Cancelled => StepKind::Handled,
+        };
+        Step { place, depth, kind, span_id, start, nanos, queued: Ticks::default() }
     }
 }
 

@@ -187,12 +187,12 @@ impl Spans {
         span
     }
 
-    /// Remembers an event that failed in the task whose span `last` was, and what became of it.
+    /// Remembers an event that failed in the task whose span `last` was, and what became of it, unless it was passed on.
     pub fn remember_failed(
         &self,
         event: &Event,
         last: &Last,
-        outcome: Outcome,
+        outcome: Option<Outcome>,
         error: impl Into<Box<dyn Error + Send + Sync>>,
     ) {
         self.remember(event, last, || Failure {
@@ -204,10 +204,10 @@ impl Spans {
     }
 
     /// Remembers an event at which the task whose span `last` was has panicked, with this message.
-    pub fn remember_panicked(&self, event: &Event, last: &Last, message: &str) {
+    pub fn remember_panicked(&self, event: &Event, last: &Last, outcome: Option<Outcome>, message: &str) {
         self.remember(event, last, || Failure {
             is_panic: true,
-            outcome: Outcome::Failed,
+            outcome,
             error_type: last.error_type,
             error: message.into(),
         });

@@ -193,20 +193,20 @@ fn with_policy(policy: Policy, sink: impl Fn() -> Task + Send + Sync + 'static) 
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_attempt_that_takes_too_long_is_tried_again_and_then_fails() {
+async fn an_attempt_that_takes_too_long_is_tried_again_and_then_given_up() {
     let attempts = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&attempts);
     let policy = Policy {
         retry: RetryPolicy { max_attempts: 4, ..RetryPolicy::default() },
         timeout: Some(Duration::from_secs(1)),
-        on_error: OnError::Fail,
+        on_error: OnError::Drop,
     };
     let report = run(with_policy(policy, move || {
         let counted = Arc::clone(&counted);
         Task::Processor(Box::new(Hanging(counted)))
     }))
     .await;
-    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Failed, 3)].into());
+    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Dropped, 3)].into());
     assert_eq!(attempts.load(Ordering::Relaxed), 12);
 }
 
@@ -239,8 +239,11 @@ async fn a_permanent_error_is_never_tried_again_and_drop_disposes_of_it() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_as_long_as_the_other_side_asked() {
-    let policy =
-        Policy { retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::default() }, ..Policy::default() };
+    let policy = Policy {
+        retry: RetryPolicy { max_attempts: 2, ..RetryPolicy::default() },
+        on_error: OnError::Drop,
+        ..Policy::default()
+    };
     let started = Instant::now();
     let report = run(with_policy(policy, || {
         slow(Duration::ZERO, |_| {
@@ -248,7 +251,7 @@ async fn waits_as_long_as_the_other_side_asked() {
         })
     }))
     .await;
-    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Failed, 3)].into());
+    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Dropped, 3)].into());
     assert!(started.elapsed() >= Duration::from_secs(1800), "{:?}", started.elapsed());
 }
 

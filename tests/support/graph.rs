@@ -15,7 +15,7 @@ use async_trait::async_trait;
 use flowgen::{
     ack::{Outcome, Summary},
     event::{Event, EventId, Payload},
-    plan::{Flow, Node, OnError, Plan, Policy, Worker},
+    plan::{Concurrency, Flow, Node, OnError, OnTaskPanic, Plan, Policy, Worker},
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
     shutdown::Stop,
@@ -85,7 +85,7 @@ impl Graph {
             (0..65, _) => Act::Forward,
             (65..73, _) => Act::Filter,
             (73..83, n) => Act::Derive(n % 4),
-            (83..93, n) if is_processor => Act::FailAtFirst(u32::try_from(n).unwrap() % (MAX_ATTEMPTS + 1)),
+            (83..93, n) if is_processor => Act::FailAtFirst(u32::try_from(n).unwrap() % MAX_ATTEMPTS),
             (83..97, _) => Act::FailPermanently,
             _ => Act::Forward,
         }
@@ -135,7 +135,9 @@ impl Graph {
         let is_failed = matches!(act, Act::FailPermanently) || failed_attempts == MAX_ATTEMPTS;
         let (outcome, end) = match self.tasks[task].on_error {
             OnError::Fail if is_failed => ("failed", Some(Outcome::Failed)),
-            OnError::Drop if is_failed => ("failed", Some(Outcome::Dropped)),
+            OnError::Drop | OnError::Continue | OnError::Route(_) if is_failed => {
+                ("failed", Some(Outcome::Dropped))
+            }
             _ if ids.is_empty() => ("filtered", Some(Outcome::Filtered)),
             _ if next.is_empty() => ("completed", Some(Outcome::Completed)),
             _ => ("completed", None),
@@ -197,7 +199,7 @@ impl Graph {
             .map(|(index, spec)| Node {
                 name: format!("t{index}").into(),
                 kind: &TEST_KIND,
-                prepared: Box::new(TestTask { graph: Arc::clone(&graph), index, leaves: Arc::clone(leaves) }),
+                prepared: Arc::new(TestTask { graph: Arc::clone(&graph), index, leaves: Arc::clone(leaves) }),
                 policy: Policy {
                     retry: RetryPolicy {
                         max_attempts: MAX_ATTEMPTS,
@@ -207,6 +209,9 @@ impl Graph {
                     timeout: None,
                     on_error: spec.on_error,
                 },
+                when: None,
+                concurrency: Concurrency::default(),
+                parallelism: 1,
                 sample_rate: None,
                 downstream: spec.downstream.clone(),
                 targets: spec.targets.clone(),
@@ -223,6 +228,9 @@ pub(crate) fn flow(name: &str, tasks: Vec<Node>) -> Flow {
         labels: Default::default(),
         file: "test.yaml".into(),
         base_dir: ".".into(),
+        on_task_panic: OnTaskPanic::Stop,
+        deadline: None,
+        parallel_instances: 1,
         tasks,
     }
 }
@@ -241,8 +249,11 @@ pub(crate) fn node(
     Node {
         name: name.into(),
         kind: &TEST_KIND,
-        prepared: Box::new(Built(build)),
+        prepared: Arc::new(Built(build)),
         policy: Policy::default(),
+        when: None,
+        concurrency: Concurrency::default(),
+        parallelism: 1,
         sample_rate: None,
         downstream,
         targets: Vec::new(),

@@ -48,7 +48,7 @@ pub(in crate::telemetry) struct Failure {
     /// Whether it was a panic.
     pub(in crate::telemetry) is_panic: bool,
     /// What became of the event.
-    pub(in crate::telemetry) outcome: Outcome,
+    pub(in crate::telemetry) outcome: Option<Outcome>,
     /// The type of the error.
     pub(in crate::telemetry) error_type: &'static str,
     /// The error itself.

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::entry::{Entry, Passed};
 use crate::{
+    ack::Outcome,
     event::Attempt,
     telemetry::{
         error_chain,
@@ -21,6 +22,9 @@ const MOST_OF_ID: usize = 200;
 
 /// The most further attempts that a block shows of one task.
 const MOST_RETRIES: usize = 8;
+
+/// What became of an event that failed and was passed on.
+const PASSED_ON: &str = "passed on";
 
 /// Nanoseconds.
 const MILLISECOND: u64 = 1_000_000;
@@ -46,7 +50,7 @@ pub(super) fn fields(entry: &Entry) -> Fields {
     rest.push(("at", at(entry).into()));
     rest.push(("duration", seconds(entry.end().since(entry.start()))));
     if let Some(failure) = &entry.failure {
-        rest.push(("outcome", failure.outcome.name().into()));
+        rest.push(("outcome", failure.outcome.map_or(PASSED_ON, Outcome::name).into()));
         rest.push(("error.type", failure.error_type.into()));
         rest.push(("error.message", clipped(&error_chain(&*failure.error), MOST_OF_ERROR).into()));
     }
@@ -98,7 +102,7 @@ fn block(entry: &Entry, text: &mut String) -> std::fmt::Result {
         if !failure.is_panic {
             write!(text, " {}", failure.error_type)?;
         }
-        write!(text, ", {}", failure.outcome)?;
+        write!(text, ", {}", failure.outcome.map_or(PASSED_ON, Outcome::name))?;
     }
     writeln!(text)?;
     let took = duration(entry.end().since(entry.start()));

@@ -57,7 +57,7 @@ fn event(id: EventId) -> Event {
 }
 
 fn failure(error_type: &'static str, error: impl Into<Box<dyn Error + Send + Sync>>) -> Failure {
-    Failure { is_panic: false, outcome: Outcome::Failed, error_type, error: error.into() }
+    Failure { is_panic: false, outcome: Some(Outcome::Failed), error_type, error: error.into() }
 }
 
 fn ids(entries: &[Arc<Entry>]) -> Vec<String> {

@@ -1,0 +1,323 @@
+//! Redelivery: what a source that cannot be answered brought in and failed for now is brought in again, in order and with
+//! backoff, before anything new.
+//!
+//! Each event has its original with it, in its acknowledgement, so that one that succeeds costs no bookkeeping here.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+
+use super::{flow::FlowHandle, hop::Hop};
+use crate::{
+    ack::{Ack, Entry, Receipt, Settled, Verdict},
+    event::{Event, EventId, Meta, Payload, Trail},
+    retry::RetryPolicy,
+    telemetry::{Counter, FailureLog},
+    trace::{Remote, TraceContext},
+};
+
+/// The longest pause between two attempts while the flow is stopping.
+const WHILE_STOPPING: Duration = Duration::from_secs(1);
+
+/// What the log says of events that are brought in again, in the place of an `error.type`.
+const REDELIVERY: &str = "redelivery";
+
+/// The events of one source that have not come to their end.
+pub(super) struct Redelivery {
+    flow: FlowHandle,
+    /// Events that were sent on, each time that they were.
+    admitted: AtomicU64,
+    settled: Settlements,
+    /// What failed for now; `None` when nobody is left to bring it in again.
+    returned: Mutex<Option<Vec<Returned>>>,
+    /// Whether there is anything to bring in again, before which nothing new comes.
+    is_gated: AtomicBool,
+    changed: Notify,
+    opened: Notify,
+}
+
+/// Counted by other threads than [`Redelivery::admitted`], and so on cache lines of its own.
+#[derive(Default)]
+#[repr(align(128))]
+struct Settlements {
+    count: AtomicU64,
+    /// How many wait for the last one.
+    waiting: AtomicUsize,
+}
+
+/// Someone who waits until everything is settled.
+struct Waiting<'a>(&'a Settlements);
+
+impl<'a> Waiting<'a> {
+    fn on(settled: &'a Settlements) -> Self {
+        settled.waiting.fetch_add(1, Ordering::SeqCst);
+        Self(settled)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+/// An event as it came in.
+pub(super) struct Original {
+    redelivery: Arc<Redelivery>,
+    /// Its place among the events of its source.
+    sequence: u64,
+    id: EventId,
+    data: Payload,
+    meta: Meta,
+    timestamp: Timestamp,
+    remote: Option<Remote>,
+    /// Where it stood in its trace the last time.
+    trace: TraceContext,
+}
+
+/// An event that failed for now, with the first share of its next acknowledgement: it has failed if nothing comes of it.
+struct Returned {
+    original: Box<Original>,
+    ack: Ack,
+}
+
+impl Redelivery {
+    pub(super) fn new(flow: FlowHandle) -> Arc<Self> {
+        Arc::new(Self {
+            flow,
+            admitted: AtomicU64::new(0),
+            settled: Settlements::default(),
+            returned: Mutex::new(Some(Vec::new())),
+            is_gated: AtomicBool::new(false),
+            changed: Notify::new(),
+            opened: Notify::new(),
+        })
+    }
+
+    /// Returns what goes with an event that is let in for the first time.
+    pub(super) fn original(self: &Arc<Self>, event: &Event) -> Box<dyn Receipt> {
+        Box::new(Original {
+            sequence: self.admitted.fetch_add(1, Ordering::Relaxed),
+            redelivery: Arc::clone(self),
+            id: event.id.clone(),
+            data: event.data.original(),
+            meta: event.meta.clone(),
+            timestamp: event.timestamp,
+            remote: event.trail.remote().cloned(),
+            trace: event.trace,
+        })
+    }
+
+    /// Returns whether nothing new may come in for now.
+    pub(super) fn is_gated(&self) -> bool {
+        self.is_gated.load(Ordering::Relaxed)
+    }
+
+    /// Waits until something new may come in.
+    pub(super) async fn opened(&self) {
+        loop {
+            let opened = self.opened.notified();
+            if !self.is_gated.load(Ordering::SeqCst) {
+                return;
+            }
+            opened.await;
+        }
+    }
+
+    /// Brings in again whatever fails for now, through `hop`, for as long as it is polled.
+    pub(super) async fn run(&self, hop: &mut Hop, backoff: RetryPolicy, redelivered: &Counter) {
+        loop {
+            loop {
+                let changed = self.changed.notified();
+                if self.is_gated.load(Ordering::SeqCst) {
+                    break;
+                }
+                changed.await;
+            }
+            self.bring_in(hop, backoff, redelivered).await;
+            self.is_gated.store(false, Ordering::SeqCst);
+            // What has failed since then closed the gate before it was opened.
+            if self.has_returned() {
+                self.is_gated.store(true, Ordering::SeqCst);
+            }
+            self.opened.notify_waiters();
+        }
+    }
+
+    /// Waits until every event has come to its end. Something else has to run [`Self::run`].
+    pub(super) async fn finished(&self) {
+        loop {
+            self.all_settled().await;
+            self.opened().await;
+            if self.is_settled() && !self.is_gated() {
+                return;
+            }
+        }
+    }
+
+    /// Brings in again what has failed for now, until nothing does any more.
+    async fn bring_in(&self, hop: &mut Hop, backoff: RetryPolicy, redelivered: &Counter) {
+        let mut attempts = 0;
+        let mut log = FailureLog::default();
+        loop {
+            self.all_settled().await;
+            let mut returned = self.take();
+            if returned.is_empty() || self.flow.has_failed() {
+                return;
+            }
+            returned.sort_unstable_by_key(|returned| returned.original.sequence);
+            attempts += 1;
+            let delay = backoff.jittered(attempts);
+            if let Some(suppressed) = log.admit(REDELIVERY) {
+                tracing::warn!(
+                    events = returned.len(),
+                    attempt = attempts,
+                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
+                    suppressed = (suppressed > 0).then_some(suppressed),
+                    "events failed for now, the source brings them in again"
+                );
+            }
+            self.pause(delay).await;
+            // The first one alone: it tells whether the others stand a chance.
+            let mut returned = returned.into_iter();
+            redelivered.add(1);
+            returned.by_ref().take(1).for_each(|first| self.readmit(first, hop));
+            hop.flush().await;
+            self.all_settled().await;
+            if self.has_returned() {
+                self.put_back(returned);
+                continue;
+            }
+            attempts = 0;
+            for returned in returned {
+                redelivered.add(1);
+                self.readmit(returned, hop);
+                if hop.is_full() {
+                    hop.flush().await;
+                }
+            }
+            hop.flush().await;
+        }
+    }
+
+    /// Lets an event in again. It has entered before and is not counted twice.
+    fn readmit(&self, returned: Returned, hop: &mut Hop) {
+        let Returned { original, mut ack } = returned;
+        let Original { id, data, meta, timestamp, remote, trace, redelivery, sequence } = *original;
+        self.admitted.fetch_add(1, Ordering::Relaxed);
+        let mut event = Box::new(Event::new(id, hop.subject(), data.original()));
+        event.meta = meta;
+        event.timestamp = timestamp;
+        if let Some(remote) = remote {
+            if remote.is_parent {
+                event.trace = remote.context;
+            }
+            event.trail = Trail::from_outside(remote);
+        }
+        hop.readmit(event, trace, |event| {
+            let receipt = Box::new(Original {
+                redelivery,
+                sequence,
+                id: event.id.clone(),
+                data,
+                meta: event.meta.clone(),
+                timestamp,
+                remote: event.trail.remote().cloned(),
+                trace: event.trace,
+            });
+            ack.attach(receipt);
+            ack
+        });
+    }
+
+    /// Waits for an attempt to be due. A flow that is stopping has no time to lose.
+    async fn pause(&self, delay: Duration) {
+        let stopping = self.flow.stop();
+        if stopping.is_stopped() {
+            tokio::time::sleep(delay.min(WHILE_STOPPING)).await;
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(delay) => {}
+            () = stopping.stopped() => {}
+        }
+    }
+
+    /// Waits until nothing that was let in is under way.
+    async fn all_settled(&self) {
+        let _waiting = Waiting::on(&self.settled);
+        loop {
+            let changed = self.changed.notified();
+            if self.is_settled() {
+                return;
+            }
+            changed.await;
+        }
+    }
+
+    /// Takes note that nobody is left who brings anything in.
+    pub(super) fn abandon(&self) {
+        drop(self.lock().take());
+    }
+
+    fn take(&self) -> Vec<Returned> {
+        self.lock().as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
+    fn put_back(&self, returned: impl Iterator<Item = Returned>) {
+        if let Some(waiting) = self.lock().as_mut() {
+            waiting.extend(returned);
+        }
+    }
+
+    fn has_returned(&self) -> bool {
+        self.lock().as_ref().is_some_and(|returned| !returned.is_empty())
+    }
+
+    /// Keeps an event that failed for now.
+    fn put(&self, original: Box<Original>, settled: &Settled) -> Verdict {
+        let mut returned = self.lock();
+        let Some(returned) = returned.as_mut() else { return Verdict::Counted };
+        let entry = Entry { at: settled.entered, expires: settled.expires, receipt: None };
+        returned.push(Returned { original, ack: Ack::again(self.flow.ledger(), entry) });
+        self.is_gated.store(true, Ordering::SeqCst);
+        Verdict::Again
+    }
+
+    /// Counts an event that is no longer under way.
+    fn count_settled(&self) {
+        self.settled.count.fetch_add(1, Ordering::SeqCst);
+        if self.settled.waiting.load(Ordering::SeqCst) > 0 || self.is_gated() {
+            self.changed.notify_waiters();
+        }
+    }
+
+    fn is_settled(&self) -> bool {
+        let settled = self.settled.count.load(Ordering::SeqCst);
+        settled == self.admitted.load(Ordering::SeqCst)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Returned>>> {
+        self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Receipt for Original {
+    fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
+        if !settled.is_transient || self.redelivery.flow.has_failed() {
+            self.redelivery.count_settled();
+            return Verdict::Counted;
+        }
+        let redelivery = Arc::clone(&self.redelivery);
+        let verdict = redelivery.put(self, settled);
+        redelivery.count_settled();
+        verdict
+    }
+}
