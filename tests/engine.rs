@@ -1,6 +1,7 @@
 //! The engine through its public surface: random flows against a model, panics, deadlines.
 
 mod faults;
+mod supervision;
 
 use std::sync::{Arc, Mutex};
 

@@ -73,6 +73,8 @@ impl SourceWork {
             },
             None => reading.await,
         };
+        // Another one may take a while to be built.
+        emitter.finish().await;
         match result {
             Err(panic) => RunEnd::Panicked(panic_message(&*panic)),
             Ok(Err(error)) if error.class() != ErrorClass::Closed => RunEnd::Failed(Failure {
@@ -84,14 +86,12 @@ impl SourceWork {
         }
     }
 
-    /// Ends the work of the source for good: sends on what it left, and brings in again what fails for now until nothing
-    /// does.
+    /// Ends the work of the source for good: brings in again what fails for now, until nothing does.
     pub(super) async fn finish(&mut self) {
-        let Self { emitter, flow, again } = self;
+        let Self { flow, again, .. } = self;
         if let Some(again) = again {
             let redelivery = Arc::clone(&again.redelivery);
             let finished = async {
-                emitter.finish().await;
                 flow.read();
                 redelivery.finished().await;
             };
@@ -102,7 +102,6 @@ impl SourceWork {
             }
             again.hop.finish().await;
         } else {
-            emitter.finish().await;
             flow.read();
         }
     }
@@ -195,11 +194,14 @@ impl Port for SourcePort {
     }
 
     async fn finish(&mut self) {
+        self.note_last();
         self.hop.finish().await;
     }
 
     fn resumes_after(&self) -> Option<EventId> {
-        self.last.as_ref()?.id.clone()
+        let last = self.last.as_ref()?;
+        let staged = self.hop.last_staged().filter(|_| last.is_staged);
+        staged.map(|event| &event.id).or(last.id.as_ref()).cloned()
     }
 
     fn advance(&mut self, bytes: u64) {
@@ -217,7 +219,7 @@ impl SourcePort {
         if let Some(last) = &mut self.last
             && std::mem::take(&mut last.is_staged)
         {
-            last.id = self.hop.last_staged().map(|event| event.id.clone()).or(last.id.take());
+            last.id = self.hop.last_staged().map(|event| event.id.clone());
         }
     }
 }
