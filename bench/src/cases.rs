@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 
 use crate::{
-    faults, machine,
+    delivery, faults, machine,
     measure::{self, Sample},
     telemetry,
 };
@@ -165,6 +165,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
     cases.push(Case::new("engine", "flowgen: generate → log(trace) → drop", Some(events), move || {
         measure::to_end(&mut flow())
     }));
+    cases.extend(delivery::cases(events, &run)?);
     let run_engine = |events: u64| run(&format!("telemetry-{events}"), engine_flow(events));
     cases.extend(telemetry::cases(events, &run_engine)?);
     cases.extend(faults::cases(events, &run)?);

@@ -5,6 +5,7 @@
 //! Asserts that the outputs are right, never how long they took.
 
 mod cases;
+mod delivery;
 mod faults;
 mod floor;
 mod log;
@@ -31,7 +32,8 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
   --rounds    how often each case runs; the median counts (5)
   --events    events of the engine, telemetry and faults cases (2000000), fewer with all traces or paced
   --rows      rows of the file cases (2000000)
-  --only      one group: engine, telemetry, faults (or faults-paced, faults-flat-out), file, memory, start
+  --only      one group: engine, delivery, fairness, telemetry, faults (or faults-paced, faults-flat-out), file,
+              memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.

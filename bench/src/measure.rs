@@ -23,6 +23,8 @@ pub(crate) struct Sample {
     pub(crate) memory: Option<u64>,
     /// Lines of the output.
     pub(crate) rows: Option<u64>,
+    /// How late events were: the median, 99 and 99.9 of 100, and the worst.
+    pub(crate) lateness: Option<[Duration; 4]>,
     /// What became of its spans.
     pub(crate) spans: Option<Flushed>,
 }

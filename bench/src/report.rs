@@ -174,6 +174,17 @@ fn print_remarks(cases: &[Case], samples: &[Vec<Sample>], limits: &[Vec<String>]
         println!("limit: {} / {}: {}", case.group, case.name, limits.join("; "));
     }
     for (case, samples) in cases.iter().zip(samples) {
+        let lateness = |n: usize| {
+            let of_all = samples.iter().filter_map(|sample| Some(sample.lateness?[n].as_secs_f64() * 1e3));
+            shown(median(of_all.collect()), 1.0, 2)
+        };
+        if samples.iter().any(|sample| sample.lateness.is_some()) {
+            let (half, most, nearly_all, all) = (lateness(0), lateness(1), lateness(2), lateness(3));
+            println!(
+                "late: {} / {}: p50 {half} ms, p99 {most} ms, p99.9 {nearly_all} ms, at most {all} ms",
+                case.group, case.name
+            );
+        }
         if let Some(Flushed { created, exported, dropped, .. }) = samples.last().and_then(|last| last.spans) {
             println!(
                 "spans: {} / {}: {created} created, {exported} exported, {dropped} dropped",
@@ -198,6 +209,7 @@ fn raw(sample: &Sample) -> Value {
         "wall_seconds": seconds(sample.wall),
         "memory_bytes": sample.memory,
         "rows": sample.rows,
+        "lateness_seconds": sample.lateness.map(|lateness| lateness.map(|value| value.as_secs_f64())),
         "spans": sample.spans.map(|it| json!({"created": it.created, "exported": it.exported, "dropped": it.dropped})),
     })
 }

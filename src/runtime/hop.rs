@@ -439,6 +439,9 @@ impl Hop {
         let error_type = error.error_type();
         let suppressed = (suppressed > 0).then_some(suppressed);
         match self.policy.on_error {
+            OnError::Fail if error.class() == ErrorClass::Transient => {
+                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed for now");
+            }
             OnError::Fail => {
                 tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed");
             }

@@ -132,7 +132,13 @@ impl Redelivery {
     }
 
     /// Brings in again whatever fails for now, through `hop`, for as long as it is polled.
-    pub(super) async fn run(&self, hop: &mut Hop, backoff: RetryPolicy, redelivered: &Counter) {
+    pub(super) async fn run(
+        &self,
+        hop: &mut Hop,
+        backoff: RetryPolicy,
+        redelivered: &Counter,
+        log: &mut FailureLog,
+    ) {
         loop {
             loop {
                 let changed = self.changed.notified();
@@ -141,7 +147,7 @@ impl Redelivery {
                 }
                 changed.await;
             }
-            self.bring_in(hop, backoff, redelivered).await;
+            self.bring_in(hop, backoff, redelivered, log).await;
             self.is_gated.store(false, Ordering::SeqCst);
             // What has failed since then closed the gate before it was opened.
             if self.has_returned() {
@@ -163,9 +169,14 @@ impl Redelivery {
     }
 
     /// Brings in again what has failed for now, until nothing does any more.
-    async fn bring_in(&self, hop: &mut Hop, backoff: RetryPolicy, redelivered: &Counter) {
+    async fn bring_in(
+        &self,
+        hop: &mut Hop,
+        backoff: RetryPolicy,
+        redelivered: &Counter,
+        log: &mut FailureLog,
+    ) {
         let mut attempts = 0;
-        let mut log = FailureLog::default();
         loop {
             self.all_settled().await;
             let mut returned = self.take();

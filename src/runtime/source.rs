@@ -14,7 +14,7 @@ use crate::{
     event::{Event, EventId, Payload, Trail},
     retry::RetryPolicy,
     task::{Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Source, Trigger},
-    telemetry::{Counter, Propagators, Tracer, error_chain},
+    telemetry::{Counter, FailureLog, Propagators, Tracer, error_chain},
 };
 
 /// What a source brings events into, and what is left of it when one panics.
@@ -31,17 +31,20 @@ pub(super) struct Again {
     hop: Hop,
     backoff: RetryPolicy,
     redelivered: Counter,
+    log: FailureLog,
 }
 
 impl Again {
     /// Makes what brings in again the events of one source.
     pub(super) fn new(hop: Hop, tracer: &Tracer) -> Self {
         let redelivered = SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)).redeliveries();
-        Self { redelivery: Redelivery::new(hop.flow.clone()), backoff: hop.policy.retry, hop, redelivered }
+        let (redelivery, backoff) = (Redelivery::new(hop.flow.clone()), hop.policy.retry);
+        Self { redelivery, hop, backoff, redelivered, log: FailureLog::default() }
     }
 
     async fn run(&mut self) {
-        self.redelivery.run(&mut self.hop, self.backoff, &self.redelivered).await;
+        let Self { redelivery, hop, backoff, redelivered, log } = self;
+        redelivery.run(hop, *backoff, redelivered, log).await;
     }
 }
 
