@@ -12,7 +12,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 
 use super::{flow::FlowHandle, hop::Hop};
 use crate::{
@@ -26,8 +26,9 @@ use crate::{
 /// The longest pause between two attempts while the flow is stopping.
 const WHILE_STOPPING: Duration = Duration::from_secs(1);
 
-/// What the log says of events that are brought in again, in the place of an `error.type`.
-const REDELIVERY: &str = "redelivery";
+/// What the log counts lines by, in the place of an `error.type`.
+const OUTAGE: &str = "outage";
+const RECOVERY: &str = "recovery";
 
 /// The events of one source that have not come to their end.
 pub(super) struct Redelivery {
@@ -176,25 +177,23 @@ impl Redelivery {
         redelivered: &Counter,
         log: &mut FailureLog,
     ) {
-        let mut attempts = 0;
+        let (mut attempts, mut total, began) = (0, 0, Instant::now());
         loop {
             self.all_settled().await;
             let mut returned = self.take();
-            if returned.is_empty() || self.flow.has_failed() {
+            if self.flow.has_failed() {
                 return;
+            }
+            if returned.is_empty() {
+                return log_recovery(log, total, began.elapsed());
             }
             returned.sort_unstable_by_key(|returned| returned.original.sequence);
             attempts += 1;
             let delay = backoff.jittered(attempts);
-            if let Some(suppressed) = log.admit(REDELIVERY) {
-                tracing::warn!(
-                    events = returned.len(),
-                    attempt = attempts,
-                    delay_ms = u64::try_from(delay.as_millis()).unwrap_or(u64::MAX),
-                    suppressed = (suppressed > 0).then_some(suppressed),
-                    "events failed for now, the source brings them in again"
-                );
+            if total == 0 {
+                log_outage(log, returned.len());
             }
+            total += 1;
             self.pause(delay).await;
             // The first one alone: it tells whether the others stand a chance.
             let mut returned = returned.into_iter();
@@ -317,6 +316,35 @@ impl Redelivery {
 
     fn lock(&self) -> MutexGuard<'_, Option<Vec<Returned>>> {
         self.returned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Says that a source brings in nothing new for now. That it lasts shows in the lines of the task that fails.
+fn log_outage(log: &mut FailureLog, events: usize) {
+    if let Some(suppressed) = log.admit(OUTAGE) {
+        let suppressed = (suppressed > 0).then_some(suppressed);
+        tracing::warn!(
+            events,
+            suppressed,
+            "events failed for now, the source brings them in again before anything new"
+        );
+    }
+}
+
+/// Says that it does again.
+fn log_recovery(log: &mut FailureLog, attempts: u64, elapsed: Duration) {
+    if attempts == 0 {
+        return;
+    }
+    if let Some(suppressed) = log.admit(RECOVERY) {
+        let suppressed = (suppressed > 0).then_some(suppressed);
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        tracing::info!(
+            attempts,
+            elapsed_ms,
+            suppressed,
+            "what had failed for now is through, the source goes on"
+        );
     }
 }
 
