@@ -7,6 +7,7 @@ mod blocked;
 mod drain;
 mod flow;
 mod hop;
+mod hurry;
 mod manager;
 mod meters;
 mod outlets;

@@ -10,7 +10,10 @@ use std::{
 
 use tokio::time::Instant;
 
-use super::meters::{EventTimer, FlowMeters};
+use super::{
+    hurry::Hurry,
+    meters::{EventTimer, FlowMeters},
+};
 use crate::{
     ack::{Ledger, Outcome, Summary},
     plan::{Flow, Node},
@@ -82,7 +85,7 @@ pub struct FlowHandle(Arc<Inner>);
 struct Inner {
     name: Arc<str>,
     stop: Stop,
-    drain: Stop,
+    hurry: Hurry,
     deadline: Option<Duration>,
     /// Sources that have not come to their end.
     reading: AtomicUsize,
@@ -107,7 +110,7 @@ impl FlowHandle {
         Self(Arc::new(Inner {
             name,
             stop,
-            drain: Stop::default(),
+            hurry: Hurry::default(),
             deadline: flow.deadline,
             reading: AtomicUsize::new(flow.tasks.iter().filter(is_source).count()),
             ledger,
@@ -146,14 +149,13 @@ impl FlowHandle {
     /// Takes note that a source has come to its end. With the last one, what is on its way is not kept waiting for more.
     pub(super) fn read(&self) {
         if self.0.reading.fetch_sub(1, Ordering::Relaxed) == 1 {
-            self.0.drain.stop();
+            self.0.hurry.begin().keep();
         }
     }
 
-    #[expect(dead_code, reason = "for tasks that wait for more")]
-    /// Returns the token that says that no source brings in anything new.
-    pub(super) fn drain(&self) -> &Stop {
-        &self.0.drain
+    /// Returns what tells tasks that collect events not to wait for more.
+    pub(super) fn hurry(&self) -> &Hurry {
+        &self.0.hurry
     }
 
     /// Returns whether the flow has failed, and is not to go on.

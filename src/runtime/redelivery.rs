@@ -177,6 +177,7 @@ impl Redelivery {
         redelivered: &Counter,
         log: &mut FailureLog,
     ) {
+        let _reason = self.flow.hurry().begin();
         let (mut attempts, mut total, began) = (0, 0, Instant::now());
         loop {
             self.all_settled().await;
