@@ -4,6 +4,7 @@
 //! clones, arrays clone, a batch joins many. There is no counting of leaves, so any graph is right by
 //! construction. A share that is dropped unsettled (a panic, an abort) counts as failed.
 
+mod fate;
 mod ledger;
 mod outcome;
 mod receipt;
@@ -16,6 +17,7 @@ use std::{
     },
 };
 
+pub use fate::Fate;
 pub use ledger::{Ledger, Observer, Summary};
 pub use outcome::Outcome;
 pub use receipt::{Receipt, Settled, Verdict};
@@ -82,6 +84,10 @@ enum Told {
     Joined(Vec<Ack>),
     /// A task that is told first what became of its part, and then the share that this one stands for.
     Watched(Ack, Watcher),
+    /// The share that this one stands for, and all that await the same fate.
+    Deciding(Ack, Fate),
+    /// The share that this one stands for, with that fate, unless it fails by itself.
+    Awaiting(Ack, Fate),
 }
 
 /// What is called with the outcome of a part of an event.
@@ -118,9 +124,25 @@ impl Ack {
     /// Makes a share in the place of this one whose worst outcome `watcher` learns, before anybody upstream does.
     #[must_use]
     pub fn watch(self, watcher: impl FnOnce(Outcome) + Send + Sync + 'static) -> Self {
+        self.stand_in(|share| Told::Watched(share, Box::new(watcher)))
+    }
+
+    /// Makes a share in the place of this one whose worst outcome becomes `fate`.
+    #[must_use]
+    pub fn decide(self, fate: Fate) -> Self {
+        self.stand_in(|share| Told::Deciding(share, fate))
+    }
+
+    /// Makes a share in the place of this one that ends as `fate` says, once it is filtered and that is decided.
+    #[must_use]
+    pub fn follow(self, fate: Fate) -> Self {
+        self.stand_in(|share| Told::Awaiting(share, fate))
+    }
+
+    fn stand_in(self, told: impl FnOnce(Self) -> Told) -> Self {
         let (entered, expires) =
             self.0.as_ref().map_or_else(Default::default, |shared| (shared.entered, shared.expires));
-        Self::of(Told::Watched(self, Box::new(watcher)), entered, expires)
+        Self::of(told(self), entered, expires)
     }
 
     fn of(told: Told, entered: Ticks, expires: Option<Instant>) -> Self {
@@ -221,6 +243,15 @@ impl Shared {
                 watcher(outcome);
                 share.settle_as(severity, at);
             }
+            Told::Deciding(share, fate) => {
+                fate.decide(severity, at);
+                share.settle_as(severity, at);
+            }
+            Told::Awaiting(share, fate) if outcome == Outcome::Filtered => {
+                fate.befall(share, at);
+                return Verdict::Again;
+            }
+            Told::Awaiting(share, _) => drop(share.settle_as(severity, at)),
         }
         Verdict::Counted
     }
@@ -241,7 +272,9 @@ impl Told {
                 Outcome::Cancelled as u8
             }
             Self::Joined(shares) => shares.iter().filter_map(of).max().unwrap_or(RETURNED),
-            Self::Watched(share, _) => of(share).unwrap_or(RETURNED),
+            Self::Watched(share, _) | Self::Deciding(share, _) | Self::Awaiting(share, _) => {
+                of(share).unwrap_or(RETURNED)
+            }
             Self::Ledger(_) | Self::Receipt(..) | Self::Nobody => RETURNED,
         }
     }

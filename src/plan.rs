@@ -39,6 +39,8 @@ pub struct Worker {
     pub shutdown_timeout: Duration,
     /// Events that a channel between two tasks holds; at least 1.
     pub channel_capacity: usize,
+    /// How much the cache that all flows share holds.
+    pub cache: CacheLimits,
 }
 
 impl Default for Worker {
@@ -50,7 +52,23 @@ impl Default for Worker {
             resources: None,
             shutdown_timeout: Duration::from_secs(25),
             channel_capacity: 1024,
+            cache: CacheLimits::default(),
         }
+    }
+}
+
+/// How much a cache holds before it forgets what was not used for the longest time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheLimits {
+    /// Keys; at least 1.
+    pub max_entries: usize,
+    /// What the keys and their values take in memory, about.
+    pub max_bytes: usize,
+}
+
+impl Default for CacheLimits {
+    fn default() -> Self {
+        Self { max_entries: 100_000, max_bytes: 64 << 20 }
     }
 }
 

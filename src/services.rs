@@ -1,3 +1,4 @@
 //! What tasks are given besides events, behind the traits of `BuildContext`.
 
+pub mod cache;
 pub mod resources;

@@ -3,6 +3,7 @@
 //! A kind holds its configuration and its logic. Only the runtime loops, spawns, retries, settles acks,
 //! opens spans and records metrics, so a kind cannot forget any of that.
 
+mod cache;
 mod emitter;
 mod error;
 mod flush_error;
@@ -17,6 +18,7 @@ use std::fmt;
 use async_trait::async_trait;
 use tokio::time::Instant;
 
+pub use cache::{Cache, NoCache, TooLarge};
 pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Record, Trigger};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;

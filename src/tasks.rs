@@ -13,6 +13,8 @@ macro_rules! kinds {
 }
 
 kinds! {
+    cache::Cache,
+    dedupe::Dedupe,
     drop::Drop,
     file::File,
     file_write::FileWrite,

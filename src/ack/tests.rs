@@ -87,3 +87,83 @@ proptest! {
         prop_assert_eq!(Outcome::ALL.iter().map(|o| summary.count(*o)).sum::<u64>(), 1);
     }
 }
+
+/// A receipt that tells what it was told.
+struct Told(std::sync::mpsc::Sender<(Outcome, bool)>);
+
+impl Receipt for Told {
+    fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
+        self.0.send((settled.outcome, settled.is_transient)).unwrap();
+        Verdict::Counted
+    }
+}
+
+fn received(ledger: &Arc<Ledger>) -> (Ack, std::sync::mpsc::Receiver<(Outcome, bool)>) {
+    let (sender, receiver) = std::sync::mpsc::channel();
+    let entry = Entry { receipt: Some(Box::new(Told(sender))), ..Entry::default() };
+    (Ack::enter(ledger, entry), receiver)
+}
+
+#[test]
+fn what_follows_a_fate_ends_with_it_and_is_filtered_where_it_is_good() {
+    for outcome in Outcome::ALL {
+        let (ledger, _) = entered();
+        let of_others = if outcome == Outcome::Completed { Outcome::Filtered } else { outcome };
+        let fate = Fate::default();
+        let (first, of_first) = received(&ledger);
+        let (second, of_second) = received(&ledger);
+        let (late, of_late) = received(&ledger);
+        let first = first.decide(fate.clone());
+        let (branch, other) = (first.clone(), first);
+        second.follow(fate.clone()).settle(Outcome::Filtered, Moment::default());
+        branch.settle(outcome, Moment::default());
+        assert!(of_first.try_recv().is_err() && of_second.try_recv().is_err(), "a branch is under way");
+        other.settle(Outcome::Filtered, Moment::default());
+        assert_eq!(of_first.try_recv(), Ok((outcome, false)));
+        assert_eq!(of_second.try_recv(), Ok((of_others, false)));
+        late.follow(fate).settle(Outcome::Filtered, Moment::default());
+        assert_eq!(of_late.try_recv(), Ok((of_others, false)));
+    }
+}
+
+#[test]
+fn what_follows_a_fate_is_given_back_with_it() {
+    for is_dropped in [false, true] {
+        let (ledger, _) = entered();
+        let fate = Fate::default();
+        let (first, of_first) = received(&ledger);
+        let (second, of_second) = received(&ledger);
+        let first = first.decide(fate.clone());
+        second.follow(fate).settle(Outcome::Filtered, Moment::default());
+        if is_dropped {
+            drop(first);
+        } else {
+            first.give_back(Moment::default());
+        }
+        assert_eq!(of_first.try_recv(), Ok((Outcome::Failed, true)));
+        assert_eq!(of_second.try_recv(), Ok((Outcome::Failed, true)));
+    }
+}
+
+#[test]
+fn a_share_that_fails_by_itself_follows_nothing() {
+    let (ledger, _) = entered();
+    let (share, told) = received(&ledger);
+    share.follow(Fate::default()).settle(Outcome::Dropped, Moment::default());
+    assert_eq!(told.try_recv(), Ok((Outcome::Dropped, false)));
+    let (share, told) = received(&ledger);
+    drop(share.follow(Fate::default()));
+    assert_eq!(told.try_recv(), Ok((Outcome::Failed, true)));
+}
+
+#[test]
+fn two_shares_of_one_event_may_decide_a_fate_and_follow_it() {
+    let (ledger, first) = entered();
+    let second = first.clone();
+    let fate = Fate::default();
+    let first = first.decide(fate.clone());
+    second.follow(fate).settle(Outcome::Filtered, Moment::default());
+    assert_eq!(ledger.summary().inflight(), 1);
+    first.settle(Outcome::Completed, Moment::default());
+    assert_eq!(ledger.summary().count(Outcome::Completed), 1);
+}

@@ -98,8 +98,6 @@ const KINDS: &[&str] = &[
     "buffer",
     "validate",
     "convert",
-    "dedupe",
-    "cache",
     "throttle",
     "object_store",
     "nats_jetstream_subscriber",

@@ -20,7 +20,7 @@ use crate::{
     event::{Event, EventError, Step},
     plan::{Node, OnError, Policy},
     script::Condition,
-    task::{Emission, ErrorClass, Output, Route, TaskError, Watcher},
+    task::{Emission, ErrorClass, Output, Route, TaskError},
     telemetry::{
         Attributes, FailureLog, Identity, Last, OpenSpan, PANIC, SpanOutcome, Spans, error_chain, inside,
     },
@@ -60,8 +60,8 @@ impl Handling {
             Some(record) => record.add_attributes(output.take_attributes()),
             None => self.attributes = output.take_attributes(),
         }
-        if let Some(Watcher(watcher)) = output.take_watcher().filter(|_| is_done) {
-            self.ack = self.ack.take().watch(watcher);
+        if output.has_ties() {
+            self.ack = output.tie(self.ack.take(), is_done);
         }
     }
 

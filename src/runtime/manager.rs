@@ -19,8 +19,9 @@ use super::{
 use crate::{
     event::Event,
     plan::{Flow, Node, OnError, OnTaskPanic, Plan, Worker},
+    services::cache::{CountedCache, MemoryCache},
     shutdown::Stop,
-    task::{BuildContext, BuildError, Extent, Resources, Task},
+    task::{BuildContext, BuildError, Cache, Extent, Resources, Task},
     telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
     template::TraceAttribute,
     trace::{Ticks, TraceContext},
@@ -125,8 +126,13 @@ impl TaskManager {
         let spans = tracer.spans("task_manager.start", SpanKind::Internal, None, &[BUILD]);
         let mut span = spans.lifecycle(TraceContext::default());
         span.set_start(began);
-        let mut registration =
-            Registration { resources, tracer: &tracer, parent: span.context(), errors: Vec::new() };
+        let mut registration = Registration {
+            resources,
+            cache: Arc::new(MemoryCache::new(plan.worker.cache)),
+            tracer: &tracer,
+            parent: span.context(),
+            errors: Vec::new(),
+        };
         let stop = Stop::default();
         let meter = tracer.meter();
         let flow = |flow: &Flow| FlowHandle::new(flow, stop.child(), &meter);
@@ -253,6 +259,8 @@ impl TaskManager {
 /// Builds tasks, each in a span below that of the worker's start.
 struct Registration<'a> {
     resources: Option<Arc<dyn Resources>>,
+    /// Shared by all flows.
+    cache: Arc<dyn Cache>,
     tracer: &'a Tracer,
     parent: TraceContext,
     errors: Vec<StartError>,
@@ -262,6 +270,8 @@ impl Registration<'_> {
     /// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
     async fn flow(&mut self, flow: &Flow) -> Vec<BuiltTask> {
         let mut tasks = Vec::with_capacity(flow.tasks.len());
+        let cache = CountedCache::new(Arc::clone(&self.cache), self.tracer.meter(), Arc::clone(&flow.name));
+        let cache: Arc<dyn Cache> = Arc::new(cache);
         for (task_id, node) in flow.tasks.iter().enumerate() {
             let identity = Arc::new(Identity {
                 flow: Arc::clone(&flow.name),
@@ -269,7 +279,7 @@ impl Registration<'_> {
                 task_type: node.kind.name,
                 task_id,
             });
-            let context = self.context(flow, node);
+            let context = self.context(flow, node, &cache);
             match self.task(node, &identity, &context).await {
                 Ok(task) => tasks.push(BuiltTask { identity, task, context }),
                 Err(source) => self.errors.push(StartError {
@@ -283,12 +293,13 @@ impl Registration<'_> {
         tasks
     }
 
-    fn context(&self, flow: &Flow, node: &Node) -> BuildContext {
+    fn context(&self, flow: &Flow, node: &Node, cache: &Arc<dyn Cache>) -> BuildContext {
         BuildContext {
             flow: Arc::clone(&flow.name),
             task: Arc::clone(&node.name),
             base_dir: flow.base_dir.clone(),
             resources: self.resources.clone(),
+            cache: Arc::clone(cache),
             meter: self.tracer.meter(),
             propagators: self.tracer.propagators(),
         }

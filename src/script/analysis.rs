@@ -29,6 +29,11 @@ pub(super) struct Uses {
     /// The fields of `ctx`.
     pub(super) ctx_meta: bool,
     pub(super) ctx_resource: bool,
+    pub(super) ctx_cache: bool,
+    /// Whether anything that it names is called `resource`: without that `ctx` as a whole is of no file.
+    pub(super) names_resource: bool,
+    /// Where the script names `ctx.cache` first.
+    pub(super) cache: Option<Position>,
     /// Whether the name `event` may stand for something else in places.
     pub(super) is_shadowed: bool,
     /// Where the script changes `event` first.
@@ -50,8 +55,6 @@ pub(super) enum FaultKind {
     Unknown { root: &'static str, field: String },
     /// The field cannot be changed.
     Fixed(String),
-    /// `ctx.cache`.
-    Cache,
 }
 
 impl Uses {
@@ -94,9 +97,14 @@ impl Uses {
         self.data.is_some() && !(self.id || self.subject || self.meta || self.timestamp || self.error)
     }
 
+    /// Uses `ctx` with all that is in it.
+    fn whole_ctx(&mut self) {
+        (self.ctx_meta, self.ctx_resource, self.ctx_cache) = (true, true, true);
+    }
+
     /// Returns whether the script needs a variable `ctx`.
     pub(super) fn ctx(&self) -> bool {
-        self.ctx_meta || self.ctx_resource
+        self.ctx_meta || self.ctx_resource || self.ctx_cache
     }
 }
 
@@ -222,6 +230,8 @@ impl Walker {
             if path.is_empty() {
                 field_position = step.position();
             }
+            self.uses.names_resource |= matches!(step, Expr::Property(property, _) if property.2 == "resource")
+                || matches!(step, Expr::StringConstant(key, _) if key == "resource");
             match step {
                 Expr::Property(property, _) if is_dot && is_plain => path.push(property.2.as_str()),
                 Expr::StringConstant(key, _) if !is_dot && is_plain => path.push(key.as_str()),
@@ -264,9 +274,12 @@ impl Walker {
         match path.first() {
             Some(&"meta") => self.uses.ctx_meta = true,
             Some(&"resource") => self.uses.ctx_resource = true,
-            Some(&"cache") => self.uses.faults.push(Fault { position, kind: FaultKind::Cache }),
+            Some(&"cache") => {
+                self.uses.ctx_cache = true;
+                self.uses.cache.get_or_insert(position);
+            }
             Some(field) => self.unknown("ctx", field, position),
-            None => (self.uses.ctx_meta, self.uses.ctx_resource) = (true, true),
+            None => self.uses.whole_ctx(),
         }
     }
 
@@ -308,7 +321,7 @@ impl Walker {
 
     fn everything(&mut self) {
         self.uses.whole_event();
-        (self.uses.ctx_meta, self.uses.ctx_resource) = (true, true);
+        self.uses.whole_ctx();
         self.uses.is_shadowed = true;
     }
 }

@@ -84,7 +84,6 @@ impl CompileError {
             FaultKind::Fixed(field) => {
                 Self::new(code, fault.position, format!("`event.{field}` cannot be changed"))
             }
-            FaultKind::Cache => Self::new(code, fault.position, "`ctx.cache` is not supported yet"),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! Scripts that decide about an event.
 
-use rhai::Dynamic;
-
 use super::{
     CompileError, Limits,
     native::type_name,
-    program::{Program, Purpose},
+    program::{Lent, Program, Purpose},
     runtime_error::SCRIPT,
 };
 use crate::{event::Event, task::TaskError, telemetry::inside};
@@ -21,7 +19,7 @@ impl Condition {
     /// A syntax error, a change of the event, or a use of `event` or `ctx` that cannot be right.
     pub fn compile(expression: &str) -> Result<Self, CompileError> {
         let program = Program::compile(expression, &Limits::default(), Purpose::Condition)?;
-        program.refuse_changes(expression).map(Self)
+        program.refuse_changes(expression)?.refuse_cache(expression).map(Self)
     }
 
     /// Returns what the condition says of an event.
@@ -29,7 +27,7 @@ impl Condition {
     /// # Errors
     /// What it throws, or that its result is no bool.
     pub fn is_true(&self, event: &Event) -> Result<bool, TaskError> {
-        let result = inside(event, || self.0.run(event, &Dynamic::UNIT))?.result;
+        let result = inside(event, || self.0.run(event, &Lent::default()))?.result;
         result.as_bool().map_err(|_| {
             let message = format!("the condition gave a value of type `{}`, not a bool", type_name(&result));
             TaskError::permanent(SCRIPT, message)

@@ -1,5 +1,6 @@
 //! The functions that scripts may call besides Rhai's own.
 
+mod cache;
 mod kept;
 mod number;
 mod text;
@@ -12,6 +13,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256, Sha512};
 use uuid::Uuid;
 
+pub(super) use self::cache::CacheKeys;
 use super::{cause::thrown, native};
 use crate::task::Resources;
 
@@ -68,6 +70,7 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("get", |files: &mut ResourceFiles, path: &str| {
         files.0.read(path).map_or(Dynamic::UNIT, Dynamic::from)
     });
+    cache::register(engine);
     number::register(engine);
     text::register(engine);
     time::register(engine);

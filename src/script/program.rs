@@ -61,6 +61,15 @@ pub(super) struct Program {
     scope: Mutex<Scope<'static>>,
 }
 
+/// What a script is lent besides its event. What it is not given is `()`.
+#[derive(Debug, Default)]
+pub(super) struct Lent {
+    /// `ctx.resource`.
+    pub(super) resource: Dynamic,
+    /// `ctx.cache`.
+    pub(super) cache: Dynamic,
+}
+
 /// What is left after a run.
 pub(super) struct Finished {
     /// What the script returned.
@@ -106,7 +115,7 @@ impl Program {
     }
 
     /// Runs the script on an event, which stays as it is.
-    pub(super) fn run(&self, event: &Event, resource: &Dynamic) -> Result<Finished, TaskError> {
+    pub(super) fn run(&self, event: &Event, lent: &Lent) -> Result<Finished, TaskError> {
         let mut kept = match self.scope.try_lock() {
             Ok(kept) => Some(kept),
             Err(TryLockError::Poisoned(kept)) => Some(kept.into_inner()),
@@ -124,7 +133,7 @@ impl Program {
             self.renew_event(variable, event);
         }
         if let Some(variable) = scope.get_mut("ctx") {
-            *variable = self.native_ctx(event, resource);
+            *variable = self.native_ctx(event, lent);
         }
         let result = stack::measured(|| self.engine.eval_ast_with_scope::<Dynamic>(scope, &self.ast));
         // Takes away what the script declared, which may have the names of its variables.
@@ -224,13 +233,16 @@ impl Program {
         }
     }
 
-    fn native_ctx(&self, event: &Event, resource: &Dynamic) -> Dynamic {
+    fn native_ctx(&self, event: &Event, lent: &Lent) -> Dynamic {
         let mut map = Map::new();
+        if self.uses.ctx_cache {
+            map.insert("cache".into(), lent.cache.clone());
+        }
         if self.uses.ctx_meta {
             map.insert("meta".into(), native_meta(event));
         }
         if self.uses.ctx_resource {
-            map.insert("resource".into(), resource.clone());
+            map.insert("resource".into(), lent.resource.clone());
         }
         Dynamic::from_map(map)
     }
@@ -262,6 +274,15 @@ impl Program {
         let (line, column) = place(code, position);
         let message = "a condition cannot change the event".to_owned();
         Err(CompileError { line, column, message, hint: Some("compare with `==`".to_owned()) })
+    }
+
+    /// Refuses a condition that looks into the cache: what it says of an event must not depend on the time.
+    pub(super) fn refuse_cache(self, code: &str) -> Result<Self, CompileError> {
+        let Some(position) = self.uses.cache else { return Ok(self) };
+        let (line, column) = place(code, position);
+        let message = "`ctx.cache` is not available in conditions".to_owned();
+        let hint = "let a `cache` or `script` task before put what is cached into the event".to_owned();
+        Err(CompileError { line, column, message, hint: Some(hint) })
     }
 }
 

@@ -6,13 +6,13 @@ use rhai::Dynamic;
 
 use super::{
     CompileError, Limits,
-    functions::ResourceFiles,
+    functions::{CacheKeys, ResourceFiles},
     outputs::Plan,
-    program::{Program, Purpose},
+    program::{Lent, Program, Purpose},
 };
 use crate::{
     event::Event,
-    task::{Output, Resources, TaskError},
+    task::{Cache, Output, Resources, TaskError},
     telemetry::inside,
 };
 
@@ -30,7 +30,7 @@ use crate::{
 #[derive(Debug)]
 pub struct Script {
     program: Program,
-    resource: Dynamic,
+    lent: Lent,
 }
 
 impl Script {
@@ -40,24 +40,31 @@ impl Script {
     /// A syntax error, or a use of `event` or `ctx` that cannot be right.
     pub fn compile(code: &str, limits: &Limits) -> Result<Self, CompileError> {
         let program = Program::compile(code, limits, Purpose::Script)?;
-        Ok(Self { program, resource: Dynamic::UNIT })
+        Ok(Self { program, lent: Lent::default() })
     }
 
     #[cfg(test)]
     pub(super) fn compile_whole(code: &str) -> Result<Self, CompileError> {
         let program = Program::compile(code, &Limits::default(), Purpose::WholeScript)?;
-        Ok(Self { program, resource: Dynamic::UNIT })
+        Ok(Self { program, lent: Lent::default() })
     }
 
     /// Returns whether the script names `ctx.resource`, and so may wait for a disk.
     pub fn uses_resources(&self) -> bool {
-        self.program.uses.ctx_resource
+        self.program.uses.ctx_resource && self.program.uses.names_resource
     }
 
     /// Gives the script the files behind `ctx.resource`.
     #[must_use]
     pub fn with_resources(mut self, resources: Arc<dyn Resources>) -> Self {
-        self.resource = Dynamic::from(ResourceFiles(resources));
+        self.lent.resource = Dynamic::from(ResourceFiles(resources));
+        self
+    }
+
+    /// Gives the script what is behind `ctx.cache`.
+    #[must_use]
+    pub fn with_cache(mut self, cache: Arc<dyn Cache>) -> Self {
+        self.lent.cache = Dynamic::from(CacheKeys(cache));
         self
     }
 
@@ -67,7 +74,7 @@ impl Script {
     /// What the script throws, or that it exceeds its limits. The event is then as it came.
     pub fn run(&self, event: &mut Event, output: &mut Output) -> Result<(), TaskError> {
         let input = &*event;
-        let finished = inside(input, || self.program.run(input, &self.resource))?;
+        let finished = inside(input, || self.program.run(input, &self.lent))?;
         Plan::of(&self.program, event, &finished)?.carry_out(event, output);
         self.program.keep(finished.event);
         Ok(())

@@ -10,7 +10,7 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::Task;
+use super::{Cache, NoCache, Task};
 use crate::{
     problem::Problems,
     telemetry::{Meter, Propagators, SpanKind},
@@ -75,6 +75,8 @@ pub struct BuildContext {
     pub base_dir: PathBuf,
     /// The worker's resources, if it has any.
     pub resources: Option<Arc<dyn Resources>>,
+    /// What the tasks of the worker remember together.
+    pub cache: Arc<dyn Cache>,
     /// Counts what only the kind knows of, in instruments of the field's conventions.
     pub meter: Meter,
     /// What is handed to other processes of the trace of an event.
@@ -88,13 +90,14 @@ impl fmt::Debug for BuildContext {
 }
 
 impl BuildContext {
-    /// Makes the context of a task of a worker that has no resources and counts nothing.
+    /// Makes the context of a task of a worker that has no resources, remembers nothing and counts nothing.
     pub fn new(flow: impl Into<Arc<str>>, task: impl Into<Arc<str>>, base_dir: PathBuf) -> Self {
         Self {
             flow: flow.into(),
             task: task.into(),
             base_dir,
             resources: None,
+            cache: Arc::new(NoCache),
             meter: Meter::default(),
             propagators: Propagators::default(),
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::{
-    ack::Outcome,
+    ack::{Ack, Fate, Outcome},
     event::{Event, Payload},
     telemetry::Attributes,
 };
@@ -47,10 +47,20 @@ pub struct Output {
     /// `None` while nobody records the span of the event that is handled.
     span: Option<Attributes>,
     watcher: Option<Watcher>,
+    fate: Option<Tie>,
 }
 
 /// Learns what becomes of a part of an event.
 pub struct Watcher(pub Box<dyn FnOnce(Outcome) + Send + Sync>);
+
+/// How an event is tied to the fate of others.
+#[derive(Debug)]
+enum Tie {
+    /// It decides it.
+    Decides(Fate),
+    /// It follows.
+    Follows(Fate),
+}
 
 impl fmt::Debug for Watcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -97,9 +107,41 @@ impl Output {
         self.watcher = Some(Watcher(Box::new(watcher)));
     }
 
-    /// Takes out who wants to learn what becomes of the event. The runtime does.
-    pub fn take_watcher(&mut self) -> Option<Watcher> {
-        self.watcher.take()
+    /// Lets what becomes of all that comes of the handled event from here on become of every event that follows `fate`.
+    pub fn decide(&mut self, fate: Fate) {
+        self.fate = Some(Tie::Decides(fate));
+    }
+
+    /// Ends the way of the handled event here, but not the event: that is filtered once all is well with the one that
+    /// decides `fate`, and else has the same outcome. Nothing may be emitted of it.
+    pub fn follow(&mut self, fate: Fate) {
+        self.fate = Some(Tie::Follows(fate));
+    }
+
+    /// Ties the share of the handled event to all that the task said of it, if `is_done`: else it said nothing. The
+    /// runtime does.
+    #[must_use]
+    pub fn tie(&mut self, mut ack: Ack, is_done: bool) -> Ack {
+        let (watcher, fate) = (self.watcher.take(), self.fate.take());
+        if !is_done {
+            return ack;
+        }
+        match fate {
+            Some(Tie::Decides(fate)) => ack = ack.decide(fate),
+            Some(Tie::Follows(fate)) => ack = ack.follow(fate),
+            None => {}
+        }
+        // The last one to be tied is the first one to learn.
+        match watcher {
+            Some(Watcher(watcher)) => ack.watch(watcher),
+            None => ack,
+        }
+    }
+
+    /// Returns whether the task said anything that [`Self::tie`] would do. The runtime asks.
+    #[inline]
+    pub fn has_ties(&self) -> bool {
+        self.watcher.is_some() || self.fate.is_some()
     }
 
     /// Returns the attributes of the event's span, or `None` if nobody records it: then there is nothing
@@ -137,6 +179,7 @@ impl Output {
     pub fn clear(&mut self) {
         self.emissions.clear();
         self.watcher = None;
+        self.fate = None;
         if let Some(attributes) = &mut self.span {
             attributes.clear();
         }

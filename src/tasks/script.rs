@@ -123,6 +123,7 @@ impl Kind for ScriptTask {
                 })?
             }
         };
+        let script = script.with_cache(Arc::clone(&context.cache));
         if !script.uses_resources() {
             return Ok(Task::Transform(Box::new(Self(Arc::new(script)))));
         }

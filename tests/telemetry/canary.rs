@@ -212,7 +212,9 @@ macro_rules! kinds {
 
 mod kinds {
     kinds! {
-        drop, file, file_write, filter,
+        // What is too large for the cache is tens of megabytes.
+        cache except "too_large",
+        dedupe, drop, file, file_write, filter,
         // What is refused at load has times without end.
         generate except "schedule",
         http_request, iterate, log, script, stdin, stdout, switch

@@ -453,3 +453,33 @@ fn what_telemetry_says_of_itself_is_what_the_collector_saw() {
     assert_eq!(exported + last, number(&line, "points_exported"));
     assert_eq!(total("flowgen.traces.shed", &[]), number(&line, "traces_shed"));
 }
+
+/// Scenario: a flow looks into the cache with tasks and with scripts, another one shares it, and a third does not use it.
+/// Guarantee: the lookups of each flow are counted by what they found, and nothing is said of the third.
+#[test]
+fn lookups_are_counted_for_the_flow_that_makes_them() {
+    let yaml = "
+flows:
+  - name: keeps
+    tasks:
+      - generate: {name: numbers, count: 30}
+      - cache: {name: put, operation: put, key: 'k/{{ event.id }}'}
+      - cache: {name: known, operation: get, key: 'k/{{ event.id }}'}
+      - cache: {name: unknown, operation: get, key: 'none/{{ event.id }}', to: none}
+      - script: {name: asks, code: 'ctx.cache.get(\"k/\" + event.id); ctx.cache.list_keys(\"\"); event'}
+      - cache: {name: forgets, operation: delete, key: 'k/{{ event.id }}'}
+  - name: asks
+    tasks:
+      - generate: {name: numbers, count: 5}
+      - script: {name: asks, code: '[\"a\", \"b\"].map(|key| ctx.cache.get(key)); event'}
+  - name: other
+    tasks:
+      - generate: {name: numbers, count: 5}
+      - drop: {name: nowhere}
+";
+    let observed = observe(yaml, &[]);
+    let lookups = |flow| by(&observed.metrics, "flowgen.cache.lookups", &[("flow", flow)], "result");
+    assert_eq!(lookups("keeps"), [("hit", 60), ("miss", 30)].into());
+    assert_eq!(lookups("asks"), [("hit", 0), ("miss", 10)].into());
+    assert_eq!(lookups("other"), [].into());
+}

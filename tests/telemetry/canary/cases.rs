@@ -32,6 +32,27 @@ fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
+pub(super) fn cache() -> Vec<Case> {
+    let keys = [
+        "operation: put, key: '{{ event.data.text }}'",
+        "operation: put, key: k, value: ['{{ event.data.deep }}', '{{ event.data.text }}'], ttl: 1s",
+        "operation: get, key: '{{ event.data.text }}'",
+        "operation: get, key: '{{ event.data.missing }}'",
+        "operation: get, key: k, to: text.deeper",
+        "operation: delete, key: '{{ event.data.text }}'",
+    ];
+    let mut tasks = each("cache", keys.map(str::to_owned));
+    tasks.push("- log: {name: seen}".to_owned());
+    vec![fed(&tasks)]
+}
+
+pub(super) fn dedupe() -> Vec<Case> {
+    let keys = ["text", "deep", "missing"].map(|key| format!("key: '{{{{ event.data.{key} }}}}', ttl: 1h"));
+    let mut tasks = each("dedupe", keys);
+    tasks.push("- log: {name: seen}".to_owned());
+    vec![fed(&tasks)]
+}
+
 pub(super) fn drop() -> Vec<Case> {
     vec![fed(&["- log: {name: seen}", "- drop: {name: nowhere}"])]
 }
