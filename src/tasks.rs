@@ -27,6 +27,7 @@ kinds! {
     stdin::Stdin,
     stdout::Stdout,
     switch::Switch,
+    validate::Validate,
 }
 
 /// Returns all kinds that this build knows.

@@ -96,7 +96,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
 const KINDS: &[&str] = &[
     "http_endpoint",
     "buffer",
-    "validate",
     "convert",
     "throttle",
     "object_store",
