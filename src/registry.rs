@@ -56,6 +56,8 @@ pub struct KindEntry {
     pub span_kind: SpanKind,
     /// Whether there can be only one of it, which handles one event at a time; see [`Kind::IS_SERIAL`].
     pub is_serial: bool,
+    /// Whether it may take any time over an event; see [`Kind::IS_PATIENT`].
+    pub is_patient: bool,
     /// The source text of its file, whose module doc holds a minimal flow.
     module: &'static str,
     schema: fn(&mut schemars::SchemaGenerator) -> Schema,
@@ -73,6 +75,7 @@ impl KindEntry {
             target_keys: K::TARGET_KEYS,
             span_kind: K::SPAN_KIND,
             is_serial: K::IS_SERIAL,
+            is_patient: K::IS_PATIENT,
             module,
             schema: |generator| generator.subschema_for::<K::Config>(),
             prepare: |value| {

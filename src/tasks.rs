@@ -27,6 +27,7 @@ kinds! {
     stdin::Stdin,
     stdout::Stdout,
     switch::Switch,
+    throttle::Throttle,
     validate::Validate,
 }
 

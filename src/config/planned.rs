@@ -97,7 +97,6 @@ const KINDS: &[&str] = &[
     "http_endpoint",
     "buffer",
     "convert",
-    "throttle",
     "object_store",
     "nats_jetstream_subscriber",
     "nats_jetstream_publisher",

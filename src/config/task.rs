@@ -210,10 +210,15 @@ impl TaskBuilder<'_> {
         if let Some(name) = &keys.name {
             self.check_name(name, path);
         }
-        if keys.timeout.is_some() && kind.role != Role::Processor {
-            let message = format!("`{}` is a {}: it has no `timeout`", kind.name, kind.role);
+        if keys.timeout.is_some() && (kind.role != Role::Processor || kind.is_patient) {
+            let (message, hint) = if kind.is_patient {
+                (format!("`{}` has no `timeout`", kind.name), "waiting is what it is for; remove it")
+            } else {
+                let message = format!("`{}` is a {}: it has no `timeout`", kind.name, kind.role);
+                (message, "only processors wait for something; remove it")
+            };
             let mut problem = Problem::new(path.key("timeout"), message);
-            problem.focus(Focus::Key).hint("only processors wait for something; remove it");
+            problem.focus(Focus::Key).hint(hint);
             self.file.problems.push(problem);
         } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
             self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));

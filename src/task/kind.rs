@@ -150,6 +150,9 @@ pub trait Kind: Send + Sync + 'static {
     /// Whether all events of a flow have to pass through the same task, one after the other: it has `concurrency`,
     /// `parallelism` and further instances only without this.
     const IS_SERIAL: bool = false;
+    /// Whether it may take any time over an event: it waits for a time and not for something outside, so a processor of
+    /// this kind has no `timeout`.
+    const IS_PATIENT: bool = false;
     /// Its own keys in YAML. The doc comments of the fields are the help of `list` and `schema`.
     type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
 
