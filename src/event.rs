@@ -98,6 +98,11 @@ impl Event {
         self.trail.rename(self.trail.steps().len() + 1, former);
     }
 
+    /// Returns the error as scripts and templates have it; null without one.
+    pub fn error_json(&self) -> Value {
+        self.error.as_deref().map_or(Value::Null, EventError::to_json)
+    }
+
     /// Derives the only output: `data` is new, all else is inherited, except the ack, as in
     /// [`Self::derive`].
     pub fn with_data(&self, data: Payload) -> Self {

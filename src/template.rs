@@ -27,7 +27,7 @@ use crate::{event::Event, problem::did_you_mean, task::TaskError};
 pub const TEMPLATE: &str = "template";
 
 /// What an event has, as templates name it.
-const EVENT_FIELDS: [&str; 5] = ["data", "meta", "id", "subject", "timestamp"];
+const EVENT_FIELDS: [&str; 6] = ["data", "meta", "id", "subject", "timestamp", "error"];
 
 /// Instructions that one rendering may take: loops within loops end as an error, not in memory.
 const FUEL: u64 = 1_000_000;
@@ -158,8 +158,9 @@ fn engine(source: &str) -> Result<Body, TemplateError> {
             return Err(TemplateError::unknown_root(source, root));
         }
         if let Some(field) = parts.next().filter(|field| !EVENT_FIELDS.contains(field)) {
-            let hint = did_you_mean(field, EVENT_FIELDS)
-                .unwrap_or_else(|| "an event has `data`, `meta`, `id`, `subject` and `timestamp`".to_owned());
+            let hint = did_you_mean(field, EVENT_FIELDS).unwrap_or_else(|| {
+                "an event has `data`, `meta`, `id`, `subject`, `timestamp` and `error`".to_owned()
+            });
             return Err(TemplateError::at(source, path, format!("an event has no `{field}`"), Some(hint)));
         }
     }

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use serde_json::{Value, json};
+
 /// Why a task could not handle the event, as whoever gets it afterwards may know it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EventError {
@@ -11,4 +13,11 @@ pub struct EventError {
     pub message: String,
     /// The task that failed.
     pub task: Arc<str>,
+}
+
+impl EventError {
+    /// Returns the error as scripts and templates have it: `{type, message, task}`.
+    pub fn to_json(&self) -> Value {
+        json!({"type": self.error_type, "message": self.message, "task": &*self.task})
+    }
 }

@@ -12,7 +12,7 @@ use super::projection::Projection;
 pub(super) const EVENT_FIELDS: [&str; 6] = ["data", "error", "id", "meta", "subject", "timestamp"];
 /// The fields of `ctx`.
 pub(super) const CTX_FIELDS: [&str; 3] = ["cache", "meta", "resource"];
-/// The fields of `event` that a script cannot change.
+/// The fields of `event` that a script cannot change, but that it can clear its error.
 const FIXED_FIELDS: [&str; 2] = ["error", "timestamp"];
 
 /// What a script uses.
@@ -122,6 +122,13 @@ fn root_of(expression: &Expr) -> Option<&'static str> {
     }
 }
 
+/// Returns whether an expression is `event.error`, and nothing further down.
+fn is_error_of_event(expression: &Expr) -> bool {
+    let Some((link, _, true)) = link_of(expression) else { return false };
+    let is_error = matches!(&link.rhs, Expr::Property(property, _) if property.2 == "error");
+    is_error && root_of(&link.lhs) == Some("event")
+}
+
 /// The value of a statement in result position, if it is an expression.
 pub(super) fn result_expression(statement: &Stmt) -> Option<&Expr> {
     match statement {
@@ -170,7 +177,14 @@ impl Walker {
                 self.expression(&variable.1);
             }
             Stmt::Assignment(assignment) => {
-                self.assigned(&assignment.1.lhs);
+                let is_clearing = !assignment.0.is_op_assignment()
+                    && is_error_of_event(&assignment.1.lhs)
+                    && matches!(assignment.1.rhs, Expr::Unit(_));
+                if is_clearing {
+                    self.changed(&assignment.1.lhs);
+                } else {
+                    self.assigned(&assignment.1.lhs);
+                }
                 self.expression(&assignment.1.lhs);
                 self.expression(&assignment.1.rhs);
             }
@@ -308,7 +322,7 @@ impl Walker {
         if root != Some("event") || self.is_in_function {
             return;
         }
-        self.uses.change.get_or_insert(target.start_position());
+        self.changed(target);
         if let Some((link, ..)) = link_of(target)
             && let step = link_of(&link.rhs).map_or(&link.rhs, |(next, ..)| &next.lhs)
             && let Expr::Property(property, position) = step
@@ -316,6 +330,12 @@ impl Walker {
         {
             let kind = FaultKind::Fixed(property.2.to_string());
             self.uses.faults.push(Fault { position: *position, kind });
+        }
+    }
+
+    fn changed(&mut self, target: &Expr) {
+        if !self.is_in_function {
+            self.uses.change.get_or_insert(target.start_position());
         }
     }
 

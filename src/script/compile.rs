@@ -82,7 +82,8 @@ impl CompileError {
                 Self::new(code, fault.position, format!("`{root}` has no field `{field}`")).with_hint(hint)
             }
             FaultKind::Fixed(field) => {
-                Self::new(code, fault.position, format!("`event.{field}` cannot be changed"))
+                let hint = (field == "error").then(|| "`event.error = ()` clears it".to_owned());
+                Self::new(code, fault.position, format!("`event.{field}` cannot be changed")).with_hint(hint)
             }
         }
     }

@@ -43,6 +43,7 @@ struct Header {
     id: Option<EventId>,
     subject: Option<Arc<str>>,
     meta: Option<Meta>,
+    is_error_cleared: bool,
 }
 
 enum Data<'a> {
@@ -138,7 +139,7 @@ impl Changes<'_> {
                 }
             }
         }
-        let Header { id, subject, meta } = self.header;
+        let Header { id, subject, meta, is_error_cleared } = self.header;
         // Not `unwrap_or_else(clone)`: most events keep what they have.
         if let Some(id) = id {
             event.rename(id);
@@ -148,6 +149,9 @@ impl Changes<'_> {
         }
         if let Some(meta) = meta {
             event.meta = meta;
+        }
+        if is_error_cleared {
+            event.error = None;
         }
     }
 }
@@ -202,6 +206,9 @@ impl<'a> Reader<'a, '_> {
             if uses.meta {
                 header.meta = self.meta("event.meta", map.get("meta"))?;
             }
+            if uses.error {
+                header.is_error_cleared = self.clears_error(map.get("error"))?;
+            }
         }
         if self.program.uses.ctx_meta
             && let Ok(map) = self.ctx.as_map_ref()
@@ -210,6 +217,15 @@ impl<'a> Reader<'a, '_> {
             header.meta = Some(meta);
         }
         Ok(header)
+    }
+
+    /// Returns whether the script cleared the error: it can do nothing else with it.
+    fn clears_error(&self, native: Option<&Dynamic>) -> Result<bool, TaskError> {
+        let native = native.unwrap_or(&Dynamic::UNIT);
+        if native.is_unit() || native::is_same(native, &self.event.error_json()) {
+            return Ok(native.is_unit());
+        }
+        Err(TaskError::permanent(SCRIPT, "`event.error` can be cleared and not changed"))
     }
 
     fn meta(&self, name: &str, native: Option<&Dynamic>) -> Result<Option<Meta>, TaskError> {

@@ -198,7 +198,7 @@ impl Program {
             map.insert("data".into(), self.native_data(projection, &event.data));
         }
         if self.uses.error {
-            map.insert("error".into(), Dynamic::UNIT);
+            map.insert("error".into(), native::from_json(&event.error_json()));
         }
         if self.uses.id {
             map.insert("id".into(), event.id.to_string().into());

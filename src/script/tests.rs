@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    event::{Event, EventId, Meta, Payload},
+    event::{Event, EventError, EventId, Meta, Payload},
     task::{Emission, Output, Resources, TaskError},
 };
 
@@ -525,6 +525,13 @@ fn mistakes_are_found_at_compile_time() {
         ("`event` has no field `dta`".into(), 1, 7, Some("did you mean `data`?".into()))
     );
     assert_eq!(refused("event.timestamp = 1").0, "`event.timestamp` cannot be changed");
+    for code in
+        ["event.error = 1", "event.error.message = \"x\"", "event.error.message = ()", "event.error += ()"]
+    {
+        let (message, _, _, hint) = refused(code);
+        assert_eq!(message, "`event.error` cannot be changed", "{code}");
+        assert_eq!(hint.as_deref(), Some("`event.error = ()` clears it"));
+    }
     assert_eq!(refused("eval(\"1\")").0, "`eval` is not available in scripts");
     assert_eq!(refused("import \"x\" as y;").0, "`import` is not available in scripts");
     assert_eq!(refused("if event.data.x {").1, 1);
@@ -596,4 +603,73 @@ fn a_template_whose_loops_do_not_end_is_an_error() {
     let mut event = Event::new(EventId::Sequence(0), "test".into(), Payload::from(Value::Null));
     let error = script.run(&mut event, &mut Output::default()).unwrap_err();
     assert!(crate::telemetry::error_chain(&error).contains("fuel"), "{error:?}");
+}
+
+// What an event goes on after
+
+fn failed_before(data: Value) -> Event {
+    let mut event = event(data);
+    let error = EventError { error_type: "http", message: "it was a 503".to_owned(), task: "call".into() };
+    event.error = Some(Arc::new(error));
+    event
+}
+
+#[test]
+fn a_script_reads_why_the_event_failed_before() {
+    let seen = |code: &str, mut event: Event| {
+        run(&compile(code), &mut event).unwrap().remove(0).data.into_json().unwrap()
+    };
+    let whole = "#{ error: event.error }";
+    let error = json!({"type": "http", "message": "it was a 503", "task": "call"});
+    assert_eq!(seen(whole, failed_before(json!({}))), json!({ "error": error }));
+    assert_eq!(seen(whole, event(json!({}))), json!({"error": null}));
+    assert_eq!(seen("[event.error.type]", failed_before(json!({}))), json!("http"));
+    assert_eq!(seen("[event.error != ()]", failed_before(json!({}))), json!(true));
+    let condition = Condition::compile("event.error != () && event.error.task == \"call\"").unwrap();
+    assert!(condition.is_true(&failed_before(json!({}))).unwrap());
+    assert!(!condition.is_true(&event(json!({}))).unwrap());
+    assert!(Condition::compile("event.error = ()").is_err());
+}
+
+#[test]
+fn the_error_stays_with_what_comes_of_the_event_until_it_is_cleared() {
+    let errors = |code: &str| -> Vec<bool> {
+        let events = run(&compile(code), &mut failed_before(json!([1, 2]))).unwrap();
+        events.iter().map(|event| event.error.is_some()).collect()
+    };
+    for code in ["event", "event.data", "#{a: 1}", "let e = event; e", "let t = event.error.type; event"] {
+        assert!(errors(code).iter().all(|has_error| *has_error), "{code}");
+    }
+    assert_eq!(errors("[1, 2]"), [true, true]);
+    for code in [
+        "event.error = (); event",
+        "event.error = (); event.data",
+        "event.error = (); #{a: 1}",
+        "event.error = (); [1, 2]",
+        "event.error = (); let e = event; e",
+        "let e = event; e.error = (); e",
+        "event.remove(\"error\"); event",
+        "if event.error != () { event.error = (); } event",
+    ] {
+        assert!(errors(code).iter().all(|has_error| !has_error), "{code}");
+    }
+    assert_eq!(errors("let e = event; e.error = (); [e, event]"), [false, true]);
+}
+
+#[test]
+fn an_error_that_is_changed_by_a_detour_fails_the_event() {
+    for code in [
+        "event[\"error\"] = 1; event",
+        "let e = event; e.error.type = \"x\"; e",
+        "event[\"error\"][\"task\"] = (); event",
+    ] {
+        for mut event in [failed_before(json!({})), event(json!({}))] {
+            let Err(error) = run(&compile(code), &mut event) else { panic!("{code}") };
+            assert_eq!(error.error_type(), "script", "{code}");
+        }
+    }
+    let mut event = failed_before(json!({}));
+    let error = run(&compile("event[\"error\"] = 1; event"), &mut event).unwrap_err();
+    assert_eq!(error.to_string(), "`event.error` can be cleared and not changed");
+    assert!(event.error.is_some());
 }

@@ -11,6 +11,8 @@
 //!         name: seen
 //!         level: info
 //! ```
+//!
+//! Of an event that goes on after a failure the line also says why: `error.type`, `error.message` and `error.task`.
 
 use std::fmt;
 
@@ -73,6 +75,9 @@ impl Transform for Config {
                     data = %Data(&event.data),
                     subject = %event.subject,
                     meta = self.meta(event),
+                    error.type = event.error.as_deref().map(|error| error.error_type),
+                    error.message = event.error.as_deref().map(|error| &*error.message),
+                    error.task = event.error.as_deref().map(|error| &*error.task),
                     "event"
                 )
             };
@@ -119,7 +124,7 @@ mod tests {
     use tracing_subscriber::{Layer, filter::LevelFilter, layer::SubscriberExt};
 
     use super::*;
-    use crate::event::{EventId, Meta};
+    use crate::event::{EventError, EventId, Meta};
 
     type Lines = Arc<Mutex<Vec<Vec<(String, String)>>>>;
 
@@ -145,10 +150,15 @@ mod tests {
     }
 
     fn logged(config: serde_json::Value) -> Vec<Vec<(String, String)>> {
+        logged_after(None, config)
+    }
+
+    fn logged_after(error: Option<EventError>, config: serde_json::Value) -> Vec<Vec<(String, String)>> {
         let mut transform: Config = serde_json::from_value(config).unwrap();
         let data = Payload::from_json_line(r#"{"a": 1}"#).unwrap();
         let mut event = Event::new(EventId::Sequence(3), "numbers".into(), data);
         event.meta = Meta::new(serde_json::Map::from_iter([("k".to_owned(), json!("v"))]));
+        event.error = error.map(Arc::new);
         let lines = Lines::default();
         let subscriber =
             tracing_subscriber::registry().with(Capture(Arc::clone(&lines)).with_filter(LevelFilter::INFO));
@@ -176,6 +186,14 @@ mod tests {
         assert_eq!(logged(json!({"level": "warn"})), [pairs(&fields)]);
         let fields = [fields.as_slice(), &[("meta", r#"{"k":"v"}"#)]].concat();
         assert_eq!(logged(json!({"level": "warn", "include_meta": true})), [pairs(&fields)]);
+    }
+
+    #[test]
+    fn says_which_failure_the_event_goes_on_after() {
+        let error = EventError { error_type: "io", message: "it broke".to_owned(), task: "call".into() };
+        let lines = logged_after(Some(error), json!({"level": "warn"}));
+        let fields = [("error.type", "io"), ("error.message", "it broke"), ("error.task", "call")];
+        assert!(lines[0].ends_with(&pairs(&fields)), "{lines:?}");
     }
 
     #[test]

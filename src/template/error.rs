@@ -66,7 +66,9 @@ impl TemplateError {
             "env" => {
                 "write `env.NAME` alone between the braces; it is put in when the flow is loaded".to_owned()
             }
-            "data" | "meta" | "id" | "subject" | "timestamp" => format!("did you mean `event.{root}`?"),
+            "data" | "meta" | "id" | "subject" | "timestamp" | "error" => {
+                format!("did you mean `event.{root}`?")
+            }
             _ => did_you_mean(root, ["event"])
                 .unwrap_or_else(|| format!("a template knows `event` only, as in `event.data.{root}`")),
         };

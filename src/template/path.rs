@@ -21,6 +21,7 @@ enum Field {
     Id,
     Subject,
     Timestamp,
+    Error,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,6 +41,7 @@ impl Path {
             "id" => Field::Id,
             "subject" => Field::Subject,
             "timestamp" => Field::Timestamp,
+            "error" => Field::Error,
             _ => return None,
         };
         let mut steps = Vec::new();
@@ -79,6 +81,7 @@ impl Path {
             Field::Id => text(event.id.to_string()),
             Field::Subject => text(event.subject.to_string()),
             Field::Timestamp => text(event.timestamp.to_string()),
+            Field::Error => walk(&event.error_json(), &self.steps).cloned().map(Cow::Owned),
         }
     }
 }

@@ -4,7 +4,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::{
     ack::{Ack, Ledger},
-    event::{EventId, Meta, Payload},
+    event::{EventError, EventId, Meta, Payload},
     problem::{Focus, Problems},
     task::ErrorClass,
     trace::{Moment, Ticks},
@@ -170,4 +170,36 @@ fn the_prefix_is_what_no_event_has_a_say_in() {
     ] {
         assert_eq!(Template::compile(source).unwrap().prefix(), prefix, "{source}");
     }
+}
+
+#[test]
+fn a_template_tells_why_the_event_failed_before() {
+    let failed = || {
+        let mut event = event();
+        let error =
+            EventError { error_type: "http", message: "it was a 503".to_owned(), task: "call".into() };
+        event.error = Some(std::sync::Arc::new(error));
+        event
+    };
+    let render = |source: &str, event: &Event| {
+        Template::compile(source).unwrap().render(event).map_err(|error| error.to_string())
+    };
+    let choice =
+        "{% if event.error %}{{ event.error.type }} in {{ event.error.task }}{% else %}fine{% endif %}";
+    assert_eq!(render(choice, &failed()).unwrap(), "http in call");
+    assert_eq!(render(choice, &event()).unwrap(), "fine");
+    assert_eq!(render("{{ event.error.message }}", &failed()).unwrap(), "it was a 503");
+    assert_eq!(
+        render("{{ event.error }}", &failed()).unwrap(),
+        r#"{"type":"http","message":"it was a 503","task":"call"}"#
+    );
+    assert_eq!(render("{{ event.error }}", &event()).unwrap(), "null");
+    let missing = "the event has no `event.error.message`";
+    assert_eq!(render("{{ event.error.message }}", &event()).unwrap_err(), missing);
+    assert_eq!(render("{{ event.error.message | default('-') }}", &event()).unwrap(), "-");
+    let tree =
+        ValueTemplate::compile(&json!({"e": "{{ event.error }}", "t": "{{ event.error.type }}"})).unwrap();
+    let error = json!({"type": "http", "message": "it was a 503", "task": "call"});
+    assert_eq!(tree.render(&failed()).unwrap(), json!({"e": error, "t": "http"}));
+    assert_eq!(tree.render(&event()).unwrap_err().to_string(), "the event has no `event.error.type`");
 }

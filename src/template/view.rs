@@ -6,7 +6,7 @@ use minijinja::value::{Enumerator, Object, ObjectRepr, Value};
 use serde_json::Value as Json;
 
 use super::path::{Step, walk};
-use crate::event::{Event, Meta, Payload};
+use crate::event::{Event, EventError, Meta, Payload};
 
 /// The root of what a template sees. Holds shares of the event's parts but not of its ack: a share
 /// that is dropped would be a failure.
@@ -17,6 +17,7 @@ pub(super) struct EventView {
     timestamp: String,
     data: Payload,
     meta: Meta,
+    error: Option<Arc<EventError>>,
 }
 
 impl EventView {
@@ -28,6 +29,7 @@ impl EventView {
             timestamp: event.timestamp.to_string(),
             data: event.data.clone(),
             meta: event.meta.clone(),
+            error: event.error.clone(),
         };
         minijinja::context! { event => Value::from_object(view) }
     }
@@ -53,6 +55,10 @@ impl Object for EventView {
             "id" => Value::from(&self.id),
             "subject" => Value::from(&self.subject),
             "timestamp" => Value::from(&self.timestamp),
+            "error" => match &self.error {
+                Some(error) => Node::new(Root::Data(Payload::from(error.to_json()))).value()?,
+                None => Value::from(()),
+            },
             _ => return None,
         })
     }
