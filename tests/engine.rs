@@ -2,6 +2,7 @@
 
 mod dedupe;
 mod faults;
+mod sources;
 mod supervision;
 
 use std::sync::{Arc, Mutex};

@@ -177,6 +177,15 @@ impl RawRecord<'_> {
         self.bytes.ok().map(<[u8]>::len)
     }
 
+    /// Returns the bytes as they are, a text if they are one; `None` if they were not kept.
+    pub fn raw(&self) -> Option<Payload> {
+        let bytes = self.bytes.ok()?;
+        Some(match str::from_utf8(bytes) {
+            Ok(text) => Payload::from(Value::from(text)),
+            Err(_) => Payload::Bytes(bytes.to_vec().into()),
+        })
+    }
+
     /// Returns what the record carries of the trace that it comes from, if that is wanted and it is an object.
     pub fn remote(&self, mode: TraceContextMode) -> Option<Remote> {
         if !mode.is_wanted() || !matches!(self.codec, Codec::Jsonl | Codec::Json) {

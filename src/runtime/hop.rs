@@ -379,7 +379,7 @@ impl Hop {
         if error.error_type() == PANIC {
             self.spans.handle.remember_panicked(&event, &last, outcome, &error.to_string());
         } else {
-            self.spans.handle.remember_failed(&event, &last, outcome, error.clone());
+            self.spans.handle.remember_failed(&event, &last, outcome, error.clone().without_record());
         }
         inside(&event, || self.log_failure(&event, error));
         let step = last.step;

@@ -23,7 +23,7 @@ pub enum ErrorClass {
 #[derive(Clone, Debug)]
 pub struct TaskError(Box<Inner>);
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Inner {
     class: ErrorClass,
     error_type: &'static str,
@@ -81,6 +81,13 @@ impl TaskError {
         self
     }
 
+    /// Takes the record away, for whoever keeps the error and not the event.
+    #[must_use]
+    pub fn without_record(mut self) -> Self {
+        self.0.record = None;
+        self
+    }
+
     /// Returns the record that could not be decoded.
     pub fn record(&self) -> Option<&Payload> {
         self.0.record.as_ref()
@@ -99,6 +106,19 @@ impl TaskError {
     /// Returns how long the other side asked to be left alone.
     pub fn retry_after(&self) -> Option<Duration> {
         self.0.retry_after
+    }
+}
+
+/// Shows nothing of the record: it is data.
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner")
+            .field("class", &self.class)
+            .field("error_type", &self.error_type)
+            .field("message", &self.message)
+            .field("retry_after", &self.retry_after)
+            .field("source", &self.source)
+            .finish_non_exhaustive()
     }
 }
 

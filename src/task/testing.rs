@@ -26,6 +26,8 @@ pub(crate) struct Collector {
     state: Arc<Mutex<State>>,
     stop: Stop,
     limit: usize,
+    /// The last event of the source before.
+    last: Option<EventId>,
 }
 
 #[derive(Debug, Default)]
@@ -39,7 +41,12 @@ struct State {
 impl Collector {
     /// Makes a collector that asks the source to stop after `limit` events.
     pub(crate) fn until(limit: usize) -> Self {
-        Self { state: Arc::default(), stop: Stop::default(), limit }
+        Self { state: Arc::default(), stop: Stop::default(), limit, last: None }
+    }
+
+    /// Says which event was the last one of the source before.
+    pub(crate) fn behind(self, last: EventId) -> Self {
+        Self { last: Some(last), ..self }
     }
 
     /// Runs a source to its end, and returns what it let in and how many bytes it says it read.
@@ -75,6 +82,10 @@ impl Port for Collector {
     }
 
     async fn finish(&mut self) {}
+
+    fn resumes_after(&self) -> Option<EventId> {
+        self.last.clone()
+    }
 
     fn advance(&mut self, bytes: u64) {
         self.state.lock().unwrap().bytes += bytes;

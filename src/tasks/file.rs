@@ -16,6 +16,11 @@
 //! the order of their names. A file is not locked; what is appended while it is read is read too. A named
 //! pipe is opened once, when its turn comes, and read until its writers have gone.
 //!
+//! A read that fails and may succeed later, of a disk or of a share, is tried again: with `on_task_panic: restart` the
+//! source begins anew behind its last record, as after a panic. It leaves out the files before that one and the records
+//! up to that one. If it is not there any more, because the file is shorter, another or gone, the flow ends with an error.
+//! A pipe cannot be read again.
+//!
 //! With `trace_context: trust` an event continues the trace that its record names, with `link` it is linked to it: in
 //! the members `traceparent`, `tracestate` and `baggage` of a record of `jsonl` or `json`.
 //!
@@ -33,6 +38,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    event::EventId,
     format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
     problem::Problems,
     shutdown::Stop,
@@ -110,20 +116,45 @@ impl Kind for File {
 #[async_trait]
 impl Source for Reader {
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
+        let mut resumed = resumed(emitter)?;
+        let is_there = |name: &str| self.inputs.iter().any(|input| *input.name == *name);
+        if let Some((name, _)) = resumed.as_ref().filter(|(name, _)| !is_there(name)) {
+            let message = format!("`{name}` is gone: there is no going on behind what was read of it");
+            return Err(TaskError::permanent(format::IO, message));
+        }
         for Input { name, path, .. } in self.inputs {
             if stop.is_stopped() {
                 break;
             }
+            let behind = match resumed.take_if(|(last, _)| *last == name) {
+                Some((_, offset)) => Some(offset),
+                None if resumed.is_some() => continue,
+                None => None,
+            };
             let blocks = Blocks::read(move || Handle::open(path))
                 .map_err(|error| format::io_error("cannot start a thread", error))?;
             let decoder = Decoder::new(self.format, self.limit);
-            format::feed(&Origin::File(name), blocks, decoder, self.trace_context, emitter, &stop).await?;
+            format::feed(&Origin::File(name), blocks, decoder, self.trace_context, behind, emitter, &stop).await?;
         }
         Ok(())
     }
 
+    /// A pipe cannot be read again.
+    fn can_resume(&self) -> bool {
+        self.inputs.iter().all(|input| input.bytes.is_some())
+    }
+
     fn extent(&self) -> Option<Extent> {
         self.inputs.iter().map(|input| input.bytes).sum::<Option<u64>>().map(Extent::Bytes)
+    }
+}
+
+/// Returns the file and the offset of the last record of the source before this one, if there was one.
+fn resumed(emitter: &Emitter) -> Result<Option<(Arc<str>, u64)>, TaskError> {
+    match emitter.resumes_after() {
+        None => Ok(None),
+        Some(EventId::Position { path, offset, .. }) => Ok(Some((path, offset))),
+        Some(_) => Err(TaskError::permanent(format::IO, "the last event was none of a file")),
     }
 }
 

@@ -16,6 +16,9 @@
 //! The id of an event is its sequence number, from 0. Without `payload` and `code` its data is `{}`. The
 //! scheduled events that a busy flow has no room for in time are skipped; how many is logged at the end, at
 //! least: after a jump of the clock not every missed time of a `cron` is counted.
+//!
+//! A source that is restarted goes on with the next number: with `interval` one interval later, with `cron` at the next
+//! time of the schedule.
 
 mod pace;
 mod schedule;
@@ -177,6 +180,11 @@ impl Source for Making {
         let is_scheduled = matches!(self.pace, Pace::Interval(_) | Pace::Cron(_));
         let mut pacer = Pacer::new(self.pace, self.now);
         let (mut made, mut skipped) = (0, 0);
+        if let Some(EventId::Sequence(last)) = emitter.resumes_after() {
+            made = last + 1;
+            // The first event is not due at the start again.
+            pacer.made(1);
+        }
         if is_scheduled {
             emitter.trigger(Trigger::Fired, 0);
         }
@@ -207,6 +215,10 @@ impl Source for Making {
             skipped => tracing::info!(skipped, "skipped scheduled events while the flow was busy"),
         }
         Ok(result?)
+    }
+
+    fn can_resume(&self) -> bool {
+        true
     }
 
     fn extent(&self) -> Option<Extent> {

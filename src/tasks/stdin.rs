@@ -87,6 +87,6 @@ impl Source for Reader {
             .map_err(|error| format::io_error("cannot start a thread", error))?;
         let decoder = Decoder::new(self.0.format, self.0.max_line_bytes.0);
         let origin = Origin::Stream(Arc::new(Input::new(Stdin::NAME)));
-        format::feed(&origin, blocks, decoder, self.0.trace_context, emitter, &stop).await
+        format::feed(&origin, blocks, decoder, self.0.trace_context, None, emitter, &stop).await
     }
 }
