@@ -217,6 +217,6 @@ mod kinds {
         dedupe, drop, file, file_write, filter,
         // What is refused at load has times without end.
         generate except "schedule",
-        http_request, iterate, log, script, stdin, stdout, switch
+        http_request, iterate, log, script, stdin, stdout, switch, throttle, validate
     }
 }

@@ -53,6 +53,40 @@ pub(super) fn dedupe() -> Vec<Case> {
     vec![fed(&tasks)]
 }
 
+pub(super) fn throttle() -> Vec<Case> {
+    let keys =
+        ["text", "deep", "missing"].map(|key| format!("rate: 1000, key: '{{{{ event.data.{key} }}}}'"));
+    let mut tasks = each("throttle", keys);
+    tasks.push("- log: {name: seen}".to_owned());
+    vec![fed(&tasks)]
+}
+
+pub(super) fn validate() -> Vec<Case> {
+    let schemas = [
+        "type: array",
+        "additionalProperties: false",
+        "unevaluatedProperties: false",
+        "additionalProperties: {type: boolean}",
+        "propertyNames: {maxLength: 4}",
+        "required: [id]",
+        "properties: {text: {enum: [a, b]}}",
+        "properties: {text: {const: a}}",
+        "properties: {text: {pattern: '^x'}}",
+        "properties: {text: {format: email}}",
+        "properties: {text: {not: {type: string}}}",
+        "properties: {text: {anyOf: [{type: number}, {maxLength: 1}]}}",
+        "properties: {text: {oneOf: [{}, {}]}}",
+        "properties: {number: {maximum: 1}}",
+        "properties: {list: {items: {type: number}}}",
+        "properties: {objects: {items: {additionalProperties: {type: string}}}}",
+        "properties: {deep: {additionalProperties: {additionalProperties: false}}}",
+        "type: object",
+    ];
+    let mut tasks = each("validate", schemas.map(|schema| format!("schema: {{{schema}}}")));
+    tasks.push("- log: {name: seen}".to_owned());
+    vec![fed(&tasks)]
+}
+
 pub(super) fn drop() -> Vec<Case> {
     vec![fed(&["- log: {name: seen}", "- drop: {name: nowhere}"])]
 }
