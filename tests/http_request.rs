@@ -36,6 +36,9 @@ fn call(server: &Server, keys: &str, input: &str) -> Ended {
     call_at(&server.address.to_string(), keys, input)
 }
 
+/// What a transient failure is given up by, so that it ends.
+const GIVEN_UP: &str = "endpoint: http://HOST\non_error: drop";
+
 const ONE: &str = "{\"n\":1}\n";
 
 fn rows(ended: &Ended) -> Vec<Value> {
@@ -48,12 +51,24 @@ fn assert_completed(ended: &Ended, expected: &[Value]) {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
-/// Checks that the only event failed with this type, and returns the message.
+/// Checks that the only event failed for good with this type, and returns the message.
 fn assert_failed(ended: &Ended, error_type: &str) -> String {
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
     assert_eq!(ended.drained()["failed"], 1, "{}", ended.stderr);
+    assert_only_failure(ended, "event failed", error_type)
+}
+
+/// Checks that the only event failed for now with this type and was dropped, and returns the message.
+fn assert_given_up(ended: &Ended, error_type: &str) -> String {
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.drained()["dropped"], 1, "{}", ended.stderr);
+    assert_only_failure(ended, "event dropped", error_type)
+}
+
+fn assert_only_failure(ended: &Ended, message: &str, error_type: &str) -> String {
     assert_eq!(ended.stdout, "");
-    let failures = ended.logged("event failed");
+    let failures = ended.logged(message);
+    assert_eq!(failures.len(), 1, "{}", ended.stderr);
     assert_eq!(failures[0]["error.type"], error_type, "{}", ended.stderr);
     failures[0]["error.message"].as_str().unwrap().to_owned()
 }
@@ -151,7 +166,7 @@ fn a_status_that_may_pass_is_tried_again_and_any_other_is_not() {
     let server = Server::start(|_, _| response("599 Odd", ""));
     assert_failed(&call(&server, "endpoint: http://HOST", ONE), "_OTHER");
     let server = Server::start(|_, _| response("503 Down", ""));
-    assert_failed(&call(&server, "endpoint: http://HOST", ONE), "503");
+    assert_given_up(&call(&server, GIVEN_UP, ONE), "503");
     assert_eq!(server.requests().len(), 3, "as many attempts as `max_attempts`");
 }
 
@@ -177,7 +192,7 @@ fn an_attempt_takes_no_longer_than_its_timeout_however_lively_the_server_seems()
     let ended = call(&server, "endpoint: http://HOST\ntimeout: 200ms", ONE);
     assert_completed(&ended, &[json!(2)]);
     let server = Server::start(move |_, _| Reply::Drip(head()));
-    let message = assert_failed(&call(&server, "endpoint: http://HOST\ntimeout: 50ms", ONE), "timeout");
+    let message = assert_given_up(&call(&server, &format!("{GIVEN_UP}\ntimeout: 50ms"), ONE), "timeout");
     assert!(message.contains("took longer than `timeout`"), "{message}");
 }
 
@@ -187,7 +202,7 @@ fn a_refused_connection_is_tried_until_someone_listens() {
     let address = listener.local_addr().unwrap();
     drop(listener);
     let host = address.to_string();
-    assert!(assert_failed(&call_at(&host, "endpoint: http://HOST", ONE), "connect").contains(&host));
+    assert!(assert_given_up(&call_at(&host, GIVEN_UP, ONE), "connect").contains(&host));
 
     let keys = format!("endpoint: http://{host}\nretry: {{max_attempts: 100000}}");
     let yaml = format!("logging: {{level: debug}}\n{}", flow(&keys));
@@ -208,10 +223,10 @@ fn a_connection_that_breaks_is_tried_again() {
     assert_completed(&call(&server, "endpoint: http://HOST\nmethod: POST", ONE), &[json!(2)]);
     let server =
         Server::start(|_, _| Reply::Close(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n[1".to_vec()));
-    assert_failed(&call(&server, "endpoint: http://HOST", ONE), "io");
+    assert_given_up(&call(&server, GIVEN_UP, ONE), "io");
     let head = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 99\r\n\r\n\x1f\x8b\x08\0\0\0";
     let server = Server::start(|_, _| Reply::Close(head.to_vec()));
-    assert_failed(&call(&server, "endpoint: http://HOST", ONE), "io");
+    assert_given_up(&call(&server, GIVEN_UP, ONE), "io");
 }
 
 #[test]
@@ -282,7 +297,7 @@ fn a_server_that_speaks_no_tls_is_not_trusted() {
             drop(stream.write_all(b"HTTP/1.1 400 This is no TLS\r\n\r\n"));
         }
     });
-    assert_failed(&call_at(&address, "endpoint: https://HOST", ONE), "tls");
+    assert_given_up(&call_at(&address, "endpoint: https://HOST\non_error: drop", ONE), "tls");
 }
 
 /// Scenario: a marker in everything that may be secret, failing in every way, with all that can be logged.

@@ -17,7 +17,7 @@ const CAPACITY: usize = 1024;
 /// As many events are taken and sent at once.
 const BATCH: usize = 64;
 /// What an event of flowgen takes; a test of the main package compares the two.
-const EVENT_BYTES: usize = 160;
+const EVENT_BYTES: usize = 168;
 const PADDING: usize = EVENT_BYTES / size_of::<u64>() - 2;
 
 /// As large as an event of flowgen, with a shared payload.

@@ -135,7 +135,7 @@ fn logs(command: &mut Command) -> Vec<Value> {
 impl Run {
     /// Checks that no canary came out, and that what failed was exported.
     fn assert_silent(&self) {
-        let has_failed = self.logs.iter().any(|line| line["message"] == "event failed");
+        let has_failed = self.logs.iter().any(is_failure);
         let spans = self.collector.spans();
         let mut handled = spans.iter().filter(|span| span.name == "task.handle");
         assert_eq!(handled.any(|span| span["outcome"] == "failed"), has_failed);
@@ -163,9 +163,15 @@ impl Run {
 
     /// Returns the types of the errors that tasks of this kind have had.
     fn errors(&self, kind: &str) -> BTreeSet<String> {
-        let of_kind = self.logs.iter().filter(|line| line["task_type"] == kind && line["level"] == "ERROR");
+        let is_error = |line: &&Value| line["level"] == "ERROR" || is_failure(line);
+        let of_kind = self.logs.iter().filter(|line| line["task_type"] == kind).filter(is_error);
         of_kind.filter_map(|line| line["error.type"].as_str()).map(str::to_owned).collect()
     }
+}
+
+/// Returns whether a line says that an event failed, whatever becomes of it.
+fn is_failure(line: &Value) -> bool {
+    ["event failed", "event dropped"].iter().any(|message| line["message"] == *message)
 }
 
 /// Returns what the binary says of itself when it is asked to list something as JSON.

@@ -57,7 +57,7 @@ fn is_failure(span: &&Span) -> bool {
 fn an_attempt_is_a_span_and_only_a_failure_after_all_of_them_is_an_error() {
     const EVENTS: usize = 140;
     let server = failing_at_first(|event| event % 7);
-    let observed = observe(&calls(server.address, EVENTS, ""), &[]);
+    let observed = observe(&calls(server.address, EVENTS, "on_error: drop"), &[]);
     let each = EVENTS / 7;
     let call = |retries: usize| vec!["task.retry"; retries].join(" ");
     observed.assert_shapes(&[
@@ -72,7 +72,7 @@ fn an_attempt_is_a_span_and_only_a_failure_after_all_of_them_is_an_error() {
     assert_eq!(observed.count("call", "completed"), 4 * each);
     assert_eq!(observed.count("call", "failed"), 3 * each);
     assert_eq!(errors(&observed, "call"), [("503".to_owned(), 3 * each)].into());
-    assert_eq!(observed.ended.drained()["failed"], 3 * each);
+    assert_eq!(observed.ended.drained()["dropped"], 3 * each);
     for span in observed.handled("call").into_iter().filter(is_failure) {
         assert_eq!(span["error.type"], "503", "{span:?}");
         assert_eq!(span["http.response.status_code"], 503, "{span:?}");
@@ -96,7 +96,7 @@ fn a_permanent_failure_has_no_retry() {
 #[test]
 fn a_timeout_is_an_error_type_of_its_own() {
     let server = Server::start(|_, _| Reply::Hang(Vec::new()));
-    let observed = observe(&calls(server.address, 2, "timeout: 50ms"), &[]);
+    let observed = observe(&calls(server.address, 2, "timeout: 50ms, on_error: drop"), &[]);
     observed.assert_shapes(&[("numbers(call:failed(task.retry task.retry task.retry))", 2)]);
     assert_eq!(errors(&observed, "call"), [("timeout".to_owned(), 2)].into());
 }

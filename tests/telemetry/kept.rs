@@ -198,7 +198,7 @@ fn a_kept_request_comes_with_its_attempts_and_what_was_said_of_it() {
             || (request.line.ends_with("/5") && *earlier == 1);
         if is_down { response("503 Down\r\nx-request-id: r-1", "") } else { http::json(1) }
     });
-    let observed = keep(&calls(&server, 10, ""), &[]);
+    let observed = keep(&calls(&server, 10, "on_error: drop"), &[]);
     observed.assert_shapes(&[("numbers(call:failed(task.retry task.retry))", 2)]);
     for call in observed.handled("call") {
         assert_eq!((&call["error.type"], &call["http.response.status_code"]), (&"503".into(), &503.into()));
@@ -235,7 +235,7 @@ fn a_timeout_is_a_failure_of_which_the_trace_is_kept() {
                 if request.line.ends_with("/1") { Reply::Hang(Vec::new()) } else { http::json(1) }
             },
         );
-    let observed = keep(&calls(&server, 3, "timeout: 50ms"), &[]);
+    let observed = keep(&calls(&server, 3, "timeout: 50ms, on_error: drop"), &[]);
     assert_eq!(with_ids(&observed), ["numbers[1](call:failed[1](task.retry task.retry))"]);
     assert_eq!(observed.handled("call")[0]["error.type"], "timeout");
 }
@@ -350,7 +350,7 @@ retry: {initial_backoff: 1ms, max_backoff: 2ms, max_attempts: 2}
 flow:
   tasks:
     - generate: {name: numbers, count: 300}
-    - file_write: {name: out, path: full}
+    - file_write: {name: out, path: full, on_error: drop}
 ";
     let observed = keep_with(yaml, &[], |command| full_disk("full", command));
     observed.audit();
@@ -383,12 +383,12 @@ retry: {initial_backoff: 1ms, max_backoff: 2ms, max_attempts: 2}
 flow:
   tasks:
     - file: {name: in, path: input}
-    - file_write: {name: out, path: '{{ event.data }}'}
+    - file_write: {name: out, path: '{{ event.data }}', on_error: drop}
     - drop: {name: nowhere}
 ";
     let rows: String = (0..60).map(|n| if n == 20 { "\"full\"\n" } else { "\"well\"\n" }).collect();
     let observed = keep_with(yaml, &[("input", rows.as_bytes())], |command| full_disk("full", command));
-    assert_eq!(observed.ended.drained()["failed"], 1);
+    assert_eq!(observed.ended.drained()["dropped"], 1);
     let outcomes = |outcome: &str| {
         observed.handled("out").into_iter().filter(|span| span["outcome"] == outcome).collect::<Vec<_>>()
     };
@@ -453,7 +453,7 @@ retry: {initial_backoff: 1ms, max_backoff: 2ms, max_attempts: 2}
 flow:
   tasks:
     - generate: {name: numbers, count: 100}
-    - file_write: {name: out, path: full}
+    - file_write: {name: out, path: full, on_error: drop}
 ";
     let collector = Collector::start();
     let worker = start_with(&collector, yaml, &[], |command| {

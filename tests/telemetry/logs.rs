@@ -68,7 +68,7 @@ fn a_line_about_an_attempt_leads_to_its_event() {
     let yaml = format!(
         "
 retry: {{initial_backoff: 1ms, max_attempts: 3}}
-flow: {{tasks: [{{generate: {{name: numbers, count: 1}}}}, {{http_request: {{name: call, endpoint: 'http://{address}'}}}}]}}
+flow: {{tasks: [{{generate: {{name: numbers, count: 1}}}}, {{http_request: {{name: call, endpoint: 'http://{address}', on_error: drop}}}}]}}
 "
     );
     let observed = observe_with(&yaml, &[], |command| {

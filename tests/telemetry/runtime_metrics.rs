@@ -143,7 +143,7 @@ flow:
   name: calls
   tasks:
     - generate: {{name: numbers, count: 2}}
-    - http_request: {{name: call, endpoint: 'http://{}', timeout: 30ms}}
+    - http_request: {{name: call, endpoint: 'http://{}', timeout: 30ms, on_error: drop}}
 ",
         server.address
     );
@@ -160,7 +160,7 @@ flow:
             assert_eq!(by(&observed.metrics, name, &of, "error.type"), [("timeout", count)].into(), "{name}");
         }
     }
-    assert_eq!(by(&observed.metrics, "flowgen.flow.events", &[], "outcome"), [("failed", 2)].into());
+    assert_eq!(by(&observed.metrics, "flowgen.flow.events", &[], "outcome"), [("dropped", 2)].into());
 }
 
 /// Scenario: a worker waits for its first event. Guarantee: there is a zero for all that could happen in the very first
@@ -215,12 +215,14 @@ flow:
             is_there("flowgen.task.attempt.errors", &[of, ("error.type", error_type)], 0);
         }
         if task == "lines" {
+            is_there("flowgen.source.redeliveries", &[of], 0);
             continue;
         }
         is_there("flowgen.task.queue.duration", &[of], 0);
         is_there("flowgen.task.queue.depth", &[of], 0);
         is_there("flowgen.task.queue.capacity", &[of], 1024);
         is_there("flowgen.task.inflight", &[of], 0);
+        is_there("flowgen.task.deadline_skips", &[of], 0);
         if task != "same" {
             is_there("flowgen.task.timeouts", &[of], 0);
             for error_type in error_types {

@@ -278,8 +278,9 @@ fn no_json() -> &'static str {
 
 pub(super) fn stdout() -> Vec<Case> {
     let out = "- stdout: {name: out}\n- log: {name: seen}";
-    let full = Case { stdout: Output::Full, ..fed(&[out]) };
-    let read_only = Case { stdout: Output::ReadOnly, ..fed(&[out]) };
+    let failing = "- stdout: {name: out, on_error: drop}\n- log: {name: seen}";
+    let full = Case { stdout: Output::Full, ..fed(&[failing]) };
+    let read_only = Case { stdout: Output::ReadOnly, ..fed(&[failing]) };
     let bytes = fed(&[no_json().to_owned() + "- stdout: {name: out}"]);
     let csv = not_all_rows().map(|rows| fed(&[rows + "- stdout: {name: out, format: csv}"]));
     [fed(&[out]), full, read_only, bytes].into_iter().chain(csv).collect()
@@ -301,7 +302,7 @@ pub(super) fn file_write() -> Vec<Case> {
         "- file_write: {name: up, depends_on: source, path: '{{ \"../\" ~ event.subject }}'}".to_owned(),
     );
     tasks.push("- file_write: {name: folder, depends_on: source, path: '{{ \"sub\" ~ \"/\" }}'}".to_owned());
-    tasks.push("- file_write: {name: full, depends_on: source, path: /dev/full}".to_owned());
+    tasks.push("- file_write: {name: full, depends_on: source, path: /dev/full, on_error: drop}".to_owned());
     tasks.push(
         "- file_write: {name: twins, depends_on: source, path: '{{ \"twins\" }}.csv', format: csv}"
             .to_owned(),
@@ -371,6 +372,11 @@ fn request(path: &str) -> String {
     )
 }
 
+/// Makes a call that may succeed later one that is not made again and again.
+fn given_up(call: &str) -> String {
+    format!("{call}, on_error: drop")
+}
+
 pub(super) fn http_request() -> Vec<Case> {
     let fine = format!(
         "- http_request: {{name: call, method: POST, payload: {{from_event: true}}, {}}}\n- log: {{name: seen}}",
@@ -378,7 +384,7 @@ pub(super) fn http_request() -> Vec<Case> {
     );
     let paths = ["malformed", "binary", "uncompressed", "long", "hang", "broken", "nonsense", "circle"];
     let answers = paths.map(str::to_owned).into_iter().chain(statuses().map(|status| status.to_string()));
-    let mut calls: Vec<String> = answers.map(|path| request(&path)).collect();
+    let mut calls: Vec<String> = answers.map(|path| given_up(&request(&path))).collect();
     let payloads = [
         "{input: '{{ event.data.text }}'}",
         "{input: '{{ event.data.text - 1 }}'}",
@@ -393,8 +399,8 @@ pub(super) fn http_request() -> Vec<Case> {
         "endpoint: '{{ event.data.text }}'".to_owned(),
         format!("endpoint: 'http://127.0.0.1:{{{{ event.data.text }}}}/{CANARY}'"),
         format!("endpoint: 'http://{}', headers: {{x: \"{{{{ event.data.text }}}}\\n\"}}", server()),
-        format!("endpoint: 'http://{secret}@{}/{CANARY}?{CANARY}'", closed()),
-        format!("endpoint: 'https://{secret}@{}/{CANARY}?{CANARY}'", plain()),
+        given_up(&format!("endpoint: 'http://{secret}@{}/{CANARY}?{CANARY}'", closed())),
+        given_up(&format!("endpoint: 'https://{secret}@{}/{CANARY}?{CANARY}'", plain())),
     ]);
     vec![fed(&[fine]), fed(&each("http_request", calls))]
 }
