@@ -9,6 +9,7 @@ use std::{
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
+    vec,
 };
 
 use jiff::Timestamp;
@@ -81,6 +82,19 @@ pub(super) struct Original {
     remote: Option<Remote>,
     /// Where it stood in its trace the last time.
     trace: TraceContext,
+}
+
+/// Events that are to be brought in again. Whatever is left of them is kept: their source may come to its end at any time,
+/// and nobody polls for them then for a while.
+struct Due<'a> {
+    redelivery: &'a Redelivery,
+    events: vec::IntoIter<Returned>,
+}
+
+impl Drop for Due<'_> {
+    fn drop(&mut self) {
+        self.redelivery.put_back(&mut self.events);
+    }
 }
 
 /// An event that failed for now, with the first share of its next acknowledgement: it has failed if nothing comes of it.
@@ -189,25 +203,24 @@ impl Redelivery {
                 return log_recovery(log, total, began.elapsed());
             }
             returned.sort_unstable_by_key(|returned| returned.original.sequence);
+            let mut due = Due { redelivery: self, events: returned.into_iter() };
             attempts += 1;
             let delay = backoff.jittered(attempts);
             if total == 0 {
-                log_outage(log, returned.len());
+                log_outage(log, due.events.len());
             }
             total += 1;
             self.pause(delay).await;
             // The first one alone: it tells whether the others stand a chance.
-            let mut returned = returned.into_iter();
             redelivered.add(1);
-            returned.by_ref().take(1).for_each(|first| self.readmit(first, hop));
+            due.events.by_ref().take(1).for_each(|first| self.readmit(first, hop));
             hop.flush().await;
             self.all_settled().await;
             if self.has_returned() {
-                self.put_back(returned);
                 continue;
             }
             attempts = 0;
-            for returned in returned {
+            while let Some(returned) = due.events.next() {
                 redelivered.add(1);
                 self.readmit(returned, hop);
                 if hop.is_full() {
