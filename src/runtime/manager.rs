@@ -330,8 +330,13 @@ fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
     // Edges lead anywhere, but along no more of them than there are tasks.
     for _ in 0..tasks.len() {
         for (n, (node, built)) in flow.tasks.iter().zip(tasks).enumerate() {
-            let fails = matches!(built.task, Task::Processor(_)) && node.policy.on_error == OnError::Fail;
-            let route = match node.policy.on_error {
+            let on_error = node.policy.on_error;
+            let fails = match &built.task {
+                // What one that panics has not flushed is given back, whatever becomes of what fails.
+                Task::Processor(task) => on_error == OnError::Fail || task.is_buffered(),
+                Task::Source(_) | Task::Transform(_) => false,
+            };
+            let route = match on_error {
                 OnError::Route(task) => Some(task),
                 OnError::Fail | OnError::Drop | OnError::Continue => None,
             };
