@@ -10,9 +10,9 @@ use serde_json::Value;
 use crate::{
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
-    script::Condition,
+    script::{self, Condition},
     telemetry::{self, LoggingConfig},
-    template::{Template, TraceAttribute},
+    template::{TEMPLATE, Template, TraceAttribute},
 };
 
 /// What one worker runs.
@@ -33,14 +33,14 @@ pub struct Worker {
     pub trace_attributes: Arc<[TraceAttribute]>,
     /// What is logged.
     pub logging: LoggingConfig,
+    /// What the cache holds at most.
+    pub cache: CacheLimits,
     /// The directory of resources.
     pub resources: Option<PathBuf>,
     /// How long a graceful shutdown may take in all.
     pub shutdown_timeout: Duration,
     /// Events that a channel between two tasks holds; at least 1.
     pub channel_capacity: usize,
-    /// How much the cache that all flows share holds.
-    pub cache: CacheLimits,
 }
 
 impl Default for Worker {
@@ -49,10 +49,10 @@ impl Default for Worker {
             telemetry: telemetry::Settings::default(),
             trace_attributes: Arc::default(),
             logging: LoggingConfig::default(),
+            cache: CacheLimits::default(),
             resources: None,
             shutdown_timeout: Duration::from_secs(25),
             channel_capacity: 1024,
-            cache: CacheLimits::default(),
         }
     }
 }
@@ -125,6 +125,21 @@ pub struct Node {
     pub downstream: Vec<usize>,
     /// The tasks that this one's configuration names, by index, in the order of `Kind::targets`.
     pub targets: Vec<usize>,
+}
+
+impl Node {
+    /// Returns every `error.type` that the handling of an event can report: what comes of the kind, and of what the
+    /// task has besides.
+    pub fn error_types(&self) -> Vec<&'static str> {
+        let mut error_types = self.kind.error_types.to_vec();
+        if self.when.is_some() {
+            error_types.extend(script::ERROR_TYPES);
+        }
+        if matches!(self.concurrency.order, Order::ByKey(_)) {
+            error_types.push(TEMPLATE);
+        }
+        error_types
+    }
 }
 
 impl std::fmt::Debug for Node {

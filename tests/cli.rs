@@ -124,6 +124,13 @@ fn validate_writes_json_for_programs() {
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((ran.code, &told["ok"]), (Some(0), &Value::Bool(true)));
     assert_eq!(told["flows"][0]["tasks"][0]["downstream"], serde_json::json!(["drop"]));
+    assert_eq!(told["flows"][0]["tasks"][0]["route"], Value::Null);
+    let routed = "flow: {tasks: [{generate: {count: 1, on_error: {route: drop}}}, {log: }, {drop: }]}";
+    let dir_of_route = folder(&[("routed.yaml", routed)]);
+    let ran = run_in(dir_of_route.path(), &["validate", "--output", "json", "routed.yaml"]);
+    let of_route: Value = serde_json::from_str(&ran.stdout).unwrap();
+    let tasks = &of_route["flows"][0]["tasks"];
+    assert_eq!((&tasks[0]["route"], &tasks[1]["downstream"]), (&"drop".into(), &serde_json::json!([])));
     let ran = run_in(dir.path(), &["validate", "--output", "json", "bad.yaml"]);
     let told: Value = serde_json::from_str(&ran.stdout).unwrap();
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(2), ""));

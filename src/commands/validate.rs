@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::{NOT_STARTED, Output, print, print_json};
 use crate::{
     config::{self, Loaded, ProcessEnvironment},
-    plan::Flow,
+    plan::{Flow, OnError},
     problem::{Origin, Problem},
     report, tasks,
 };
@@ -53,6 +53,10 @@ fn text(loaded: &Loaded) -> String {
 
 fn flow(flow: &Flow) -> Value {
     let names = |indices: &[usize]| indices.iter().map(|n| &*flow.tasks[*n].name).collect::<Vec<_>>();
+    let route = |on_error| match on_error {
+        OnError::Route(task) => Some(&*flow.tasks[task].name),
+        OnError::Fail | OnError::Drop | OnError::Continue => None,
+    };
     let tasks = flow.tasks.iter().map(|task| {
         json!({
             "name": &*task.name,
@@ -60,6 +64,7 @@ fn flow(flow: &Flow) -> Value {
             "role": task.kind.role.to_string(),
             "downstream": names(&task.downstream),
             "targets": names(&task.targets),
+            "route": route(task.policy.on_error),
         })
     });
     json!({

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    keys::{Period, ResourcesKeys, RetryKeys, TaskKeys},
+    keys::{CacheKeys, FlowKeys, Period, ResourcesKeys, RetryKeys, TaskKeys},
     planned::{self, Place},
     schema::{Shape, generator},
 };
@@ -63,6 +63,7 @@ pub fn document(registry: Registry) -> Value {
         "telemetry": or_empty(block::<TelemetryConfig>(&mut generator)),
         "logging": or_empty(block::<LoggingConfig>(&mut generator)),
         "retry": or_empty(block::<RetryKeys>(&mut generator)),
+        "cache": or_empty(block::<CacheKeys>(&mut generator)),
         "resources": or_empty(block::<ResourcesKeys>(&mut generator)),
         "shutdown_timeout": described::<Period>(&mut generator, "How long a graceful shutdown may take in all; by default `25s`."),
         "channel_capacity": {
@@ -72,6 +73,8 @@ pub fn document(registry: Registry) -> Value {
         "flow": {"$ref": "#/$defs/Flow"},
         "flows": {"type": "array", "items": {"$ref": "#/$defs/Flow"}, "description": "Several flows."},
     });
+    let settings = inline(block::<FlowKeys>(&mut generator), &generator);
+    extend(&mut flow["properties"], settings["properties"].as_object().cloned().unwrap_or_default());
     extend(&mut flow["properties"], planned::schemas(Place::Flow));
     extend(&mut worker, planned::schemas(Place::Worker));
     let mut definitions = generator.take_definitions(true);
@@ -117,8 +120,10 @@ fn task(kind: &KindEntry, generator: &mut SchemaGenerator) -> Value {
     })
 }
 
-fn extend(properties: &mut Value, planned: Map<String, Value>) {
-    properties.as_object_mut().into_iter().for_each(|properties| properties.extend(planned.clone()));
+fn extend(properties: &mut Value, further: Map<String, Value>) {
+    if let Some(properties) = properties.as_object_mut() {
+        properties.extend(further);
+    }
 }
 
 /// Returns the schema of a block that may be left empty.
@@ -152,8 +157,9 @@ fn allow_references(schema: &mut Value) {
         Value::Object(object) => {
             let is_constant = |node: &Value| node.get("const").or_else(|| node.get("enum")).is_some();
             if let Some(several) = object.get_mut("oneOf").and_then(Value::as_array_mut)
-                && several.iter().all(is_constant)
+                && several.iter().any(is_constant)
             {
+                several.iter_mut().for_each(allow_references);
                 return several.push(reference());
             }
             if let Some(constants) = object.shift_remove("enum") {

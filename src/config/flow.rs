@@ -1,23 +1,30 @@
 //! One flow: its keys, its tasks and their names.
 
-use std::{collections::HashMap, path::Path, sync::Arc};
+use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use serde_json::{Map, Value};
 
 use super::{
     File,
     graph::{self, Draft, Links},
-    keys::{FLOW_KEYS, elsewhere},
+    keys::{FLOW_KEYS, FlowKeys, MOST_INSTANCES, elsewhere},
     planned::{self, Place, Verdict},
-    task::{Common, Part, TaskBuilder},
-    typed::{self, Unknown},
+    schema::Shape,
+    task::{Common, Part, TaskBuilder, check_number},
+    typed,
     worker::Settings,
 };
 use crate::{
-    plan::{Concurrency, Flow, Node, OnTaskPanic},
+    plan::{Flow, Node, OnTaskPanic},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
 };
+
+/// The longest that events may wait before they are too old; clocks overflow far beyond.
+const MAX_DEADLINE: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// How to do without a deadline.
+const ANY_AGE: &str = "remove it if events may have any age";
 
 /// A flow, as far as it could be built.
 #[derive(Debug)]
@@ -46,7 +53,7 @@ pub(super) fn build(
     let name = name(file, keys.remove("name"), path);
     let labels = keys.remove("labels").unwrap_or_default();
     let tasks = tasks(file, keys.remove("tasks"), path);
-    refuse_others(file, keys, path);
+    let keys = settings_of(file, keys, path);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let mut stdin = Vec::new();
@@ -64,17 +71,19 @@ pub(super) fn build(
     let links = graph::link(&drafts, &mut problems);
     file.problems.append(&mut problems.into_vec());
     let nodes = drafts.into_iter().zip(parts).zip(links).map(|((draft, part), links)| {
-        let Part { kind, prepared, common: Common { policy, sample_rate } } = part?;
+        let Part { kind, prepared, common } = part?;
         let name = Arc::from(draft.name?);
-        let Links { downstream, targets } = links;
+        let Links { downstream, targets, route } = links;
+        let policy = common.policy(route)?;
+        let Common { when, concurrency, parallelism, sample_rate, .. } = common;
         Some(Node {
             name,
             kind,
             prepared: Arc::from(prepared),
             policy,
-            when: None,
-            concurrency: Concurrency::default(),
-            parallelism: 1,
+            when,
+            concurrency,
+            parallelism,
             sample_rate,
             downstream,
             targets,
@@ -86,9 +95,9 @@ pub(super) fn build(
         labels,
         file: file.source.path.clone(),
         base_dir: file.source.base_dir(),
-        on_task_panic: OnTaskPanic::default(),
-        deadline: None,
-        parallel_instances: 1,
+        on_task_panic: keys.on_task_panic.map(OnTaskPanic::from).unwrap_or_default(),
+        deadline: keys.deadline,
+        parallel_instances: keys.parallel_instances.unwrap_or(1),
         tasks,
     });
     Some(Built { name, stdin, complete })
@@ -132,24 +141,44 @@ fn tasks(file: &mut File, value: Option<Value>, path: &KeyPath) -> Vec<Value> {
     Vec::new()
 }
 
-/// Refuses the keys of a flow that are planned or unknown.
-fn refuse_others(file: &mut File, keys: Map<String, Value>, path: &KeyPath) {
-    for (key, mut value) in keys {
-        typed::settle(&mut value, &path.key(&*key), &file.substitutions);
-        match planned::key(Place::Flow, &key, &value) {
-            Some(Verdict::Neutral) => {}
-            Some(Verdict::NotYet) => {
-                let problem = planned::refusal(file, path.key(&*key), &key, &value);
-                file.problems.push(problem);
-            }
-            None => {
-                let known = FLOW_KEYS.map(str::to_owned).to_vec();
-                let planned = planned::keys(Place::Flow).collect();
-                let unknown = Unknown { path: path.key(&*key), key, value, known, planned, is_top: true };
-                file.problems.push(unknown.problem(elsewhere));
-            }
+/// Types the rest of the keys of a flow, and refuses those that are planned or unknown.
+fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) -> FlowKeys {
+    for key in planned::keys(Place::Flow) {
+        let Some(mut value) = keys.remove(key) else { continue };
+        typed::settle(&mut value, &path.key(key), &file.substitutions);
+        if planned::key(Place::Flow, key, &value) == Some(Verdict::NotYet) {
+            let problem = planned::refusal(file, path.key(key), key, &value);
+            file.problems.push(problem);
         }
     }
+    let shape = Shape::of::<FlowKeys>();
+    let mut value = Value::Object(keys);
+    for mut unknown in typed::clean(&mut value, &shape, path, &file.substitutions) {
+        unknown.known = FLOW_KEYS.map(str::to_owned).to_vec();
+        unknown.planned = planned::keys(Place::Flow).collect();
+        file.problems.push(unknown.problem(elsewhere));
+    }
+    let keys: FlowKeys = match typed::deserialize(value, &shape, path, &file.substitutions) {
+        Ok(keys) => keys,
+        Err(problem) => {
+            file.problems.push(*problem);
+            return FlowKeys::default();
+        }
+    };
+    let mut problems = Problems::below(path.clone());
+    if let Some(deadline) = keys.deadline {
+        if deadline.is_zero() {
+            problems.report("deadline", "must be longer than zero").hint(ANY_AGE);
+        } else if deadline > MAX_DEADLINE {
+            problems.report("deadline", "must not be longer than a year").hint(ANY_AGE);
+        }
+    }
+    if let Some(instances) = keys.parallel_instances {
+        let why = "all of them are there from the start";
+        check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
+    }
+    file.problems.append(&mut problems.into_vec());
+    keys
 }
 
 /// Gives tasks without a name that of their kind, and refuses names that stand twice.

@@ -27,6 +27,10 @@ pub(super) struct Draft {
     pub(super) target_keys: &'static [&'static str],
     /// The tasks that its configuration names, as far as they are known.
     pub(super) targets: Vec<Target>,
+    /// The task that `on_error` names, if it names one.
+    pub(super) route: Option<Target>,
+    /// Whether that is what was meant to be named.
+    pub(super) is_route_certain: bool,
     /// Whether nothing in it is unknown or of the wrong type.
     pub(super) is_typed: bool,
     /// Whether it reads the standard input.
@@ -36,9 +40,9 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// Returns whether its targets are all there are.
+    /// Returns whether the tasks that it names are all there are.
     fn has_all_targets(&self) -> bool {
-        self.is_typed || (self.role.is_some() && self.target_keys.is_empty())
+        self.is_route_certain && (self.is_typed || (self.role.is_some() && self.target_keys.is_empty()))
     }
 
     fn sends_to_targets_only(&self) -> bool {
@@ -78,6 +82,14 @@ pub(super) struct Links {
     pub(super) downstream: Vec<usize>,
     /// The tasks that its configuration names, in that order.
     pub(super) targets: Vec<usize>,
+    /// The task that `on_error` names.
+    pub(super) route: Option<usize>,
+}
+
+impl Links {
+    fn names(&self, task: usize) -> bool {
+        self.route == Some(task) || self.targets.contains(&task)
+    }
 }
 
 /// Resolves the edges of a flow's tasks. The links are to be used only if no problem is reported.
@@ -133,25 +145,33 @@ impl<'a> Graph<'a> {
     fn targets(&mut self) {
         for (n, draft) in self.drafts.iter().enumerate() {
             for target in &draft.targets {
-                let path = target.path.split('.').filter(|part| !part.is_empty());
-                let path = path.fold(draft.path.clone(), |path, part| match part.parse() {
-                    Ok(index) => path.index(index),
-                    Err(_) => path.key(part),
-                });
-                let Some(to) = self.resolve(n, &target.task, &path) else {
-                    self.is_open[n] = true;
-                    continue;
-                };
-                if self.drafts[to].role == Some(Role::Source) {
-                    let message = format!("`{}` is a source: nothing can be sent to it", target.task);
-                    self.problems.push(Problem::new(path, message));
-                    self.is_open[n] = true;
-                    continue;
-                }
-                self.links[n].targets.push(to);
-                self.connect(n, to);
+                let to = self.target(n, target);
+                self.links[n].targets.extend(to);
+            }
+            if let Some(target) = &draft.route {
+                self.links[n].route = self.target(n, target);
             }
         }
+    }
+
+    /// Leads an edge from the task `n` to one that it names.
+    fn target(&mut self, n: usize, target: &Target) -> Option<usize> {
+        let path = target.path.split('.').filter(|part| !part.is_empty());
+        let path = path.fold(self.drafts[n].path.clone(), |path, part| match part.parse() {
+            Ok(index) => path.index(index),
+            Err(_) => path.key(part),
+        });
+        let mut to = self.resolve(n, &target.task, &path);
+        if to.is_some_and(|to| self.drafts[to].role == Some(Role::Source)) {
+            let message = format!("`{}` is a source: nothing can be sent to it", target.task);
+            self.problems.push(Problem::new(path, message));
+            to = None;
+        }
+        match to {
+            Some(to) => self.connect(n, to),
+            None => self.is_open[n] = true,
+        }
+        to
     }
 
     fn explicit(&mut self) {
@@ -173,7 +193,7 @@ impl<'a> Graph<'a> {
                 }
                 if !self.drafts[from].sends_to_targets_only() {
                     self.links[from].downstream.push(n);
-                } else if !self.is_open[from] && !self.links[from].targets.contains(&n) {
+                } else if !self.is_open[from] && !self.links[from].names(n) {
                     self.refuse_follower(from, n, path, Focus::Value);
                 }
                 self.connect(from, n);
@@ -196,9 +216,8 @@ impl<'a> Graph<'a> {
 
     /// Lets the tasks that neither name nor are named follow the task before them.
     fn implicit(&mut self) {
-        let is_target: Vec<bool> = (0..self.drafts.len())
-            .map(|n| self.links.iter().any(|links| links.targets.contains(&n)))
-            .collect();
+        let is_target: Vec<bool> =
+            (0..self.drafts.len()).map(|n| self.links.iter().any(|links| links.names(n))).collect();
         for (n, draft) in self.drafts.iter().enumerate().skip(1) {
             if draft.role == Some(Role::Source) || draft.depends_on.is_some() || is_target[n] {
                 continue;

@@ -1,15 +1,24 @@
 //! The keys of a file that belong to no kind: of the worker, of a flow, and those that every task has.
 
+mod task;
+
 use std::{path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+pub(super) use self::task::{
+    MOST_CONCURRENCY, MOST_PARALLELISM, Names, OnErrorKey, TASK_KEYS, TaskKeys, TaskTelemetryKeys,
+};
 use crate::{
-    plan::OnError,
-    problem::{KeyPath, Problems},
+    format::ByteSize,
+    plan::{CacheLimits, OnTaskPanic},
+    problem::Problems,
     retry::RetryPolicy,
 };
+
+/// The most instances of a task that a flow may ask for: each is there from the start.
+pub(super) const MOST_INSTANCES: usize = 1_000;
 
 /// A duration such as `5s` or `1m 30s`.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
@@ -80,90 +89,87 @@ pub(super) struct ResourcesKeys {
     pub(super) path: PathBuf,
 }
 
-/// What becomes of an event whose handling failed.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+/// What happens when a task panics, or a source cannot go on for now.
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum OnErrorKey {
-    /// It is failed, and its source learns that.
-    #[default]
-    Fail,
-    /// It is counted as dropped, and its source is told that it is dealt with.
-    Drop,
+pub(super) enum OnTaskPanicKey {
+    /// The task is built anew after a while and goes on with what waits for it.
+    Restart,
+    /// Its flow stops.
+    Stop,
 }
 
-impl From<OnErrorKey> for OnError {
-    fn from(key: OnErrorKey) -> Self {
+impl From<OnTaskPanicKey> for OnTaskPanic {
+    fn from(key: OnTaskPanicKey) -> Self {
         match key {
-            OnErrorKey::Fail => Self::Fail,
-            OnErrorKey::Drop => Self::Drop,
+            OnTaskPanicKey::Restart => Self::Restart,
+            OnTaskPanicKey::Stop => Self::Stop,
         }
     }
 }
 
-/// One name or several.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(untagged)]
-pub(super) enum Names {
-    /// One name.
-    One(String),
-    /// Several names.
-    Several(Vec<String>),
-}
-
-impl Names {
-    /// Returns the names.
-    pub(super) fn as_slice(&self) -> &[String] {
-        match self {
-            Self::One(name) => std::slice::from_ref(name),
-            Self::Several(names) => names,
-        }
-    }
-
-    /// Returns where the name number `n` stands, if they all stand at `path`.
-    pub(super) fn path(&self, path: &KeyPath, n: usize) -> KeyPath {
-        match self {
-            Self::One(_) => path.clone(),
-            Self::Several(_) => path.index(n),
-        }
-    }
-}
-
-/// What a source says of the traces that begin at it.
+/// The keys of a flow besides its name, its labels and its tasks.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct TaskTelemetryKeys {
-    /// The share of its traces that is exported: 0.0 to 1.0. By default `telemetry.trace_sample_rate`.
-    #[schemars(range(min = 0.0, max = 1.0))]
-    pub(super) sample_rate: Option<f64>,
-}
-
-/// The keys that every task has.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default)]
-pub(super) struct TaskKeys {
-    /// The name of the task, unique in the flow: `[a-z0-9_-]+`. By default that of its kind.
-    pub(super) name: Option<String>,
-    /// The tasks that its events come from. By default the task before it.
-    pub(super) depends_on: Option<Names>,
-    /// How often a transient failure is tried again. What is not given falls back to the worker's.
-    pub(super) retry: Option<RetryKeys>,
-    /// How long one attempt may take, such as `10s`. Processors only.
+pub(super) struct FlowKeys {
+    /// What happens when a task panics, or a source cannot go on for now. By default `restart`.
+    pub(super) on_task_panic: Option<OnTaskPanicKey>,
+    /// How old an event may become: one that entered longer ago is not handled any more. By default any age.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
-    pub(super) timeout: Option<Duration>,
-    /// What becomes of an event in the end when handling it fails.
-    pub(super) on_error: OnErrorKey,
-    /// What is traced of the events that it brings in. Sources only.
-    pub(super) telemetry: Option<TaskTelemetryKeys>,
+    pub(super) deadline: Option<Duration>,
+    /// How many there are of each task that there can be several of. By default 1.
+    #[schemars(range(min = 1, max = MOST_INSTANCES))]
+    pub(super) parallel_instances: Option<usize>,
 }
 
-/// The keys of [`TaskKeys`].
-pub(super) const TASK_KEYS: [&str; 6] = ["name", "depends_on", "retry", "timeout", "on_error", "telemetry"];
+/// Where a cache is kept.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CacheType {
+    /// In the memory of the worker; it is gone with it.
+    #[default]
+    Memory,
+}
+
+/// What tasks can remember beyond an event.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct CacheKeys {
+    /// Where it is kept.
+    #[serde(rename = "type")]
+    pub(super) kept: CacheType,
+    /// How many entries it holds at most. By default 100000.
+    #[schemars(range(min = 1))]
+    pub(super) max_entries: Option<usize>,
+    /// How many bytes its keys and values take at most. By default `64MiB`.
+    pub(super) max_bytes: Option<ByteSize>,
+}
+
+impl CacheKeys {
+    /// Returns the limits, and reports those that nothing is within.
+    pub(super) fn limits(&self, problems: &mut Problems) -> CacheLimits {
+        let CacheType::Memory = self.kept;
+        let fallback = CacheLimits::default();
+        let limits = CacheLimits {
+            max_entries: self.max_entries.unwrap_or(fallback.max_entries),
+            max_bytes: self.max_bytes.map_or(fallback.max_bytes, |ByteSize(bytes)| bytes),
+        };
+        for (key, limit) in [("max_entries", limits.max_entries), ("max_bytes", limits.max_bytes)] {
+            if limit == 0 {
+                problems.report(key, "must be at least 1");
+            }
+        }
+        limits
+    }
+}
+
 /// The keys of a flow.
-pub(super) const FLOW_KEYS: [&str; 3] = ["name", "labels", "tasks"];
+pub(super) const FLOW_KEYS: [&str; 6] =
+    ["name", "labels", "on_task_panic", "deadline", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
-pub(super) const WORKER_KEYS: [&str; 6] =
-    ["telemetry", "logging", "retry", "resources", "shutdown_timeout", "channel_capacity"];
+pub(super) const WORKER_KEYS: [&str; 7] =
+    ["telemetry", "logging", "retry", "cache", "resources", "shutdown_timeout", "channel_capacity"];
 
 /// Says where a key stands that stands nowhere here.
 pub(super) fn elsewhere(key: &str) -> Option<String> {
@@ -174,8 +180,13 @@ pub(super) fn elsewhere(key: &str) -> Option<String> {
     } else if has(&FLOW_KEYS[1..], Place::Flow) {
         Some(format!("`{key}` stands below `flow`"))
     } else if has(&TASK_KEYS, Place::Task) {
-        Some(format!("`{key}` is a key of a task: it stands below the task's kind"))
+        Some(is_of_task(key))
     } else {
         None
     }
+}
+
+/// Says where a key of a task stands.
+pub(super) fn is_of_task(key: &str) -> String {
+    format!("`{key}` is a key of a task: it stands below the task's kind")
 }

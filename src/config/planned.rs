@@ -27,12 +27,9 @@ enum Neutral {
     /// No other.
     Null,
     Bool(bool),
-    Number(u64),
     Text(&'static str),
     /// A mapping that has this key with this value, whatever else it has.
     With(&'static str, &'static Neutral),
-    /// The same, or a mapping without that key.
-    Unless(&'static str, &'static Neutral),
 }
 
 impl Neutral {
@@ -41,12 +38,8 @@ impl Neutral {
             || match self {
                 Self::Null => false,
                 Self::Bool(neutral) => *value == neutral,
-                Self::Number(neutral) => *value == neutral,
                 Self::Text(neutral) => *value == neutral,
                 Self::With(key, neutral) => value.get(key).is_some_and(|value| neutral.is(value)),
-                Self::Unless(key, neutral) => {
-                    value.is_object() && value.get(key).is_none_or(|value| neutral.is(value))
-                }
             }
     }
 
@@ -54,13 +47,9 @@ impl Neutral {
         match self {
             Self::Null => json!({"const": null}),
             Self::Bool(neutral) => json!({"enum": [neutral, null]}),
-            Self::Number(neutral) => json!({"enum": [neutral, null]}),
             Self::Text(neutral) => json!({"enum": [neutral, null]}),
             Self::With(key, neutral) => {
                 json!({"type": ["object", "null"], "properties": {key: neutral.schema()}, "required": [key]})
-            }
-            Self::Unless(key, neutral) => {
-                json!({"type": ["object", "null"], "properties": {key: neutral.schema()}})
             }
         }
     }
@@ -71,16 +60,9 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Worker, "http_server", Neutral::Null),
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
     (Place::Worker, "state", Neutral::Null),
-    (Place::Worker, "cache", Neutral::Unless("type", &Neutral::Text("memory"))),
-    (Place::Flow, "on_task_panic", Neutral::Text("stop")),
-    (Place::Flow, "deadline", Neutral::Null),
     (Place::Flow, "durable", Neutral::Bool(false)),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
-    (Place::Flow, "parallel_instances", Neutral::Number(1)),
-    (Place::Task, "concurrency", Neutral::Number(1)),
-    (Place::Task, "ordered", Neutral::Bool(true)),
-    (Place::Task, "when", Neutral::Null),
     // Without state every run counts anew.
     (Place::Kind("generate"), "allow_rerun", Neutral::Bool(true)),
     (Place::Kind("file"), "follow", Neutral::Bool(false)),
@@ -103,8 +85,11 @@ const KINDS: &[&str] = &[
     "nats_kv_store",
 ];
 
-/// The values of `on_error`; `{route: <task>}` is the last of them.
-const ON_ERROR: &[&str] = &["continue", "dead_letter"];
+/// The values of `on_error`.
+const ON_ERROR: &[&str] = &["dead_letter"];
+
+/// The values of `cache.type`.
+const CACHE_TYPES: &[&str] = &["embedded", "nats"];
 
 /// The commands.
 const COMMANDS: &[&str] = &["dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
@@ -147,11 +132,12 @@ pub(super) fn kinds() -> &'static [&'static str] {
 
 /// Returns whether a value of `on_error` is planned.
 pub(super) fn is_on_error(value: &Value) -> bool {
-    match value {
-        Value::String(name) => ON_ERROR.contains(&name.as_str()),
-        Value::Object(object) => object.contains_key("route"),
-        _ => false,
-    }
+    value.as_str().is_some_and(|name| ON_ERROR.contains(&name))
+}
+
+/// Returns whether a value of `cache.type` is planned.
+pub(super) fn is_cache_type(value: &Value) -> bool {
+    value.as_str().is_some_and(|name| CACHE_TYPES.contains(&name))
 }
 
 /// Returns the planned commands.
@@ -188,11 +174,11 @@ mod tests {
     fn values_that_mean_nothing_are_left_out() {
         let flow = |name, value| key(Place::Flow, name, &value);
         assert_eq!(flow("durable", json!(false)), Some(Verdict::Neutral));
-        assert_eq!(flow("deadline", json!(null)), Some(Verdict::Neutral));
+        assert_eq!(flow("slo", json!(null)), Some(Verdict::Neutral));
         assert_eq!(flow("durable", json!(true)), Some(Verdict::NotYet));
-        assert_eq!(flow("on_task_panic", json!("stop")), Some(Verdict::Neutral));
-        assert_eq!(flow("on_task_panic", json!("restart")), Some(Verdict::NotYet));
-        assert_eq!(key(Place::Task, "ordered", &json!(true)), Some(Verdict::Neutral));
+        let file = |name, value| key(Place::Kind("file"), name, &value);
+        assert_eq!(file("start_at", json!("beginning")), Some(Verdict::Neutral));
+        assert_eq!(file("start_at", json!("end")), Some(Verdict::NotYet));
         assert_eq!(flow("name", json!("x")), None);
         let worker = |name, value| key(Place::Worker, name, &value);
         let off = json!({"enabled": false, "address": "127.0.0.1:8081"});
@@ -200,7 +186,6 @@ mod tests {
         for health in [json!({}), json!({"enabled": true}), json!({"address": "x"}), json!(false)] {
             assert_eq!(worker("health", health), Some(Verdict::NotYet));
         }
-        assert_eq!(worker("cache", json!({})), Some(Verdict::Neutral));
-        assert_eq!(worker("cache", json!({"type": "nats"})), Some(Verdict::NotYet));
+        assert_eq!(worker("state", json!({})), Some(Verdict::NotYet));
     }
 }

@@ -177,6 +177,18 @@ impl<'a> View<'a> {
         self.nodes.iter().find_map(|node| node.get("description"))
     }
 
+    /// Returns how the mappings are written that may stand here beside certain texts: those of one key.
+    pub(super) fn forms(&self) -> Vec<String> {
+        let key = |node: &&'a Value| {
+            let keys = node.get("properties")?.as_object()?;
+            keys.keys().next().filter(|_| keys.len() == 1)
+        };
+        if self.constants().is_empty() {
+            return vec![];
+        }
+        self.nodes.iter().filter_map(key).map(|key| format!("`{{{key}: ...}}`")).collect()
+    }
+
     /// Says what may stand here: ``text``, `a whole number`, ``a list of text``.
     pub(super) fn expected(&self) -> String {
         let mut parts: Vec<String> = Vec::new();
@@ -195,6 +207,11 @@ impl<'a> View<'a> {
                 }
                 _ => parts.extend(types.into_iter().filter_map(|name| self.named(name))),
             }
+        }
+        let forms = self.forms();
+        if !forms.is_empty() {
+            parts.retain(|part| part != "a mapping");
+            parts.extend(forms);
         }
         let mut known = std::collections::HashSet::new();
         parts.retain(|part| known.insert(part.clone()));

@@ -1,22 +1,22 @@
 //! One task: its kind, the keys that every task has, and those of its kind.
 
+mod common;
+
 use serde_json::{Map, Value};
 
+pub(super) use self::common::{Common, check_number};
 use super::{
     File,
     graph::Draft,
-    keys::{Names, TASK_KEYS, TaskKeys, TaskTelemetryKeys, elsewhere},
+    keys::{TASK_KEYS, elsewhere},
     planned::{self, Place, Verdict},
     schema::Shape,
     typed::{self, Unknown},
     worker::Settings,
 };
 use crate::{
-    plan::Policy,
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
     registry::{KindEntry, Prepared, Registry},
-    task::Role,
-    telemetry::check_rate,
 };
 
 /// What a node is made of, besides its name and its edges.
@@ -24,12 +24,6 @@ pub(super) struct Part {
     pub(super) kind: &'static KindEntry,
     pub(super) prepared: Box<dyn Prepared>,
     pub(super) common: Common,
-}
-
-/// What the keys amount to that every task has, besides its name and its edges.
-pub(super) struct Common {
-    pub(super) policy: Policy,
-    pub(super) sample_rate: Option<f64>,
 }
 
 /// Builds one task.
@@ -51,6 +45,8 @@ impl TaskBuilder<'_> {
             depends_on: None,
             target_keys: &[],
             targets: vec![],
+            route: None,
+            is_route_certain: true,
             is_typed: false,
             needs_stdin: false,
             path: path.clone(),
@@ -102,6 +98,8 @@ impl TaskBuilder<'_> {
         draft.is_typed = prepared.is_some() && common.is_some() && unknown.is_empty();
         let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
         draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
+        let is_route = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["on_error"]).is_some();
+        draft.is_route_certain &= !unknown.iter().any(is_route);
         let parts = prepared.zip(common).filter(|_| is_clean);
         (draft, parts.map(|(prepared, common)| Part { kind, prepared, common }))
     }
@@ -167,103 +165,6 @@ impl TaskBuilder<'_> {
         kind
     }
 
-    /// Types the keys that every task has.
-    fn common(
-        &mut self,
-        kind: &KindEntry,
-        keys: Map<String, Value>,
-        path: &KeyPath,
-        draft: &mut Draft,
-    ) -> Option<Common> {
-        let mut keys = keys;
-        if let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) {
-            let mut problem = planned::refusal(self.file, path.key("on_error"), "on_error", value);
-            problem.focus(Focus::Value);
-            if value.is_object() {
-                problem.message = planned::message("`on_error: {route: ...}`");
-            }
-            self.file.problems.push(problem);
-            keys.remove("on_error");
-        }
-        // Even if another key cannot be typed, the edges hold.
-        draft.depends_on = match keys.get("depends_on") {
-            Some(Value::String(name)) => Some(Names::One(name.clone())),
-            Some(Value::Array(names)) => {
-                let names = names.iter().filter_map(Value::as_str);
-                Some(Names::Several(names.map(str::to_owned).collect()))
-            }
-            _ => None,
-        };
-        let shape = Shape::of::<TaskKeys>();
-        let mut value = Value::Object(keys);
-        for unknown in typed::clean(&mut value, &shape, path, &self.file.substitutions) {
-            self.file.problems.push(unknown.problem(elsewhere));
-        }
-        let keys: TaskKeys = match typed::deserialize(value, &shape, path, &self.file.substitutions) {
-            Ok(keys) => keys,
-            Err(problem) => {
-                self.file.problems.push(*problem);
-                return None;
-            }
-        };
-        draft.depends_on = keys.depends_on;
-        if let Some(name) = &keys.name {
-            self.check_name(name, path);
-        }
-        if keys.timeout.is_some() && (kind.role != Role::Processor || kind.is_patient) {
-            let (message, hint) = if kind.is_patient {
-                (format!("`{}` has no `timeout`", kind.name), "waiting is what it is for; remove it")
-            } else {
-                let message = format!("`{}` is a {}: it has no `timeout`", kind.name, kind.role);
-                (message, "only processors wait for something; remove it")
-            };
-            let mut problem = Problem::new(path.key("timeout"), message);
-            problem.focus(Focus::Key).hint(hint);
-            self.file.problems.push(problem);
-        } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
-            self.file.problems.push(Problem::new(path.key("timeout"), "must be longer than zero"));
-        }
-        let sample_rate = self.sample_rate(kind, keys.telemetry, path);
-        let given = keys.retry.unwrap_or_default();
-        let retry = given.over(self.settings.retry);
-        let mut problems = Problems::below(path.key("retry"));
-        given.check(self.settings.retry, &mut problems);
-        self.file.problems.append(&mut problems.into_vec());
-        let policy = Policy { retry, timeout: keys.timeout, on_error: keys.on_error.into() };
-        Some(Common { policy, sample_rate })
-    }
-
-    /// Checks what a task says of its traces, which begin at sources.
-    fn sample_rate(
-        &mut self,
-        kind: &KindEntry,
-        keys: Option<TaskTelemetryKeys>,
-        path: &KeyPath,
-    ) -> Option<f64> {
-        let TaskTelemetryKeys { sample_rate } = keys?;
-        let mut problems = Problems::below(path.key("telemetry"));
-        if kind.role != Role::Source {
-            let message = format!("`{}` is a {}: it has no `telemetry`", kind.name, kind.role);
-            problems
-                .report("", message)
-                .focus(Focus::Key)
-                .hint("a trace is sampled where it begins, at its source; remove it");
-        } else if let Some(rate) = sample_rate {
-            check_rate("sample_rate", rate, &mut problems);
-        }
-        self.file.problems.append(&mut problems.into_vec());
-        sample_rate
-    }
-
-    fn check_name(&mut self, name: &str, path: &KeyPath) {
-        if !is_name(name) {
-            let message = format!("`{name}` is no name of a task");
-            let mut problem = Problem::new(path.key("name"), message);
-            problem.hint("lowercase letters, digits, `_` and `-`");
-            self.file.problems.push(problem);
-        }
-    }
-
     /// Refuses a key that neither the kind nor all tasks have, unless it is planned and means nothing.
     fn unknown(&mut self, kind: &KindEntry, unknown: &Unknown) {
         if unknown.is_top {
@@ -293,7 +194,11 @@ impl TaskBuilder<'_> {
             planned: planned::keys(Place::Task).filter(|_| unknown.is_top).collect(),
             is_top: unknown.is_top,
         };
-        self.file.problems.push(unknown.problem(elsewhere));
+        let mut problem = unknown.problem(elsewhere);
+        if problem.hint.is_none() {
+            problem.hint(format!("`flowgen list {}` shows the keys of the kind", kind.name));
+        }
+        self.file.problems.push(problem);
     }
 
     fn prepare(

@@ -1,13 +1,15 @@
 //! Whole loads, with kinds of their own: what becomes of good files, and what of variables and files
 //! together. The reports of bad files are in `tests/config/`.
 
+mod policies;
+
 use std::{fs, time::Duration};
 
 use proptest::prelude::*;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::{environment::fixed::Fixed, *};
+use super::{environment::fixed::Fixed, keys::TASK_KEYS, *};
 use crate::{
     plan::OnError,
     problem::Problems,
@@ -19,6 +21,9 @@ use crate::{
 /// Declares a kind that is never built.
 macro_rules! kind {
     ($kind:ident, $config:ident, $name:literal, $role:ident, $has_targets:expr, |$of:ident| $targets:expr) => {
+        kind!($kind, $config, $name, $role, $has_targets, |$of| $targets, false);
+    };
+    ($kind:ident, $config:ident, $name:literal, $role:ident, $has_targets:expr, |$of:ident| $targets:expr, $is_serial:expr) => {
         struct $kind;
         impl Kind for $kind {
             const NAME: &'static str = $name;
@@ -26,6 +31,7 @@ macro_rules! kind {
             const SUMMARY: &'static str = "for tests";
             const ERROR_TYPES: &'static [&'static str] = &[];
             const TARGET_KEYS: &'static [&'static str] = if $has_targets { &["cases.*.to"] } else { &[] };
+            const IS_SERIAL: bool = $is_serial;
             type Config = $config;
 
             fn check($of: &$config, problems: &mut Problems) {
@@ -125,6 +131,18 @@ impl PutConfig {
     fn told(&self, _: &mut Problems) {}
 }
 
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FoldConfig {
+    key: Option<String>,
+}
+
+impl FoldConfig {
+    fn told(&self, _: &mut Problems) {
+        let _ = &self.key;
+    }
+}
+
 kind!(Tick, TickConfig, "tick", Source, false, |_config| vec![]);
 kind!(Route, RouteConfig, "route", Transform, true, |config| config
     .cases
@@ -134,12 +152,14 @@ kind!(Route, RouteConfig, "route", Transform, true, |config| config
     .collect());
 kind!(Call, CallConfig, "call", Processor, false, |_config| vec![]);
 kind!(Put, PutConfig, "put", Processor, false, |_config| vec![]);
+kind!(Fold, FoldConfig, "fold", Transform, false, |_config| vec![], true);
 
 const REGISTRY: Registry = Registry(&[
     KindEntry::of::<Tick>(""),
     KindEntry::of::<Route>(""),
     KindEntry::of::<Call>(""),
     KindEntry::of::<Put>(""),
+    KindEntry::of::<Fold>(""),
 ]);
 
 /// Loads files of these names and texts, in this order.
@@ -211,15 +231,15 @@ flow:
 fn values_that_mean_nothing_are_accepted() {
     let text = "\
 health: {enabled: '${H:-false}', address: '127.0.0.1:1'}
-cache: {type: '${C:-memory}', size: 5}
+cache: {type: '${C:-memory}', max_bytes: null}
 state: ${S:-}
 flow:
   durable: '${X:-false}'
   deadline: null
   parallel_instances: 1
   require_leader_election: false
-  on_task_panic: stop
-  tasks: [{tick: {concurrency: '${N:-1}', ordered: '${O:-true}', when: null, retry: }}]
+  on_task_panic: null
+  tasks: [{tick: {concurrency: '${N:-1}', ordered: '${O:-true}', parallelism: 1, key: , when: null, retry: }}]
 ";
     assert_eq!(plan(text).flows.len(), 1);
 }
@@ -253,6 +273,8 @@ flow:
     - tick: {count: '${SECRET}', format: '${SECRET}', interval: 'x ${SECRET}'}
     - call: {endpoint: '${SECRET}', on_error: '${SECRET}'}
     - call: {name: '${SECRET}', endpoint: 'http://x', depends_on: '${SECRET}-'}
+    - call: {name: b, endpoint: 'http://x', on_error: {route: '${SECRET}-'}, key: '{{ ${SECRET}'}
+    - call: {name: c, endpoint: 'http://x', concurrency: 2, key: '${SECRET}', parallelism: '${SECRET}'}
 ";
     for secret in [
         "Hunter2\"\u{7f}".to_owned(),
@@ -763,7 +785,14 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     let schema = document(REGISTRY);
     let flow = &schema["$defs"]["Flow"]["properties"];
     assert_eq!(flow["durable"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
-    assert_eq!(flow["deadline"]["const"], Value::Null);
+    assert_eq!(flow["slo"]["const"], Value::Null);
+    assert_eq!(flow["deadline"]["type"], serde_json::json!(["string", "null"]));
+    assert_eq!(flow["parallel_instances"]["maximum"], 1000);
+    assert_eq!(schema["$defs"]["OnTaskPanicKey"]["oneOf"][1]["const"], "stop");
+    assert_eq!(schema["properties"]["cache"]["anyOf"][0]["$ref"], "#/$defs/CacheKeys");
+    let on_error = schema["$defs"]["OnErrorKey"]["oneOf"].as_array().unwrap();
+    assert_eq!(on_error[3]["properties"]["route"]["type"], "string");
+    assert_eq!(on_error[4]["pattern"], r"\$\{.+\}");
     let buckets = &schema["$defs"]["Histogram"]["oneOf"][0]["properties"]["buckets"];
     assert_eq!(buckets["maxItems"], 1000);
     let health = &schema["properties"]["health"];
@@ -772,11 +801,13 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     assert!(format.iter().any(|one| one["pattern"] == r"\$\{.+\}"), "{format:?}");
     let tasks = flow["tasks"]["items"]["oneOf"].as_array().unwrap();
     let of = |name: &str| tasks.iter().find_map(|task| task["properties"].get(name)).unwrap();
-    assert_eq!(tasks.len(), 4);
+    assert_eq!(tasks.len(), 5);
     assert_eq!(of("tick")["additionalProperties"], false);
-    for key in ["name", "depends_on", "retry", "timeout", "on_error", "count", "ordered", "concurrency"] {
+    for key in TASK_KEYS.into_iter().chain(["count"]) {
         assert!(of("tick")["properties"].get(key).is_some(), "{key}");
     }
+    assert_eq!(of("call")["properties"]["concurrency"]["maximum"], 10_000);
+    assert!(of("fold")["properties"]["key"].get("description").is_none(), "its own key wins");
     assert_eq!(of("call")["required"], serde_json::json!(["endpoint"]));
     // Every reference must lead somewhere.
     let text = schema.to_string();
@@ -797,6 +828,7 @@ flow:
     - tick: {count: '${S}', format: 'a${S}', interval: 'x ${S}', is_quiet: '${S}${S}'}
     - call: {endpoint: '${S}', on_error: '${S}'}
     - call: {name: '${S}', endpoint: 'http://x', depends_on: ['${S}-']}
+    - call: {name: a, endpoint: 'http://x', concurrency: 2, key: '{{ ${S}', on_error: {route: '${S}'}}
     - ${S}
 ";
         if let Err(problems) = load_files(&[("a.yaml", text)], &[("S", &secret)]) {

@@ -41,7 +41,7 @@ impl Unknown {
                 let list: Vec<_> = known().map(|key| format!("`{key}`")).collect();
                 match list.len() {
                     0 => Some("no keys are known here".into()),
-                    1..=12 => Some(format!("known here: {}", list.join(", "))),
+                    1..=16 => Some(format!("known here: {}", list.join(", "))),
                     _ => None,
                 }
             });
@@ -288,7 +288,7 @@ pub(super) fn mistake(
     let constants = view.constants();
     if let (Some(Value::String(given)), false) = (found, constants.is_empty()) {
         let mut problem = Problem::new(path, format!("unknown value {shown}"));
-        let list: Vec<_> = constants.iter().map(|name| format!("`{name}`")).collect();
+        let list: Vec<_> = constants.iter().map(|name| format!("`{name}`")).chain(view.forms()).collect();
         let hint = did_you_mean(given, constants.iter().copied());
         problem.hint_opt(hint.or_else(|| Some(format!("known here: {}", list.join(", ")))));
         return problem;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     File,
     environment::Environment,
-    keys::{Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
+    keys::{CacheKeys, Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
     mask,
     overrides::{self, Override},
     planned::{self, Place},
@@ -19,7 +19,7 @@ use super::{
     typed::{self, Unknown},
 };
 use crate::{
-    plan::Worker,
+    plan::{CacheLimits, Worker},
     problem::{Focus, KeyPath, Origin, Problem, Problems, Segment},
     retry::RetryPolicy,
     telemetry::LoggingConfig,
@@ -57,6 +57,7 @@ pub(super) fn settings(
     (settings.worker.telemetry, settings.worker.trace_attributes) = blocks.telemetry(environment);
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
+    settings.worker.cache = blocks.cache();
     settings.has_resources =
         blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
@@ -200,6 +201,28 @@ impl Blocks<'_> {
             self.tell(Some(owner), problem);
         }
         keys.over(RetryPolicy::default())
+    }
+
+    fn cache(&mut self) -> CacheLimits {
+        let Some((mut value, owner)) = self.find("cache") else { return CacheLimits::default() };
+        let place = top("cache").key("type");
+        if let Some(given) = value.get("type").filter(|given| planned::is_cache_type(given)) {
+            if let Some(owner) = owner {
+                let mut problem = planned::refusal(&self.files[owner], place, "type", given);
+                problem.focus(Focus::Value).hint("`memory` is the one there is");
+                self.tell(Some(owner), problem);
+            }
+            value["type"] = "memory".into();
+        }
+        let Some(keys) = self.typed::<CacheKeys>("cache", value, owner) else {
+            return CacheLimits::default();
+        };
+        let mut problems = Problems::below(top("cache"));
+        let limits = keys.limits(&mut problems);
+        for problem in problems.into_vec() {
+            self.tell(owner, problem);
+        }
+        limits
     }
 
     fn planned(&mut self, key: &str) {

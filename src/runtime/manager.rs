@@ -214,7 +214,7 @@ impl TaskManager {
             let sender = senders[identity.task_id].as_ref();
             let waits = matches!(task, Task::Processor(_));
             let is_single = matches!(&task, Task::Processor(task) if !task.is_buffered());
-            let meters = TaskMeters::new(&meter, &identity, node.kind.error_types, sender, waits);
+            let meters = TaskMeters::new(&meter, &identity, &node.error_types(), sender, waits);
             let outlets = || Outlets::new(node, &senders, capacity, meters.blocked.clone());
             let hop = |meters, outlets| {
                 Hop::new(Arc::clone(&identity), handle.clone(), node, spans.clone(), meters, outlets)
@@ -355,7 +355,8 @@ fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Tas
         Task::Processor(processor) => Some(processor),
         Task::Source(_) | Task::Transform(_) => None,
     };
-    let handle = spans("task.handle", node.kind.span_kind);
+    let identity = Some(Arc::clone(identity));
+    let handle = tracer.spans("task.handle", node.kind.span_kind, identity, node.error_types());
     TaskSpans {
         handle: match node.sample_rate {
             Some(rate) => handle.sampled_at(rate),

@@ -118,12 +118,13 @@ fn word_at(code: &str, position: Position) -> Option<&str> {
 
 /// Line and column, both from 1; the end of the text where the parser knows no better.
 pub(super) fn place(code: &str, position: Position) -> (usize, usize) {
+    let text = code.trim_end();
     match (position.line(), position.position()) {
-        (Some(line), Some(column)) => (line, column.max(1)),
-        (Some(line), None) => (line, 1),
+        // A newline at the end starts no line that a reader sees.
+        (Some(line), column) if line <= text.lines().count() => (line, column.unwrap_or(1).max(1)),
         _ => {
-            let last = code.lines().last().unwrap_or_default();
-            (code.lines().count().max(1), last.chars().count() + 1)
+            let last = text.lines().last().unwrap_or_default();
+            (text.lines().count().max(1), last.chars().count() + 1)
         }
     }
 }

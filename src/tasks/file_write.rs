@@ -94,6 +94,7 @@ impl Kind for FileWrite {
     const SUMMARY: &'static str = "appends events to files, one a line";
     const ERROR_TYPES: &'static [&'static str] =
         &[format::ENCODE, format::IO, format::STORAGE_FULL, template::TEMPLATE, PATH];
+    const IS_SERIAL: bool = true;
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {

@@ -49,6 +49,7 @@ impl Kind for Stdout {
     const ROLE: Role = Role::Processor;
     const SUMMARY: &'static str = "writes events to the standard output, one a line";
     const ERROR_TYPES: &'static [&'static str] = &[format::ENCODE, format::IO, format::STORAGE_FULL];
+    const IS_SERIAL: bool = true;
     type Config = Config;
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {

@@ -4,6 +4,7 @@
 //! A series has a place, a number as compact as what remembers a span. A place is used again when its series is over.
 
 use std::{
+    borrow::Cow,
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock},
 };
@@ -25,7 +26,7 @@ pub(super) struct Series {
     /// The task; none for the spans of the worker.
     pub(super) identity: Option<Arc<Identity>>,
     /// Every `error.type` that they can have.
-    error_types: &'static [&'static str],
+    error_types: Cow<'static, [&'static str]>,
     /// What is exported of every one of them, encoded.
     pub(super) encoded: Vec<u8>,
 }
@@ -35,10 +36,10 @@ impl Series {
         name: &'static str,
         kind: SpanKind,
         identity: Option<Arc<Identity>>,
-        error_types: &'static [&'static str],
+        error_types: impl Into<Cow<'static, [&'static str]>>,
     ) -> Self {
         let encoded = encode::common(name, kind, identity.as_deref());
-        Self { name, identity, error_types, encoded }
+        Self { name, identity, error_types: error_types.into(), encoded }
     }
 
     /// Returns the value of `error.type` for an error of this type: never one that is not declared.
@@ -130,7 +131,7 @@ impl SpanTable {
         if tenant.series.is_none() {
             tenant.registered = Ticks::now().unix_nanos();
         }
-        for error_type in series.error_types {
+        for error_type in &*series.error_types {
             lock(&slot.errors).entry(error_type).or_default();
         }
         tenant.series = Some(series);

@@ -8,7 +8,7 @@
 //! [`SpanMetrics`]: super::span_metrics::SpanMetrics
 //! [`Recorder`]: super::recorder::Recorder
 
-use std::{error::Error, fmt, sync::Arc};
+use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 
 use tracing::field;
 
@@ -70,7 +70,7 @@ impl Tracer {
         name: &'static str,
         kind: SpanKind,
         identity: Option<Arc<Identity>>,
-        error_types: &'static [&'static str],
+        error_types: impl Into<Cow<'static, [&'static str]>>,
     ) -> Spans {
         Spans(self.shared.as_ref().map(|shared| {
             let ring = identity.as_ref().and_then(|identity| shared.flight.ring(&identity.flow));

@@ -115,6 +115,33 @@ flow:
     assert_eq!(errors(&observed, "picky"), [("script".to_owned(), 10)].into());
 }
 
+/// Scenario: the condition of a task whose kind runs no scripts throws. Guarantee: the error has its own name, and
+/// what passes by is no failure.
+#[test]
+fn a_condition_that_throws_fails_its_event_under_its_own_name() {
+    let condition = r#"if event.id.ends_with("3") { throw "no threes" } event.id != "5""#;
+    let yaml = format!(
+        "flow:
+  tasks:
+    - generate: {{name: numbers, count: 100}}
+    - drop: {{name: picky, when: '{condition}'}}
+    - drop: {{name: nowhere}}
+"
+    );
+    let observed = observe(&yaml, &[]);
+    observed.assert_shapes(&[
+        ("numbers(picky(nowhere))", 89),
+        ("numbers(picky:failed)", 10),
+        ("numbers(picky:skipped(nowhere))", 1),
+    ]);
+    assert_eq!(errors(&observed, "picky"), [("script".to_owned(), 10)].into());
+    let attempts = |error_type: &str| {
+        let of = [("task", "picky"), ("error.type", error_type)];
+        observed.metrics.counter("flowgen.task.attempt.errors", &of)
+    };
+    assert_eq!((attempts("script"), attempts("_OTHER")), (10, 0));
+}
+
 /// A record that cannot be parsed is an event that entered and failed, at its source.
 #[test]
 fn a_bad_record_fails_at_the_source() {

@@ -15,6 +15,8 @@ fn task(name: &str) -> Draft {
         is_name_certain: true,
         target_keys: &[],
         targets: vec![],
+        route: None,
+        is_route_certain: true,
         is_typed: true,
         needs_stdin: false,
         path: KeyPath::default(),
@@ -28,6 +30,10 @@ fn after(name: &str, on: &[&str]) -> Draft {
 fn switch(name: &str, to: &[&str]) -> Draft {
     let target = |task: &&str| Target { task: (*task).into(), path: "default".into() };
     Draft { target_keys: &["cases.*.to", "default"], targets: to.iter().map(target).collect(), ..task(name) }
+}
+
+fn routed(name: &str, to: &str) -> Draft {
+    Draft { route: Some(Target { task: to.into(), path: "on_error.route".into() }), ..task(name) }
 }
 
 fn told(drafts: &[Draft]) -> Vec<String> {
@@ -66,6 +72,34 @@ fn an_explicit_dependency_of_a_target_stays() {
     let links = linked(&[source("a"), switch("s", &["x"]), after("x", &["a"])]);
     assert_eq!(links[0].0, [1, 2]);
     assert_eq!(links[1], (vec![], vec![2]));
+}
+
+#[test]
+fn a_route_leads_an_edge_of_its_own_beside_those_downstream() {
+    let drafts = [source("a"), routed("b", "d"), task("c"), task("d"), task("e")];
+    let mut problems = Problems::default();
+    let links = link(&drafts, &mut problems);
+    assert_eq!(problems.into_vec(), []);
+    let routes: Vec<_> = links.iter().map(|links| links.route).collect();
+    assert_eq!(routes, [None, Some(3), None, None, None]);
+    let downstream: Vec<_> = links.into_iter().map(|links| links.downstream).collect();
+    assert_eq!(downstream, [vec![1], vec![2], vec![], vec![4], vec![]]);
+}
+
+#[test]
+fn a_route_of_a_switch_may_lead_to_what_depends_on_it() {
+    let failing = || Draft { route: routed("", "x").route, ..switch("s", &["y"]) };
+    let links = linked(&[source("a"), failing(), task("x"), after("y", &["a"])]);
+    assert_eq!(links[1], (vec![], vec![3]));
+    assert_eq!(told(&[source("a"), failing(), after("x", &["s"]), after("y", &["a"])]), Vec::<String>::new());
+}
+
+#[test]
+fn rejects_a_cycle_through_a_route() {
+    let drafts = [source("in"), task("a"), task("b"), routed("c", "a")];
+    assert_eq!(told(&drafts), ["the tasks form a cycle: a → b → c → a"]);
+    assert_eq!(told(&[source("a"), routed("b", "a")]), ["`a` is a source: nothing can be sent to it"]);
+    assert_eq!(told(&[source("a"), routed("b", "b")]), ["the task `b` names itself"]);
 }
 
 #[test]

@@ -68,7 +68,11 @@ pub(in crate::config) fn how_to_write(view: &View<'_>, found: Option<&Value>) ->
         tags = vec![*meant];
     }
     let forms: Vec<_> = tags.iter().map(|(key, name)| format!("`{{{key}: {name}}}`")).collect();
-    if forms.is_empty() { view.known_here() } else { Some(format!("write {}", forms.join(" or "))) }
+    if forms.is_empty() {
+        // Where texts may stand too, what was expected names all there is.
+        return view.known_here().filter(|_| view.constants().is_empty());
+    }
+    Some(format!("write {}", forms.join(" or ")))
 }
 
 fn is_plain(value: &Value) -> bool {
