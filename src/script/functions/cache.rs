@@ -60,7 +60,9 @@ mod tests {
 
     /// Remembers everything, and with which time to live.
     #[derive(Default)]
-    struct Plain(Mutex<BTreeMap<String, (Arc<Value>, Option<Duration>)>>);
+    struct Plain(Mutex<BTreeMap<String, Kept>>);
+
+    type Kept = (Arc<Value>, Option<Duration>);
 
     impl Cache for Plain {
         fn get(&self, key: &str) -> Option<Arc<Value>> {

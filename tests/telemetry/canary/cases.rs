@@ -49,7 +49,7 @@ pub(super) fn cache() -> Vec<Case> {
 pub(super) fn dedupe() -> Vec<Case> {
     let keys = ["text", "deep", "missing"].map(|key| format!("key: '{{{{ event.data.{key} }}}}', ttl: 1h"));
     let mut tasks = each("dedupe", keys);
-    tasks.push("- log: {name: seen}".to_owned());
+    tasks.push("- log: {name: seen, depends_on: task-0}".to_owned());
     vec![fed(&tasks)]
 }
 
