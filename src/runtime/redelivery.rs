@@ -220,7 +220,7 @@ impl Redelivery {
                 continue;
             }
             attempts = 0;
-            while let Some(returned) = due.events.next() {
+            for returned in due.events.by_ref() {
                 redelivered.add(1);
                 self.readmit(returned, hop);
                 if hop.is_full() {

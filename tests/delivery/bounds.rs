@@ -84,7 +84,7 @@ async fn events_come_out_in_the_order_of_their_source() {
             let failed = Arc::clone(&failed);
             slow(Duration::ZERO, move |event| {
                 let is_second = failed.lock().unwrap().replace(number(event)) == Some(number(event));
-                if number(event) % 7 == 0 && !is_second {
+                if number(event).is_multiple_of(7) && !is_second {
                     return Err(TaskError::transient("test", "at first"));
                 }
                 Ok(())
