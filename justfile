@@ -51,3 +51,7 @@ bench-script:
 # Micro-benchmark of instruments.
 bench-instruments:
     cargo bench --locked --bench instruments
+
+# Micro-benchmark of processors that handle several events at a time.
+bench-concurrency:
+    cargo bench --locked --bench concurrency

@@ -85,7 +85,8 @@ pub struct Flow {
     pub base_dir: PathBuf,
     /// What happens when a task panics, or a source cannot go on for now.
     pub on_task_panic: OnTaskPanic,
-    /// An event that entered longer ago than this is not handled any more.
+    /// An event that entered longer ago than this is not handled any more, and not tried again. An attempt that runs is
+    /// not cut short.
     pub deadline: Option<Duration>,
     /// How many there are of each task that can be there more than once; at least 1.
     pub parallel_instances: usize,
@@ -183,7 +184,8 @@ pub enum OnError {
     Route(usize),
 }
 
-/// How many events a task handles at a time, and in which order they leave it.
+/// How many events a task handles at a time, and in which order they leave it. Besides, as many may wait in it or 64, the
+/// greater of both; then the channel before it fills.
 #[derive(Clone, Debug)]
 pub struct Concurrency {
     /// At most so many; at least 1.

@@ -1,5 +1,6 @@
 //! The engine through its public surface: random flows against a model, panics, deadlines.
 
+mod concurrency;
 mod dedupe;
 mod faults;
 mod sources;

@@ -6,6 +6,7 @@ mod account;
 mod attempts;
 mod audit;
 mod canary;
+mod concurrency;
 mod context;
 mod contract;
 mod delivery;

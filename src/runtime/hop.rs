@@ -41,6 +41,19 @@ pub(super) struct Handling {
     is_kept: bool,
 }
 
+/// What is to be done with an event.
+#[derive(Debug)]
+pub(super) enum Due {
+    /// It is handled.
+    Handling,
+    /// It passes by.
+    Passing,
+    /// It is too old.
+    Expiry,
+    /// It has failed before anybody handled it.
+    Failure(TaskError),
+}
+
 /// What makes the spans of one task.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TaskSpans {
@@ -63,6 +76,16 @@ impl Handling {
         if output.has_ties() {
             self.ack = output.tie(self.ack.take(), is_done);
         }
+    }
+
+    /// Returns from when on the event is too old for another attempt.
+    pub(super) fn expires(&self) -> Option<Instant> {
+        self.ack.expires()
+    }
+
+    /// Ends the work on the event: what comes between this and its conclusion is no part of its span.
+    pub(super) fn stop(&mut self) {
+        self.span.stop();
     }
 
     /// Gives the event back undone: whoever brought it in is asked to bring it in again.
@@ -91,7 +114,7 @@ pub(super) struct Hop {
     pub(super) flow: FlowHandle,
     pub(super) policy: Policy,
     pub(super) spans: TaskSpans,
-    pub(super) meters: TaskMeters,
+    pub(super) meters: Arc<TaskMeters>,
     /// Which events it handles; the others pass by.
     when: Option<Arc<Condition>>,
     /// Whether events may become too old.
@@ -120,7 +143,7 @@ impl Hop {
             policy: node.policy,
             when: node.when.clone(),
             spans,
-            meters,
+            meters: Arc::new(meters),
             is_described: false,
             outlets,
             failures: FailureLog::default(),
@@ -134,27 +157,40 @@ impl Hop {
     }
 
     /// Begins the handling of an event that came from upstream, unless there is nothing to handle: it is too old, or
-    /// passes by. Every event passes here and [`Self::conclude`] or [`Self::expire`].
+    /// passes by. Every event passes here, or [`Self::due`], and [`Self::conclude`] or [`Self::expire`].
     #[inline]
     pub(super) fn begin(&mut self, event: Box<Event>, output: &mut Output) -> Option<Handling> {
-        if self.has_deadline && event.ack.expires().is_some_and(|expires| expires <= Instant::now()) {
-            let handling = self.open(event, output);
-            self.expire(handling);
-            return None;
+        let due = self.due(&event);
+        if let Due::Handling = due {
+            return Some(self.open(event, output));
         }
-        let Some(when) = &self.when else { return Some(self.open(event, output)) };
-        match when.is_true(&event) {
-            Ok(true) => Some(self.open(event, output)),
-            Ok(false) => {
-                let handling = self.open(event, output);
-                self.skip(handling);
-                None
-            }
-            Err(error) => {
-                let handling = self.open(event, output);
+        self.dispose(event, due, output);
+        None
+    }
+
+    /// Returns what is to be done with an event that came from upstream.
+    #[inline]
+    pub(super) fn due(&self, event: &Event) -> Due {
+        if self.has_deadline && event.ack.expires().is_some_and(|expires| expires <= Instant::now()) {
+            return Due::Expiry;
+        }
+        match self.when.as_ref().map(|when| when.is_true(event)) {
+            None | Some(Ok(true)) => Due::Handling,
+            Some(Ok(false)) => Due::Passing,
+            Some(Err(error)) => Due::Failure(error),
+        }
+    }
+
+    /// Does with an event what is due, which is anything but to handle it.
+    pub(super) fn dispose(&mut self, event: Box<Event>, due: Due, output: &mut Output) {
+        let handling = self.open(event, output);
+        match due {
+            Due::Handling => unreachable!("who handles an event concludes it"),
+            Due::Passing => self.skip(handling),
+            Due::Expiry => self.expire(handling),
+            Due::Failure(error) => {
                 self.meters.attempt_failed(&error);
                 self.conclude(handling, iter::empty(), Err(error));
-                None
             }
         }
     }
@@ -164,7 +200,7 @@ impl Hop {
     /// From here on the event is below this task's span, and so is what is derived from it. `output` is told
     /// whether anybody records that span.
     #[inline]
-    fn open(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
+    pub(super) fn open(&self, mut event: Box<Event>, output: &mut Output) -> Handling {
         let ack = event.ack.take();
         let mut span = self.spans.handle.handle(&mut event);
         if event.queued.is_set() {

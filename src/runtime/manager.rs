@@ -230,7 +230,9 @@ impl TaskManager {
             series.push((of_loop.clone(), hop.spans.clone()));
             let work = match (&task, inbox) {
                 (Task::Transform(_), Some(inbox)) => Work::Transform(TransformWork::new(inbox, hop)),
-                (Task::Processor(_), Some(inbox)) => Work::Processor(ProcessorWork::new(inbox, hop)),
+                (Task::Processor(_), Some(inbox)) => {
+                    Work::Processor(ProcessorWork::new(inbox, hop, &node.concurrency))
+                }
                 (Task::Source(source), _) => {
                     let is_resumed = source.can_resume() && flow.on_task_panic == OnTaskPanic::Restart;
                     Work::Source(SourceWork::new(hop, &self.tracer, again, is_resumed))

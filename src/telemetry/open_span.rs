@@ -18,6 +18,8 @@ pub struct OpenSpan {
     pub(super) span: Span,
     pub(super) context: TraceContext,
     pub(super) start: Ticks,
+    /// When its work was over, if that was before it ended.
+    pub(super) stop: Ticks,
     pub(super) place: u32,
     /// How often its event had been derived.
     pub(super) depth: u16,
@@ -29,8 +31,8 @@ pub struct OpenSpan {
 impl OpenSpan {
     /// Makes what stands for a span while telemetry is off: it hands on the context it got.
     pub(super) fn none(context: TraceContext) -> Self {
-        let start = Ticks::default();
-        Self { span: Span::none(), context, start, place: 0, depth: 0, record: None, held: None }
+        let (start, stop) = Default::default();
+        Self { span: Span::none(), context, start, stop, place: 0, depth: 0, record: None, held: None }
     }
 
     /// Returns the span's own context, for whatever comes below it.
@@ -51,6 +53,13 @@ impl OpenSpan {
         }
     }
 
+    /// Lets it end now as far as its times go: the work is over, and how it ended is told later.
+    pub fn stop(&mut self) {
+        if self.start.is_set() {
+            self.stop = Ticks::now();
+        }
+    }
+
     /// Returns what is exported of the span, or `None` if it is not sampled.
     pub fn record(&mut self) -> Option<&mut SpanRecord> {
         self.record.as_deref_mut()
@@ -68,7 +77,7 @@ impl OpenSpan {
 
     /// Says how it ended, once.
     fn tell(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
-        let end = Ticks::now();
+        let end = if self.stop.is_set() { self.stop } else { Ticks::now() };
         let span = mem::replace(&mut self.span, Span::none());
         if let Some(record) = &mut self.record {
             record.end = end;

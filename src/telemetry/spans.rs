@@ -328,6 +328,6 @@ impl Maker {
             record.place = place;
             record
         });
-        OpenSpan { span, context, start, place, depth: 0, record, held: None }
+        OpenSpan { span, context, start, stop: Ticks::default(), place, depth: 0, record, held: None }
     }
 }

@@ -1,9 +1,12 @@
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 
-use super::*;
-use crate::plan::OnError;
+use super::{super::retries::Retrying, *};
+use crate::{
+    plan::{OnError, Policy},
+    retry::RetryPolicy,
+};
 
 /// Answers each flush with the next of these.
 struct Scripted(Mutex<Vec<Result<(), FlushError>>>);
@@ -28,7 +31,8 @@ async fn failures(mut answers: Vec<Result<(), FlushError>>) -> Vec<(usize, &'sta
     };
     answers.push(Ok(()));
     let processor = Scripted(Mutex::new(answers));
-    let failures = flush(&mut FailureLog::default(), policy, &TaskMeters::default(), &processor, 4).await;
+    let retrying = Retrying::new(policy.retry, Arc::default());
+    let failures = flush(&Attempts::of(policy, Spans::default(), retrying), &processor, 4).await;
     assert!(processor.0.lock().unwrap().len() <= 1, "it stopped early");
     failures.into_iter().map(|(place, error)| (place, error.error_type())).collect()
 }
