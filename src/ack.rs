@@ -168,7 +168,8 @@ impl Ack {
         Self(self.0.take())
     }
 
-    /// Settles this share. Returns how the event ended, if that was its last share and it is timed.
+    /// Settles this share. Returns how the event ended, if that was its last share and it is timed; of a batch, how the
+    /// one ended that took longest.
     pub fn settle(self, outcome: Outcome, at: Moment) -> Option<Ended> {
         self.settle_as(outcome as u8, at)
     }
@@ -182,10 +183,7 @@ impl Ack {
     fn settle_as(mut self, severity: u8, at: Moment) -> Option<Ended> {
         let shared = self.0.take()?;
         shared.worsen(severity);
-        let mut shared = Arc::into_inner(shared)?;
-        let Verdict::Counted = shared.tell(at) else { return None };
-        let is_timed = shared.entered.is_set() && at.at.is_set();
-        is_timed.then(|| Ended { outcome: shared.outcome(), nanos: at.at.since(shared.entered), at })
+        Arc::into_inner(shared)?.tell(at)
     }
 }
 
@@ -218,48 +216,49 @@ impl Shared {
         Outcome::from_severity(self.worst.load(Ordering::Relaxed))
     }
 
-    /// Tells the worst outcome, once. Returns whether that was the end of the event.
-    fn tell(&mut self, at: Moment) -> Verdict {
+    /// Tells the worst outcome, once. Returns how the event ended, if that was its end and it is timed.
+    fn tell(&mut self, at: Moment) -> Option<Ended> {
         let severity = self.worst.load(Ordering::Relaxed);
         let outcome = Outcome::from_severity(severity);
+        let entered = self.entered;
         match std::mem::replace(&mut self.told, Told::Nobody) {
-            Told::Nobody => {}
-            Told::Ledger(ledger) => ledger.settle(outcome, self.entered, at),
+            Told::Nobody => return None,
+            Told::Ledger(ledger) => ledger.settle(outcome, entered, at),
             Told::Receipt(ledger, receipt) => {
-                let (entered, expires) = (self.entered, self.expires);
-                let settled = Settled { outcome, is_transient: severity == RETURNED, entered, expires };
-                let verdict = receipt.settled(&settled);
-                if verdict == Verdict::Again {
-                    return verdict;
+                let is_transient = severity == RETURNED;
+                let settled = Settled { outcome, is_transient, entered, expires: self.expires };
+                if receipt.settled(&settled) == Verdict::Again {
+                    return None;
                 }
                 ledger.settle(outcome, entered, at);
             }
             Told::Joined(shares) => {
-                for share in shares {
-                    share.settle_as(severity, at);
-                }
+                let ended = shares.into_iter().filter_map(|share| share.settle_as(severity, at));
+                return ended.max_by_key(|ended| ended.nanos);
             }
             Told::Watched(share, watcher) => {
                 watcher(outcome);
-                share.settle_as(severity, at);
+                return share.settle_as(severity, at);
             }
             Told::Deciding(share, fate) => {
                 fate.decide(severity, at);
-                share.settle_as(severity, at);
+                return share.settle_as(severity, at);
             }
             Told::Awaiting(share, fate) if outcome == Outcome::Filtered => {
                 fate.befall(share, at);
-                return Verdict::Again;
+                return None;
             }
-            Told::Awaiting(share, _) => drop(share.settle_as(severity, at)),
+            Told::Awaiting(share, _) => return share.settle_as(severity, at),
         }
-        Verdict::Counted
+        let is_timed = entered.is_set() && at.at.is_set();
+        is_timed.then(|| Ended { outcome, nanos: at.at.since(entered), at })
     }
 }
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        self.tell(Moment::default());
+        // Nobody is there whom the end could be told of.
+        let _ = self.tell(Moment::default());
     }
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use error::EventError;
 pub use id::{EventId, Input};
 pub use payload::Payload;
-pub use trail::{Attempt, Fate, MAX_ATTEMPTS, Step, StepKind, Trail};
+pub use trail::{Attempt, Batch, Fate, MAX_ATTEMPTS, Part, Step, StepKind, Trail};
 
 use crate::{
     ack::Ack,

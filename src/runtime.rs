@@ -3,6 +3,7 @@
 //! The [`TaskManager`] builds the tasks of a plan and spawns one loop for each; [`TaskManager::run`]
 //! follows them to their end. Must not know the configuration's text or any task kind.
 
+mod batches;
 mod blocked;
 mod drain;
 mod flow;

@@ -89,7 +89,12 @@ pub trait Transform: Send {
     /// Permanent by definition. The event must then be as it came: the runtime still needs it.
     fn apply(&mut self, event: &mut Event, output: &mut Output) -> Result<(), TaskError>;
 
-    /// Returns when [`Self::flush`] is due because of the time, if ever. Asked after each event and flush.
+    /// Returns whether it collects events, with `Output::hold`. Such a task is one of a kind that `IS_SERIAL`.
+    fn is_batching(&self) -> bool {
+        false
+    }
+
+    /// Returns when [`Self::flush`] is due because of the time, if ever. Asked between events, and after each flush.
     fn deadline(&self) -> Option<Instant> {
         None
     }
@@ -105,7 +110,8 @@ pub trait Transform: Send {
 pub enum FlushReason {
     /// Its time has come.
     Timeout,
-    /// No further events come: the flow drains.
+    /// No further events come before what is held has come to its end: the flow drains, or a source waits to bring in
+    /// again what failed.
     Shutdown,
 }
 

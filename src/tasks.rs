@@ -13,6 +13,7 @@ macro_rules! kinds {
 }
 
 kinds! {
+    buffer::Buffer,
     cache::Cache,
     dedupe::Dedupe,
     drop::Drop,

@@ -1,8 +1,10 @@
 //! The engine through its public surface: random flows against a model, panics, deadlines.
 
+mod batches;
 mod concurrency;
 mod dedupe;
 mod faults;
+mod parallelism;
 mod sources;
 mod supervision;
 

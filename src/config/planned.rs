@@ -77,7 +77,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
 /// The kinds.
 const KINDS: &[&str] = &[
     "http_endpoint",
-    "buffer",
     "convert",
     "object_store",
     "nats_jetstream_subscriber",

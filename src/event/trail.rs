@@ -11,7 +11,7 @@ use std::{
 use smallvec::SmallVec;
 
 use super::EventId;
-use crate::trace::{Remote, Ticks};
+use crate::trace::{Remote, Ticks, TraceContext};
 
 /// As many steps as most flows have tasks in a row: more cost an allocation.
 const INLINE: usize = 4;
@@ -42,6 +42,28 @@ struct Seldom {
     attempts: Vec<Attempt>,
     /// Ids that the event had and has no more, each with the number of steps that were made by then.
     names: Vec<(usize, EventId)>,
+    /// What became one with the event in a batch, each with the step in which it did.
+    batches: Vec<(usize, Arc<Batch>)>,
+}
+
+/// What a batch was made of besides the event whose way it goes on.
+#[derive(Debug)]
+pub struct Batch {
+    /// As many of them as anything links to.
+    pub parts: Box<[Part]>,
+    /// How many there were besides.
+    pub others: u32,
+}
+
+/// An event that has become a part of a batch.
+#[derive(Debug)]
+pub struct Part {
+    /// Its id.
+    pub id: EventId,
+    /// Where it stood in its trace.
+    pub trace: TraceContext,
+    /// The way that it came.
+    pub trail: Trail,
 }
 
 /// A task that handled the event.
@@ -73,6 +95,8 @@ pub enum StepKind {
     Filtered,
     /// It was passed on without being handled.
     Skipped,
+    /// It was passed on as a batch, which is a step of its own.
+    Flushed,
 }
 
 impl Step {
@@ -135,6 +159,15 @@ impl Trail {
         }
     }
 
+    /// Adds the step that made a batch of the event and of others, if anyone follows.
+    pub fn join(&mut self, step: Step, batch: impl FnOnce() -> Option<Batch>) {
+        let Some(path) = self.0.as_mut().filter(|path| path.is_followed) else { return };
+        if let Some(batch) = batch() {
+            path.seldom.get_or_insert_default().batches.push((path.steps.len(), Arc::new(batch)));
+        }
+        path.steps.push(Step { kind: StepKind::Flushed, ..step });
+    }
+
     /// Adds attempts that come before the next step, if anyone follows.
     pub fn attempt(&mut self, attempts: impl IntoIterator<Item = (Step, Option<&'static str>)>) {
         let Some(path) = self.0.as_mut().filter(|path| path.is_followed) else { return };
@@ -162,6 +195,12 @@ impl Trail {
     /// Returns the attempts that were remembered, in order.
     pub fn attempts(&self) -> &[Attempt] {
         self.seldom().map_or(&[], |seldom| &seldom.attempts)
+    }
+
+    /// Returns what became one with the event in its `n`-th step.
+    pub fn batch_at(&self, n: usize) -> Option<&Batch> {
+        let mut batches = self.seldom()?.batches.iter();
+        batches.find(|(step, _)| *step == n).map(|(_, batch)| &**batch)
     }
 
     /// Returns the id that the event had at its `n`-th step, `id` being the one that it has now.
@@ -205,6 +244,11 @@ impl Fate {
     pub fn is_kept(&self, decide: impl FnOnce() -> bool) -> bool {
         let mut decided = self.lock();
         *decided.is_kept.get_or_insert_with(decide)
+    }
+
+    /// Returns whether the span was told.
+    pub fn is_told(&self, span_id: u64) -> bool {
+        self.lock().told.contains(&span_id)
     }
 
     /// Returns whether the span is told for the first time.

@@ -4,7 +4,7 @@
 use std::{
     iter,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use tokio::time::Instant;
@@ -121,8 +121,9 @@ pub(super) struct Hop {
     has_deadline: bool,
     /// Whether tasks describe work that nobody records: few events, each with a lot to say.
     is_described: bool,
-    outlets: Outlets,
-    failures: FailureLog,
+    pub(super) outlets: Outlets,
+    /// Shared by all that work for the task.
+    failures: Arc<Mutex<FailureLog>>,
     /// Kept between events for its allocation only.
     output: Output,
 }
@@ -142,13 +143,19 @@ impl Hop {
             flow,
             policy: node.policy,
             when: node.when.clone(),
+            outlets: outlets.with_flushes(spans.flush.clone()),
             spans,
             meters: Arc::new(meters),
             is_described: false,
-            outlets,
-            failures: FailureLog::default(),
+            failures: Arc::default(),
             output: Output::default(),
         }
+    }
+
+    /// Lets it work for the same task as `other`: what both log is counted together.
+    pub(super) fn beside(mut self, other: &Self) -> Self {
+        self.failures = Arc::clone(&other.failures);
+        self
     }
 
     /// Asks the task to describe its work also where nobody records it, for the case that it fails.
@@ -454,7 +461,7 @@ impl Hop {
     }
 
     /// Exports the way of an event that ended, if it took too long.
-    fn keep_slow(&self, event: &Event, ended: Ended, last: Option<Last>) {
+    pub(super) fn keep_slow(&self, event: &Event, ended: Ended, last: Option<Last>) {
         if self.spans.handle.keep_slow(event, ended.nanos, last) {
             self.flow.ledger().exported(ended);
         }
@@ -468,8 +475,9 @@ impl Hop {
         }
     }
 
-    fn log_failure(&mut self, event: &Event, error: &TaskError) {
-        let Some(suppressed) = self.failures.admit(error.error_type()) else { return };
+    fn log_failure(&self, event: &Event, error: &TaskError) {
+        let admitted = self.failures.lock().unwrap_or_else(PoisonError::into_inner).admit(error.error_type());
+        let Some(suppressed) = admitted else { return };
         let position = event.id.position().map(|(path, line)| format!("{path}:{line}"));
         let error_message = error_chain(error);
         let error_type = error.error_type();
@@ -508,7 +516,7 @@ impl Hop {
     /// Ends the task's work: sends the rest, and mentions the failures that no line did.
     pub(super) async fn finish(&mut self) {
         self.flush().await;
-        for (error_type, suppressed) in self.failures.rest() {
+        for (error_type, suppressed) in self.failures.lock().unwrap_or_else(PoisonError::into_inner).rest() {
             tracing::warn!(error.type = error_type, suppressed, "more events failed than were logged");
         }
     }

@@ -14,7 +14,7 @@ use super::{
     restart::{Life, Work},
     source::{Again, SourceWork},
     supervisor::{Spawn, Supervisor},
-    transform::TransformWork,
+    transform::{Conductor, TransformWork},
 };
 use crate::{
     event::Event,
@@ -22,7 +22,7 @@ use crate::{
     services::cache::{CountedCache, MemoryCache},
     shutdown::Stop,
     task::{BuildContext, BuildError, Cache, Extent, Resources, Task},
-    telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Tracer},
+    telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Spans, Tracer},
     template::TraceAttribute,
     trace::{Ticks, TraceContext},
 };
@@ -88,6 +88,8 @@ pub struct Built {
 struct BuiltTask {
     identity: Arc<Identity>,
     task: Task,
+    /// Further ones that work beside it.
+    beside: Vec<Task>,
     context: BuildContext,
 }
 
@@ -196,10 +198,10 @@ impl TaskManager {
         let sources = tasks.iter().filter(|built| matches!(built.task, Task::Source(_))).count();
         let asks_again = asks_again(flow, &tasks);
         let flight = self.tracer.flight_recorder();
-        let running =
+        let mut running =
             RunningFlow { handle: handle.clone(), tasks: tasks.len(), sources, _series: Vec::new() };
         for ((node, built), inbox) in flow.tasks.iter().zip(tasks).zip(inboxes) {
-            let BuiltTask { identity, task, context } = built;
+            let BuiltTask { identity, task, beside, context } = built;
             let runs = self.tracer.spans(
                 "task.run",
                 SpanKind::Internal,
@@ -215,30 +217,21 @@ impl TaskManager {
             let waits = matches!(task, Task::Processor(_));
             let is_single = matches!(&task, Task::Processor(task) if !task.is_buffered());
             let meters = TaskMeters::new(&meter, &identity, &node.error_types(), sender, waits);
-            let outlets = || Outlets::new(node, &senders, capacity, meters.blocked.clone());
+            let blocked = meters.blocked.clone();
+            let outlets = || Outlets::new(node, &senders, capacity, blocked.clone());
             let hop = |meters, outlets| {
                 Hop::new(Arc::clone(&identity), handle.clone(), node, spans.clone(), meters, outlets)
             };
             let again = asks_again[identity.task_id]
                 .then(|| Again::new(hop(TaskMeters::default(), outlets()), &self.tracer));
-            let outlets = outlets();
-            let mut hop = hop(meters, outlets);
+            let lanes = if beside.is_empty() { 0 } else { 1 + beside.len() };
+            let lanes: Vec<Hop> = (0..lanes).map(|_| hop(meters.shared(), outlets())).collect();
+            let mut hop = hop(meters, outlets());
             if is_single {
                 hop.describe_all();
             }
             let of_loop = LoopMeters::new(&meter, &identity);
             series.push((of_loop.clone(), hop.spans.clone()));
-            let work = match (&task, inbox) {
-                (Task::Transform(_), Some(inbox)) => Work::Transform(TransformWork::new(inbox, hop)),
-                (Task::Processor(_), Some(inbox)) => {
-                    Work::Processor(ProcessorWork::new(inbox, hop, &node.concurrency))
-                }
-                (Task::Source(source), _) => {
-                    let is_resumed = source.can_resume() && flow.on_task_panic == OnTaskPanic::Restart;
-                    Work::Source(SourceWork::new(hop, &self.tracer, again, is_resumed))
-                }
-                (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
-            };
             let is_source = matches!(task, Task::Source(_));
             let life = Life {
                 identity: Arc::clone(&identity),
@@ -252,7 +245,31 @@ impl TaskManager {
                 meters: of_loop,
                 flight: flight.clone(),
             };
-            self.supervisor.spawn(Spawn { flow: index, identity, is_source }, life.run(task, work));
+            let spawn = || Spawn { flow: index, identity: Arc::clone(&identity), is_source };
+            if !beside.is_empty()
+                && let Some(inbox) = inbox
+            {
+                running.tasks += lanes.len();
+                let lanes: Vec<Hop> = lanes.into_iter().map(|lane| lane.beside(&hop)).collect();
+                let (conductor, lanes) = Conductor::new(inbox, hop, lanes);
+                self.supervisor.spawn(spawn(), conductor.run());
+                for (task, lane) in [task].into_iter().chain(beside).zip(lanes) {
+                    self.supervisor.spawn(spawn(), life.clone().run(task, Work::Lane(lane)));
+                }
+                continue;
+            }
+            let work = match (&task, inbox) {
+                (Task::Transform(_), Some(inbox)) => Work::Transform(TransformWork::new(inbox, hop)),
+                (Task::Processor(_), Some(inbox)) => {
+                    Work::Processor(ProcessorWork::new(inbox, hop, &node.concurrency))
+                }
+                (Task::Source(source), _) => {
+                    let is_resumed = source.can_resume() && flow.on_task_panic == OnTaskPanic::Restart;
+                    Work::Source(SourceWork::new(hop, &self.tracer, again, is_resumed))
+                }
+                (Task::Transform(_) | Task::Processor(_), None) => unreachable!("made with an inbox above"),
+            };
+            self.supervisor.spawn(spawn(), life.run(task, work));
         }
         self.flows.push(RunningFlow { _series: series, ..running });
     }
@@ -282,8 +299,8 @@ impl Registration<'_> {
                 task_id,
             });
             let context = self.context(flow, node, &cache);
-            match self.task(node, &identity, &context).await {
-                Ok(task) => tasks.push(BuiltTask { identity, task, context }),
+            match self.tasks(node, &identity, &context).await {
+                Ok((task, beside)) => tasks.push(BuiltTask { identity, task, beside, context }),
                 Err(source) => self.errors.push(StartError {
                     flow: Arc::clone(&flow.name),
                     task: Arc::clone(&node.name),
@@ -307,16 +324,26 @@ impl Registration<'_> {
         }
     }
 
-    async fn task(
+    /// Builds a task, and as many further ones as work beside it.
+    async fn tasks(
         &self,
         node: &Node,
         identity: &Arc<Identity>,
         context: &BuildContext,
-    ) -> Result<Task, BuildError> {
+    ) -> Result<(Task, Vec<Task>), BuildError> {
         let identity = Some(Arc::clone(identity));
         let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
         let span = spans.lifecycle(self.parent);
-        let built = node.prepared.build(context).await;
+        let built = async {
+            let task = node.prepared.build(context).await?;
+            let mut beside = Vec::new();
+            let is_parallel = matches!(&task, Task::Transform(task) if !task.is_batching());
+            for _ in 1..if is_parallel { node.parallelism } else { 1 } {
+                beside.push(node.prepared.build(context).await?);
+            }
+            Ok((task, beside))
+        };
+        let built = built.await;
         match &built {
             Ok(_) => span.end(SpanOutcome::Completed, None),
             Err(_) => span.end(SpanOutcome::Failed, Some(BUILD)),
@@ -357,6 +384,11 @@ fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Tas
         Task::Processor(processor) => Some(processor),
         Task::Source(_) | Task::Transform(_) => None,
     };
+    let is_batching = match task {
+        Task::Source(_) => false,
+        Task::Transform(transform) => transform.is_batching(),
+        Task::Processor(processor) => processor.is_buffered(),
+    };
     let identity = Some(Arc::clone(identity));
     let handle = tracer.spans("task.handle", node.kind.span_kind, identity, node.error_types());
     TaskSpans {
@@ -365,10 +397,7 @@ fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Tas
             None => handle,
         },
         retry: processor.map(|_| spans("task.retry", SpanKind::Internal)).unwrap_or_default(),
-        flush: processor
-            .filter(|processor| processor.is_buffered())
-            .map(|_| spans("task.flush", SpanKind::Internal))
-            .unwrap_or_default(),
+        flush: if is_batching { spans("task.flush", SpanKind::Internal) } else { Spans::default() },
     }
 }
 

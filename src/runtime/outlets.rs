@@ -5,12 +5,13 @@
 
 use tokio::sync::mpsc::{self, error::TrySendError};
 
-use super::blocked::Blocked;
+use super::{batches::Batches, blocked::Blocked};
 use crate::{
     ack::{Ack, Ended, Outcome},
-    event::Event,
+    event::{Event, Payload},
     plan::{Node, OnError},
-    task::{Edge, Emission, Route},
+    task::{BatchId, Edge, Emission, Route},
+    telemetry::Spans,
     trace::Moment,
 };
 
@@ -34,7 +35,14 @@ pub(super) struct Outlets {
     capacity: usize,
     /// The time that was spent waiting for room.
     blocked: Blocked,
+    /// What is held back until it has become one.
+    batches: Batches,
 }
+
+/// What a task has staged, by outlet.
+#[derive(Debug)]
+#[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
+pub(super) struct Staged(Vec<Vec<Box<Event>>>);
 
 #[derive(Debug)]
 struct Outlet {
@@ -72,7 +80,14 @@ impl Outlets {
                 staged: Vec::with_capacity(BATCH),
             })
             .collect();
-        Self { outlets, downstream, targets, failed, capacity, blocked }
+        let batches = Batches::default();
+        Self { outlets, downstream, targets, failed, capacity, blocked, batches }
+    }
+
+    /// Lets `flushes` make the spans of batches.
+    pub(super) fn with_flushes(mut self, flushes: Spans) -> Self {
+        self.batches = Batches::new(flushes);
+        self
     }
 
     /// Stages what one event emitted for the tasks downstream, each with a share of its `ack` and the way that it came.
@@ -91,7 +106,6 @@ impl Outlets {
         let mut ended = None;
         for (n, (route, emission)) in emissions.enumerate() {
             let is_last = n == last;
-            let share = if is_last { ack.take() } else { ack.clone() };
             let emitted = match emission {
                 Emission::Event(emitted) => event.as_mut().map(|event| {
                     let mut emitted = Box::new(emitted);
@@ -100,14 +114,50 @@ impl Outlets {
                 }),
                 Emission::Forward if is_last => event.take(),
                 Emission::Forward => event.clone(),
-                Emission::Hold(_) | Emission::Release(..) => None,
+                Emission::Hold(batch) => {
+                    if let Some(event) = event.take() {
+                        self.batches.hold(batch, event, ack.take());
+                    }
+                    None
+                }
+                Emission::Release(batch, data) => {
+                    ended = self.release(route, batch, data).or(ended);
+                    // Unless it is held, nothing comes of what is left of the event itself.
+                    if let Some(rest) = event.take_if(|_| is_last) {
+                        let at = Moment { at: rest.queued, context: rest.trace };
+                        ended = ack.take().settle(Outcome::Filtered, at).map(|end| (rest, end)).or(ended);
+                    }
+                    None
+                }
             };
             if let Some(mut emitted) = emitted {
                 emitted.queued = queued;
+                let share = if is_last { ack.take() } else { ack.clone() };
                 ended = self.stage_one(route, emitted, share).or(ended);
             }
         }
         ended
+    }
+
+    /// Stages one event in the place of all that a batch holds. Returns the same as [`Self::stage`].
+    pub(super) fn release(
+        &mut self,
+        route: Route,
+        batch: BatchId,
+        data: Payload,
+    ) -> Option<(Box<Event>, Ended)> {
+        let (event, ack) = self.batches.release(batch, data)?;
+        self.stage_one(route, event, ack)
+    }
+
+    /// Returns how many events are held back.
+    pub(super) fn held(&self) -> usize {
+        self.batches.held()
+    }
+
+    /// Gives back every event that is held back: the task that knew what to make of it is gone.
+    pub(super) fn give_back_held(&mut self) {
+        self.batches.give_back();
     }
 
     /// Returns whether what failed goes on to any task.
@@ -148,6 +198,19 @@ impl Outlets {
         event.ack = share;
         push(&mut self.outlets, outlets, event);
         None
+    }
+
+    /// Takes what is staged, for another one of the same task to send it.
+    pub(super) fn take_staged(&mut self) -> Staged {
+        let take = |outlet: &mut Outlet| std::mem::replace(&mut outlet.staged, Vec::with_capacity(BATCH));
+        Staged(self.outlets.iter_mut().map(take).collect())
+    }
+
+    /// Stages what was taken from another one.
+    pub(super) fn put_staged(&mut self, staged: Staged) {
+        for (outlet, events) in self.outlets.iter_mut().zip(staged.0) {
+            outlet.staged.extend(events);
+        }
     }
 
     /// Returns the last event that waits to be sent on.

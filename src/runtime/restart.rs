@@ -6,8 +6,12 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    Failure, RunEnd, flow::FlowHandle, meters::LoopMeters, processor::ProcessorWork, source::SourceWork,
-    transform::TransformWork,
+    Failure, RunEnd,
+    flow::FlowHandle,
+    meters::LoopMeters,
+    processor::ProcessorWork,
+    source::SourceWork,
+    transform::{Lane, TransformWork},
 };
 use crate::{
     plan::OnTaskPanic,
@@ -25,6 +29,7 @@ const WHILE_STOPPING: Duration = Duration::from_millis(100);
 pub(super) enum Work {
     Source(SourceWork),
     Transform(TransformWork),
+    Lane(Lane),
     Processor(ProcessorWork),
 }
 
@@ -34,6 +39,7 @@ impl Work {
         match (self, task) {
             (Self::Source(work), Task::Source(task)) => work.run(task).await,
             (Self::Transform(work), Task::Transform(task)) => work.run(task).await,
+            (Self::Lane(work), Task::Transform(task)) => work.run(task).await,
             (Self::Processor(work), Task::Processor(task)) => work.run(task).await,
             (_, task) => unreachable!("a kind builds tasks of one role, not {task:?}"),
         }
@@ -44,6 +50,7 @@ impl Work {
         match self {
             Self::Source(work) => work.finish().await,
             Self::Transform(work) => work.finish().await,
+            Self::Lane(work) => work.finish().await,
             Self::Processor(work) => work.finish().await,
         }
     }
@@ -58,6 +65,7 @@ impl Work {
 }
 
 /// Everything about a task that stays the same from one tenure to the next.
+#[derive(Clone)]
 pub(super) struct Life {
     pub(super) identity: Arc<Identity>,
     pub(super) flow: FlowHandle,

@@ -1,11 +1,23 @@
-//! The loop of a transform.
+//! The loop of a transform: events, and the batches that it releases by itself.
 
-use std::collections::VecDeque;
+mod lanes;
 
-use tokio::sync::mpsc;
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
-use super::{RunEnd, hop::Hop, outlets::BATCH, turn::Turn};
-use crate::{event::Event, task::Transform};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
+
+pub(super) use self::lanes::{Conductor, Lane};
+use super::{RunEnd, hop::Hop, outlets::BATCH, supervisor::panic_message, turn::Turn};
+use crate::{
+    event::Event,
+    task::{Emission, FlushReason, Output, Transform},
+};
 
 /// What a transform works on, and what is left of it when one panics.
 pub(super) struct TransformWork {
@@ -15,6 +27,14 @@ pub(super) struct TransformWork {
     batch: VecDeque<Box<Event>>,
 }
 
+/// What a transform has to do next.
+enum Next {
+    /// There are so many events.
+    Events(usize),
+    /// A batch has to leave.
+    Flush(FlushReason),
+}
+
 impl TransformWork {
     pub(super) fn new(inbox: mpsc::Receiver<Box<Event>>, hop: Hop) -> Self {
         Self { inbox, hop, batch: VecDeque::with_capacity(BATCH) }
@@ -22,12 +42,43 @@ impl TransformWork {
 
     /// Handles events until no one upstream is left, or until the task panics.
     pub(super) async fn run(&mut self, mut transform: Box<dyn Transform>) -> RunEnd {
+        let end = self.handle_all(&mut *transform).await;
+        if let RunEnd::Panicked(_) = &end {
+            // What was collected of it has gone down with the task.
+            self.hop.outlets.give_back_held();
+        }
+        end
+    }
+
+    async fn handle_all(&mut self, transform: &mut dyn Transform) -> RunEnd {
         let Self { inbox, hop, batch } = self;
         let mut turn = Turn::new();
         let mut taken = Vec::with_capacity(BATCH);
-        while !batch.is_empty() || inbox.recv_many(&mut taken, BATCH).await > 0 {
-            batch.extend(taken.drain(..));
-            let inflight = hop.meters.inflight.hold(batch.len());
+        let mut is_asked = false;
+        let mut held = None;
+        loop {
+            if batch.is_empty() {
+                match next(inbox, &mut taken, hop, transform.deadline(), is_asked).await {
+                    Next::Events(0) if hop.outlets.held() == 0 || is_asked => return RunEnd::Completed,
+                    Next::Events(0) | Next::Flush(FlushReason::Shutdown) => {
+                        is_asked = true;
+                        if let Err(panic) = flush(hop, transform, FlushReason::Shutdown).await {
+                            return RunEnd::Panicked(panic);
+                        }
+                    }
+                    Next::Flush(FlushReason::Timeout) => {
+                        if let Err(panic) = flush(hop, transform, FlushReason::Timeout).await {
+                            return RunEnd::Panicked(panic);
+                        }
+                    }
+                    Next::Events(_) => {
+                        is_asked = false;
+                        batch.extend(taken.drain(..));
+                    }
+                }
+            }
+            let inflight = hop.meters.inflight.hold(hop.outlets.held() + batch.len());
+            drop(held.take());
             while let Some(event) = batch.pop_front() {
                 if let Err(panic) = hop.handle(event, |event, output| transform.apply(event, output)) {
                     hop.flush().await;
@@ -41,14 +92,66 @@ impl TransformWork {
                     turn.pass().await;
                 }
             }
+            // What is held back is not done with.
+            if hop.outlets.held() > 0 {
+                held = Some(hop.meters.inflight.hold(hop.outlets.held()));
+            }
             drop(inflight);
             hop.flush().await;
         }
-        RunEnd::Completed
     }
 
     /// Ends the work for good.
     pub(super) async fn finish(&mut self) {
         self.hop.finish().await;
     }
+}
+
+/// Waits for events, or until a batch has to leave: when it is due, and while nothing comes before what is held as soon
+/// as there is nothing else to do. `is_asked` says that it was asked for that since the last event.
+#[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
+async fn next(
+    inbox: &mut mpsc::Receiver<Box<Event>>,
+    taken: &mut Vec<Box<Event>>,
+    hop: &Hop,
+    deadline: Option<Instant>,
+    is_asked: bool,
+) -> Next {
+    let is_holding = hop.outlets.held() > 0;
+    if deadline.is_none() && !is_holding {
+        return Next::Events(inbox.recv_many(taken, BATCH).await);
+    }
+    if deadline.is_some_and(|deadline| deadline <= Instant::now()) {
+        return Next::Flush(FlushReason::Timeout);
+    }
+    let due = async {
+        match deadline {
+            Some(deadline) => sleep_until(deadline).await,
+            None => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        count = inbox.recv_many(taken, BATCH) => Next::Events(count),
+        () = hop.flow.hurry().begun(), if is_holding && !is_asked => Next::Flush(FlushReason::Shutdown),
+        () = due => Next::Flush(FlushReason::Timeout),
+    }
+}
+
+/// Lets a transform release batches. The error is what it panicked with.
+async fn flush(hop: &mut Hop, transform: &mut dyn Transform, reason: FlushReason) -> Result<(), String> {
+    let mut output = Output::default();
+    let now = Instant::now();
+    catch_unwind(AssertUnwindSafe(|| transform.flush(reason, now, &mut output)))
+        .map_err(|panic| panic_message(&*panic))?;
+    for (route, emission) in output.drain() {
+        // There is no event to do anything else with.
+        if let Emission::Release(batch, data) = emission
+            && let Some((event, ended)) = hop.outlets.release(route, batch, data)
+        {
+            hop.keep_slow(&event, ended, None);
+        }
+    }
+    hop.flush().await;
+    Ok(())
 }

@@ -167,7 +167,7 @@ instruments! {
     TASK_BLOCKED = ObservableCounter, "flowgen.task.blocked", "s", ["flow", "task"],
         "The time that the task waited for room in a full channel downstream.";
     TASK_INFLIGHT = UpDownCounter, "flowgen.task.inflight", "{event}", ["flow", "task"],
-        "The events that the task has taken from its channel and is not done with.";
+        "The events that the task has taken from its channel and is not done with; those of a batch that has not left are among them.";
     TASK_ATTEMPT_ERRORS = Counter, "flowgen.task.attempt.errors", "{error}", ["flow", "task", "error.type"],
         "The attempts that failed, whether another one follows or not.";
     TASK_RETRIES = Counter, "flowgen.task.retries", "{retry}", ["flow", "task", "error.type"],

@@ -10,7 +10,7 @@ use std::sync::{
 
 use super::{Attributes, KeepTraces, SpanOutcome, SpanRecord, queue::SpanQueue, series::SpanTable};
 use crate::{
-    event::{Event, Fate, Step, StepKind},
+    event::{Batch, Event, EventId, Fate, Part, Step, StepKind, Trail},
     trace::{Moment, Remote, Ticks, TraceContext},
 };
 
@@ -47,6 +47,24 @@ pub struct Last {
     pub error_type: &'static str,
     /// What the task said of its work.
     pub attributes: Attributes,
+}
+
+/// The way of an event, which may have become a part of a batch since.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    id: &'a EventId,
+    trace: TraceContext,
+    trail: &'a Trail,
+}
+
+impl<'a> Way<'a> {
+    fn of(event: &'a Event) -> Self {
+        Self { id: &event.id, trace: event.trace, trail: &event.trail }
+    }
+
+    fn of_part(part: &'a Part) -> Self {
+        Self { id: &part.id, trace: part.trace, trail: &part.trail }
+    }
 }
 
 /// Exports the traces that are kept.
@@ -108,23 +126,41 @@ impl Keeper {
         last: Option<Last>,
         describe: &dyn Fn() -> Attributes,
     ) -> bool {
-        if event.trace.is_sampled() {
-            return true;
-        }
-        let Some(fate) = event.trail.fate() else { return false };
+        let waited = |last: Last| Last { step: Step { queued: event.queued, ..last.step }, ..last };
+        event.trace.is_sampled() || self.keep_way(Way::of(event), reason, last.map(waited), describe)
+    }
+
+    fn keep_way(
+        &self,
+        way: Way<'_>,
+        reason: Kept,
+        last: Option<Last>,
+        describe: &dyn Fn() -> Attributes,
+    ) -> bool {
+        let Some(fate) = way.trail.fate() else { return false };
         // Once it is begun, all of it is: what does not fit is counted where that shows.
-        let spans = event.trail.steps().len() + event.trail.attempts().len() + 1;
+        let spans = way.trail.steps().len() + way.trail.attempts().len() + 1;
         if !fate.is_kept(|| self.admits(reason, spans)) {
             return false;
         }
-        let mut records = self.steps(event, last.as_ref().map(|last| last.step.span_id));
-        records.extend(last.and_then(|last| self.last(event, last)));
-        // Those of attempts have no event.
+        let mut records = self.steps(way, fate, reason, last.as_ref().map(|last| last.step.span_id));
+        records.extend(last.and_then(|last| self.last(way, last)));
+        // Those of attempts and of batches have no event.
         if let Some(last) = records.iter_mut().rev().find(|record| record.event_id.is_some()) {
             last.attributes = describe().over(std::mem::take(&mut last.attributes));
         }
         records.into_iter().for_each(|record| self.push(record, fate, reason));
         true
+    }
+
+    /// Exports the ways of what became one in a batch, and links the span of its flush to them.
+    fn keep_parts(&self, batch: &Batch, reason: Kept, flush: &mut SpanRecord) {
+        for part in &batch.parts {
+            if self.keep_way(Way::of_part(part), reason, None, &Attributes::default) {
+                flush.link(part.trace);
+            }
+        }
+        flush.dropped_links += batch.others;
     }
 
     /// Exports the span of a flush below that of an event of its batch, whose trace is kept.
@@ -136,7 +172,7 @@ impl Keeper {
         links: Vec<TraceContext>,
     ) {
         let Some(fate) = above.trail.fate() else { return };
-        let Some(mut record) = self.record(above, usize::MAX, &flush) else { return };
+        let Some(mut record) = self.record(Way::of(above), usize::MAX, &flush) else { return };
         record.event_id = None;
         record.parent = above.trace.span_id;
         record.outcome = SpanOutcome::Failed;
@@ -165,17 +201,23 @@ impl Keeper {
         is_within
     }
 
-    /// Makes the spans of all steps, and of their attempts.
+    /// Makes the spans of all steps, and of their attempts, and exports what became one with the event on its way.
     #[expect(clippy::vec_box, reason = "boxes are what the queue takes")]
-    fn steps(&self, event: &Event, last: Option<u64>) -> Vec<Box<SpanRecord>> {
-        let trail = &event.trail;
+    fn steps(&self, way: Way<'_>, fate: &Fate, reason: Kept, last: Option<u64>) -> Vec<Box<SpanRecord>> {
+        let trail = way.trail;
         let mut records = Vec::with_capacity(trail.steps().len() + trail.attempts().len() + 1);
         let mut parent = None;
         for (n, step) in trail.steps().iter().enumerate() {
-            if let Some(mut record) = self.record(event, n, step) {
+            let batch = trail.batch_at(n);
+            // A branch that failed before has told of the whole batch.
+            let is_told = batch.is_some() && fate.is_told(step.span_id);
+            if let Some(mut record) = self.record(way, n, step).filter(|_| !is_told) {
                 match parent {
                     Some(parent) => record.parent = parent,
                     None => enter(&mut record, trail.remote()),
+                }
+                if let Some(batch) = batch {
+                    self.keep_parts(batch, reason, &mut record);
                 }
                 records.push(record);
             }
@@ -184,7 +226,7 @@ impl Keeper {
         for attempt in trail.attempts() {
             let parent = trail.steps().get(attempt.before).map(|step| step.span_id).or(last);
             if let (Some(parent), Some(mut record)) =
-                (parent, self.record(event, attempt.before, &attempt.step))
+                (parent, self.record(way, attempt.before, &attempt.step))
             {
                 record.parent = parent;
                 record.event_id = None;
@@ -199,28 +241,29 @@ impl Keeper {
     }
 
     /// Makes the span of a step that did not fail.
-    fn record(&self, event: &Event, n: usize, step: &Step) -> Option<Box<SpanRecord>> {
+    fn record(&self, way: Way<'_>, n: usize, step: &Step) -> Option<Box<SpanRecord>> {
         let series = self.table.series(step.place)?;
-        let context = TraceContext { span_id: step.span_id, ..event.trace };
+        let context = TraceContext { span_id: step.span_id, ..way.trace };
         let mut record = SpanRecord::new(series, context, 0, step.start);
         record.place = step.place;
         record.end = step.start.after(step.nanos);
         record.outcome = match step.kind {
-            StepKind::Handled => SpanOutcome::Completed,
+            StepKind::Handled | StepKind::Flushed => SpanOutcome::Completed,
             StepKind::Filtered => SpanOutcome::Filtered,
             StepKind::Skipped => SpanOutcome::Skipped,
         };
-        record.set_event(event.trail.id_at(n, &event.id), step.queued);
-        record.set_remote(event.trail.remote());
+        if step.kind != StepKind::Flushed {
+            record.set_event(way.trail.id_at(n, way.id), step.queued);
+        }
+        record.set_remote(way.trail.remote());
         Some(Box::new(record))
     }
 
     /// Makes the span of the task that did not pass the event on.
-    fn last(&self, event: &Event, last: Last) -> Option<Box<SpanRecord>> {
+    fn last(&self, way: Way<'_>, last: Last) -> Option<Box<SpanRecord>> {
         let Last { step, error_type, attributes } = last;
-        let trail = &event.trail;
-        let step = Step { queued: event.queued, ..step };
-        let mut record = self.record(event, trail.steps().len(), &step)?;
+        let trail = way.trail;
+        let mut record = self.record(way, trail.steps().len(), &step)?;
         match trail.steps().last() {
             Some(step) => record.parent = step.span_id,
             None => enter(&mut record, trail.remote()),

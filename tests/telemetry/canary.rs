@@ -218,6 +218,8 @@ macro_rules! kinds {
 
 mod kinds {
     kinds! {
+        // Only what http_request answers with may be raw bytes.
+        buffer except "type",
         // What is too large for the cache is tens of megabytes.
         cache except "too_large",
         dedupe, drop, file, file_write, filter,

@@ -1,5 +1,7 @@
 //! Traces that are exported although they were not sampled: those of events that failed or were slow.
 
+mod batches;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::Command,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::entry::{Entry, Passed};
 use crate::{
     ack::Outcome,
-    event::Attempt,
+    event::{Attempt, StepKind},
     telemetry::{
         error_chain,
         logs::{Fields, OneLine},
@@ -64,6 +64,9 @@ fn step(entry: &Entry, n: usize, passed: &Passed) -> Value {
     shown.insert("task".into(), passed.identity().map(|identity| &*identity.task).into());
     shown.insert("start".into(), seconds(passed.step.start.since(entry.start())));
     shown.insert("duration".into(), seconds(passed.step.nanos));
+    if passed.step.kind == StepKind::Flushed {
+        shown.insert("flush".into(), true.into());
+    }
     if let Some(nanos) = queued(passed) {
         shown.insert("queued".into(), seconds(nanos));
     }
@@ -122,7 +125,10 @@ fn block(entry: &Entry, text: &mut String) -> std::fmt::Result {
     }
     writeln!(text, "    path  {:>10} {:>10} {:>10}  task", "start", "took", "queued")?;
     for (n, passed) in entry.steps.iter().enumerate() {
-        let task = passed.identity().map_or("?", |identity| &identity.task);
+        let task = match passed.step.kind {
+            StepKind::Flushed => "  flush",
+            _ => passed.identity().map_or("?", |identity| &identity.task),
+        };
         let queued = queued(passed).map(duration).unwrap_or_default();
         row(text, entry.start(), passed.step.start, passed.step.nanos, &queued, task)?;
         for attempt in entry.attempts_at(n).take(MOST_RETRIES) {

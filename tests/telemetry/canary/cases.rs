@@ -186,6 +186,15 @@ pub(super) fn generate() -> Vec<Case> {
     vec![Case::of(failing.join("\n")), fed(&["- log: {name: seen}"])]
 }
 
+pub(super) fn buffer() -> Vec<Case> {
+    let keys = ["text", "number", "objects", "missing", "text.deeper", "text | round"];
+    let mut tasks =
+        each("buffer", keys.iter().map(|key| format!("partition_key: '{{{{ event.data.{key} }}}}'")));
+    tasks.push("- buffer: {name: all, depends_on: source, size: 1}".to_owned());
+    tasks.push("- log: {name: seen}".to_owned());
+    vec![fed(&tasks)]
+}
+
 pub(super) fn iterate() -> Vec<Case> {
     let keys = ["text", "number", "objects.0", "deep", "empty", "missing", "text.deeper"];
     let mut tasks = each("iterate", keys.iter().map(|key| format!("iterate_key: {key}")));
