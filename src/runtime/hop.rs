@@ -124,6 +124,8 @@ pub(super) struct Hop {
     pub(super) outlets: Outlets,
     /// Shared by all that work for the task.
     failures: Arc<Mutex<FailureLog>>,
+    /// Those that may pass, which attempts tell of too.
+    passing: Arc<Mutex<FailureLog>>,
     /// Kept between events for its allocation only.
     output: Output,
 }
@@ -148,6 +150,7 @@ impl Hop {
             meters: Arc::new(meters),
             is_described: false,
             failures: Arc::default(),
+            passing: Arc::default(),
             output: Output::default(),
         }
     }
@@ -155,7 +158,13 @@ impl Hop {
     /// Lets it work for the same task as `other`: what both log is counted together.
     pub(super) fn beside(mut self, other: &Self) -> Self {
         self.failures = Arc::clone(&other.failures);
+        self.passing = Arc::clone(&other.passing);
         self
+    }
+
+    /// Returns the log of failures that may pass.
+    pub(super) fn passing(&self) -> &Arc<Mutex<FailureLog>> {
+        &self.passing
     }
 
     /// Asks the task to describe its work also where nobody records it, for the case that it fails.
@@ -476,14 +485,16 @@ impl Hop {
     }
 
     fn log_failure(&self, event: &Event, error: &TaskError) {
-        let admitted = self.failures.lock().unwrap_or_else(PoisonError::into_inner).admit(error.error_type());
+        let may_pass = self.policy.on_error == OnError::Fail && error.class() == ErrorClass::Transient;
+        let log = if may_pass { &self.passing } else { &self.failures };
+        let admitted = log.lock().unwrap_or_else(PoisonError::into_inner).admit(error.error_type());
         let Some(suppressed) = admitted else { return };
         let position = event.id.position().map(|(path, line)| format!("{path}:{line}"));
         let error_message = error_chain(error);
         let error_type = error.error_type();
         let suppressed = (suppressed > 0).then_some(suppressed);
         match self.policy.on_error {
-            OnError::Fail if error.class() == ErrorClass::Transient => {
+            OnError::Fail if may_pass => {
                 tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed for now");
             }
             OnError::Fail => {

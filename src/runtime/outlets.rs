@@ -3,6 +3,8 @@
 //! Owns the sharing of acks: what leaves a task divides the share of the event it was made from. Events are
 //! boxed where they enter or are derived, so that a hop moves a pointer and not the event.
 
+use std::collections::VecDeque;
+
 use tokio::sync::mpsc::{self, error::TrySendError};
 
 use super::{batches::Batches, blocked::Blocked};
@@ -41,14 +43,12 @@ pub(super) struct Outlets {
 
 /// What a task has staged, by outlet.
 #[derive(Debug)]
-#[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
-pub(super) struct Staged(Vec<Vec<Box<Event>>>);
+pub(super) struct Staged(Vec<VecDeque<Box<Event>>>);
 
 #[derive(Debug)]
 struct Outlet {
     sender: mpsc::Sender<Box<Event>>,
-    #[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
-    staged: Vec<Box<Event>>,
+    staged: VecDeque<Box<Event>>,
 }
 
 impl Outlets {
@@ -77,7 +77,7 @@ impl Outlets {
             .into_iter()
             .map(|task| Outlet {
                 sender: senders[task].clone().expect("the plan leads no edge to a source"),
-                staged: Vec::with_capacity(BATCH),
+                staged: VecDeque::with_capacity(BATCH),
             })
             .collect();
         let batches = Batches::default();
@@ -202,7 +202,8 @@ impl Outlets {
 
     /// Takes what is staged, for another one of the same task to send it.
     pub(super) fn take_staged(&mut self) -> Staged {
-        let take = |outlet: &mut Outlet| std::mem::replace(&mut outlet.staged, Vec::with_capacity(BATCH));
+        let take =
+            |outlet: &mut Outlet| std::mem::replace(&mut outlet.staged, VecDeque::with_capacity(BATCH));
         Staged(self.outlets.iter_mut().map(take).collect())
     }
 
@@ -215,7 +216,7 @@ impl Outlets {
 
     /// Returns the last event that waits to be sent on.
     pub(super) fn last_staged(&self) -> Option<&Event> {
-        self.outlets.iter().find_map(|outlet| outlet.staged.last()).map(|event| &**event)
+        self.outlets.iter().find_map(|outlet| outlet.staged.back()).map(|event| &**event)
     }
 
     /// Returns whether enough is staged to be worth sending.
@@ -230,11 +231,12 @@ impl Outlets {
     }
 
     /// Sends what is staged, and waits where a channel is full. Events for a task that has ended are
-    /// dropped with their shares, and so counted as failed; the other branches get theirs.
+    /// dropped with their shares, and so counted as failed; the other branches get theirs. What waits stays staged if
+    /// the wait is given up.
     pub(super) async fn flush(&mut self) {
         for outlet in &mut self.outlets {
-            let mut staged = outlet.staged.drain(..);
-            while staged.len() > 0 {
+            let staged = &mut outlet.staged;
+            while !staged.is_empty() {
                 // Asking for more than the capacity would fail as if the channel were closed.
                 let chunk = staged.len().min(BATCH).min(self.capacity);
                 let permits = match outlet.sender.try_reserve_many(chunk) {
@@ -248,9 +250,9 @@ impl Outlets {
                     }
                     Err(TrySendError::Closed(())) => break,
                 };
-                permits.zip(&mut staged).for_each(|(permit, event)| permit.send(event));
+                permits.zip(staged.drain(..chunk)).for_each(|(permit, event)| permit.send(event));
             }
-            drop(staged);
+            staged.clear();
             // One event may have emitted a million; what it took is not kept for good.
             outlet.staged.shrink_to(ROOM_KEPT);
         }
@@ -261,9 +263,9 @@ impl Outlets {
 fn push(outlets: &mut [Outlet], chosen: &[usize], event: Box<Event>) {
     let Some((last, others)) = chosen.split_last() else { return };
     for outlet in others {
-        outlets[*outlet].staged.push(event.clone());
+        outlets[*outlet].staged.push_back(event.clone());
     }
-    outlets[*last].staged.push(event);
+    outlets[*last].staged.push_back(event);
 }
 
 /// Lets what was derived from an event have the way that it came, and its place in the trace.

@@ -5,11 +5,12 @@ mod lanes;
 use std::{
     collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
+    time::Duration,
 };
 
 use tokio::{
     sync::mpsc,
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 
 pub(super) use self::lanes::{Conductor, Lane};
@@ -18,6 +19,9 @@ use crate::{
     event::Event,
     task::{Emission, FlushReason, Output, Transform},
 };
+
+/// How long a task waits in a hurry for what may still come of those upstream.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a transform works on, and what is left of it when one panics.
 pub(super) struct TransformWork {
@@ -130,10 +134,15 @@ async fn next(
             None => std::future::pending().await,
         }
     };
+    // Those upstream may still be at work, and each event of theirs deserves its batch.
+    let hurried = async {
+        hop.flow.hurry().begun().await;
+        sleep(PATIENCE).await;
+    };
     tokio::select! {
         biased;
         count = inbox.recv_many(taken, BATCH) => Next::Events(count),
-        () = hop.flow.hurry().begun(), if is_holding && !is_asked => Next::Flush(FlushReason::Shutdown),
+        () = hurried, if is_holding && !is_asked => Next::Flush(FlushReason::Shutdown),
         () = due => Next::Flush(FlushReason::Timeout),
     }
 }

@@ -222,7 +222,10 @@ mod kinds {
         buffer except "type",
         // What is too large for the cache is tens of megabytes.
         cache except "too_large",
-        dedupe, drop, file, file_write, filter,
+        dedupe, drop,
+        // A read that fails may succeed later, so it is tried again without end.
+        file except "io",
+        file_write, filter,
         // What is refused at load has times without end.
         generate except "schedule",
         http_request, iterate, log, script, stdin, stdout, switch, throttle, validate

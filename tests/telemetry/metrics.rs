@@ -103,6 +103,11 @@ flow:
     - filter: {{name: all, condition: 'true'}}
     - iterate: {{name: items}}
     - script: {{name: same, code: event}}
+    - validate: {{name: valid, schema: {{}}}}
+    - throttle: {{name: slow, rate: 1}}
+    - dedupe: {{name: once, ttl: 1m}}
+    - cache: {{name: known, operation: get, key: '{{{{ event.id }}}}'}}
+    - buffer: {{name: batch}}
     - log: {{name: seen}}
     - file_write: {{name: file, path: out}}
     - stdout: {{name: out}}

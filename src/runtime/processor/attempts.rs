@@ -68,7 +68,7 @@ impl Attempts {
         Self::of(
             hop.policy,
             hop.spans.retry.clone(),
-            Retrying::new(hop.policy.retry, Arc::clone(&hop.meters)),
+            Retrying::new(hop.policy.retry, Arc::clone(&hop.meters), Arc::clone(hop.passing())),
         )
     }
 

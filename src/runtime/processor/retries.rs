@@ -24,7 +24,7 @@ pub(super) struct Retrying {
     policy: RetryPolicy,
     pub(super) meters: Arc<TaskMeters>,
     /// One for all events that are handled at a time.
-    log: Mutex<FailureLog>,
+    log: Arc<Mutex<FailureLog>>,
 }
 
 /// The attempts at one piece of work so far.
@@ -64,8 +64,8 @@ impl Retries {
 }
 
 impl Retrying {
-    pub(super) fn new(policy: RetryPolicy, meters: Arc<TaskMeters>) -> Self {
-        Self { policy, meters, log: Mutex::default() }
+    pub(super) fn new(policy: RetryPolicy, meters: Arc<TaskMeters>, log: Arc<Mutex<FailureLog>>) -> Self {
+        Self { policy, meters, log }
     }
 
     /// Decides what follows an attempt that failed with a transient error, at work that `expires`.

@@ -31,7 +31,7 @@ async fn failures(mut answers: Vec<Result<(), FlushError>>) -> Vec<(usize, &'sta
     };
     answers.push(Ok(()));
     let processor = Scripted(Mutex::new(answers));
-    let retrying = Retrying::new(policy.retry, Arc::default());
+    let retrying = Retrying::new(policy.retry, Arc::default(), Arc::default());
     let failures = flush(&Attempts::of(policy, Spans::default(), retrying), &processor, 4).await;
     assert!(processor.0.lock().unwrap().len() <= 1, "it stopped early");
     failures.into_iter().map(|(place, error)| (place, error.error_type())).collect()
