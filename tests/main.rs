@@ -12,6 +12,7 @@ mod examples;
 mod http_request;
 mod kinds;
 mod layers;
+mod model;
 mod readme;
 mod run;
 mod support;

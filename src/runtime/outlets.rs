@@ -214,6 +214,11 @@ impl Outlets {
         }
     }
 
+    /// Returns whether no task depends on this one.
+    pub(super) fn is_leaf(&self) -> bool {
+        self.downstream.is_empty()
+    }
+
     /// Returns the last event that waits to be sent on.
     pub(super) fn last_staged(&self) -> Option<&Event> {
         self.outlets.iter().find_map(|outlet| outlet.staged.back()).map(|event| &**event)

@@ -149,11 +149,12 @@ impl Port for SourcePort {
             event.trail = Trail::from_outside(remote);
         }
         let redelivery = self.redelivery.as_ref();
+        let is_sent_on = !self.hop.is_leaf();
         let last = &mut self.last;
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
             if let Some(last) = last {
-                last.is_staged = is_decoded;
-                if !is_decoded {
+                last.is_staged = is_decoded && is_sent_on;
+                if !last.is_staged {
                     last.id = Some(event.id.clone());
                 }
             }

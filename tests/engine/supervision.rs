@@ -324,6 +324,17 @@ async fn a_source_goes_on_where_it_ended() {
     }
 }
 
+/// Scenario: the same, and no task depends on the source. Guarantee: the same.
+#[tokio::test(start_paused = true)]
+async fn a_source_alone_goes_on_where_it_ended() {
+    let alone = built("source", vec![], |build| {
+        let fault: Option<(u64, Fault)> = (build == 0).then_some((50, || panic!("as the test wants it")));
+        Ok(Task::Source(Box::new(Resuming { count: 100, fault })))
+    });
+    let report = run(plan(vec![restarting(vec![alone])], 16)).await;
+    assert_eq!(report.flows[0].summary.entered, 100);
+}
+
 /// Scenario: a source says that it can never go on. Guarantee: that is the failure of its flow, and what it brought in is
 /// seen through.
 #[tokio::test(start_paused = true)]
