@@ -267,8 +267,9 @@ fn succeeded(case: &Case, observed: &Observed, (id, delivery): (&str, u64), is_w
         let is_failing = case.tasks[*task].on_error == OnError::Fail;
         let is_lost = match step {
             Step::Permanent | Step::Panic => is_failing,
+            // What is not tried again because it would be too old by then has expired.
             Step::Transient | Step::Hanging => {
-                is_failing && observed.count(*task, of, delivery, Step::Done) == 0
+                is_failing && is_whole && observed.count(*task, of, delivery, Step::Done) == 0
             }
             Step::Done => false,
         };
