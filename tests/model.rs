@@ -4,12 +4,15 @@
 //! determined, it is what the model says, attempt by attempt; elsewhere it is what the promises allow.
 //! `FLOWGEN_TEST_SEED` runs one case again, `FLOWGEN_TEST_CASES` so many.
 
+mod batcher;
 mod case;
 mod check;
 mod deed;
 mod expected;
+mod joined;
 mod numbers;
 mod order;
+mod reader;
 mod shrink;
 mod tasks;
 mod world;

@@ -17,6 +17,10 @@ pub(crate) enum Role {
     Transform,
     Processor,
     Buffered,
+    /// Sends on so many events of one key as one, or fewer after a while.
+    Batching {
+        size: usize,
+    },
 }
 
 /// How a source reads.
@@ -114,7 +118,11 @@ impl Case {
         let first = if is_tapped { sources } else { 0 };
         let others = if is_bulk { rng.usize(1..4) } else { rng.usize(1..=8 - tasks.len().min(6)) };
         for _ in 0..others {
-            let spec = Spec::random(&mut rng, is_loose);
+            let mut spec = Spec::random(&mut rng, is_loose);
+            let has_batches = tasks.iter().any(|spec: &Spec| spec.is_batching());
+            if is_loose && !has_batches && rng.u32(..5) == 0 {
+                spec = Spec { when: spec.when, ..Spec::plain(Role::Batching { size: rng.usize(1..6) }) };
+            }
             connect(&mut rng, &mut tasks, first, spec);
         }
         for task in 0..tasks.len() {
@@ -187,8 +195,13 @@ impl Case {
         self.deadline.is_some_and(is_short)
             || self.stopping.is_some_and(|stopping| is_short(stopping.timeout))
             || self.on_task_panic == OnTaskPanic::Stop
+            || self.has_batches()
             || self.tasks.iter().any(|spec| spec.is_panicking && spec.is_together())
             || (0..self.tasks.len()).any(|task| self.tasks[task].limit > 1 && !self.has_one_path_to(task))
+    }
+
+    pub(crate) fn has_batches(&self) -> bool {
+        self.tasks.iter().any(Spec::is_batching)
     }
 
     /// Returns whether all that reaches `task` of one event comes along one path.
@@ -205,7 +218,7 @@ impl Case {
         match self.above(task).as_slice() {
             [] => Kept::All,
             [one] if self.tasks[*one].limit > 1 => self.order_at(*one).min(self.tasks[*one].kept),
-            [one] if self.tasks[*one].is_overtaken() => Kept::No,
+            [one] if self.tasks[*one].is_overtaken() || self.tasks[*one].is_batching() => Kept::No,
             [one] => self.order_at(*one),
             _ => Kept::No,
         }
@@ -213,6 +226,10 @@ impl Case {
 }
 
 impl Spec {
+    pub(crate) fn is_batching(&self) -> bool {
+        matches!(self.role, Role::Batching { .. })
+    }
+
     /// Returns whether it has several events in its hands at a time.
     pub(crate) fn is_together(&self) -> bool {
         self.role == Role::Buffered || self.limit > 1 || self.parallelism > 1

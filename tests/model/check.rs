@@ -8,7 +8,7 @@ use super::{
     case::{Case, Role},
     deed::{Step, root},
     expected::{Attempts, Expected, is_junk, outputs},
-    order,
+    joined, order,
     world::{Note, State, World},
 };
 use crate::support::graph::outcomes;
@@ -38,6 +38,9 @@ pub(crate) fn check(world: &World, report: &Report) -> Check {
     order::check(case, &state.notes, report.flows[0].failure.is_some())?;
     receipts(case, &observed, &expected)?;
     watchers(&observed)?;
+    if case.is_tapped {
+        joined::check(case, &state.notes, &observed.deliveries)?;
+    }
     let bound = bound(case);
     ensure!(state.peak <= bound, "{} events were there at once, not {bound} at most", state.peak);
     if case.is_loose() || report.is_cut_short {
@@ -101,6 +104,7 @@ impl Observed {
                 Note::Told { id, outcome, is_transient } => {
                     observed.told.entry(id).or_default().push((outcome, is_transient));
                 }
+                Note::Ended { .. } | Note::Held { .. } | Note::Released { .. } => {}
                 Note::Wrong(what) => observed.wrong.push(what),
             }
         }
@@ -218,7 +222,8 @@ fn done(observed: &Observed) -> BTreeSet<(usize, String, u64)> {
 
 fn loosely(case: &Case, report: &Report, observed: &Observed, expected: &Expected) -> Check {
     let has_failed = report.flows[0].failure.is_some();
-    let is_clean = expected.fates.values().all(|fate| fate.is_clean)
+    let is_clean = !case.has_batches()
+        && expected.fates.values().all(|fate| fate.is_clean)
         && !has_failed
         && !report.is_cut_short
         && !has_lost_batches(observed);
@@ -236,7 +241,7 @@ fn loosely(case: &Case, report: &Report, observed: &Observed, expected: &Expecte
         let Some(Some(outcome)) = ends.last() else { continue };
         let fate = &expected.fates[id];
         let is_good = *outcome < Outcome::Cancelled && *outcome != Outcome::Expired;
-        if fate.is_clean && !has_failed && !has_lost_batches(observed) {
+        if fate.is_clean && !case.has_batches() && !has_failed && !has_lost_batches(observed) {
             let mut allowed = vec![fate.outcome()];
             allowed.extend(case.deadline.map(|_| Outcome::Expired));
             allowed.extend(report.is_cut_short.then_some(Outcome::Cancelled));
@@ -274,7 +279,9 @@ fn succeeded(case: &Case, observed: &Observed, (id, delivery): (&str, u64), is_w
             Step::Done => false,
         };
         ensure!(!is_lost, "{of} is {step:?} in t{task}, and {id} counts as a success");
-        if *step == Step::Done && is_whole && case.tasks[*task].role != Role::Buffered {
+        // What these emit they emit later, if at all.
+        let is_later = case.tasks[*task].role == Role::Buffered || case.tasks[*task].is_batching();
+        if *step == Step::Done && is_whole && !is_later {
             for (next, tasks) in outputs(case, *task, of) {
                 tasks.into_iter().try_for_each(|task| reached(case, observed, &next, task, delivery))?;
             }
@@ -308,6 +315,7 @@ fn bound(case: &Case) -> u64 {
     let held = case.tasks.iter().map(|spec| match spec.role {
         Role::Source(_) => 64,
         Role::Buffered => capacity + BATCH,
+        Role::Batching { size } => capacity + 64 + 3 * size as u64,
         Role::Tap | Role::Transform | Role::Processor => capacity + 64 + spec.limit as u64,
     });
     held.sum()

@@ -76,7 +76,7 @@ impl Case {
         let times = rng.u32(1..=2 * spec.max_attempts + 1);
         let fault = match (spec.role, rng.u32(..100)) {
             _ if !has_fault => Fault::None,
-            (Role::Source(_) | Role::Tap, _) => Fault::None,
+            (Role::Source(_) | Role::Tap | Role::Batching { .. }, _) => Fault::None,
             (_, 0..10) if spec.is_panicking => Fault::PanicOnce,
             // Parts of one event that stand in one batch would take each other down for good.
             (_, 10..20) if spec.is_panicking && !spec.is_together() => Fault::PanicAlways,
@@ -101,7 +101,11 @@ impl Case {
             8..18 => Way::Derive(rng.usize(..4)),
             _ => Way::Forward,
         };
-        Deed { fault, flush, way: if spec.role == Role::Tap { Way::Forward } else { way } }
+        Deed {
+            fault,
+            flush,
+            way: if spec.role == Role::Tap || spec.is_batching() { Way::Forward } else { way },
+        }
     }
 
     /// Returns how the attempt after `earlier` ones goes.

@@ -56,6 +56,8 @@ struct Outage {
     rest: BTreeSet<u64>,
     /// What was brought in again and has not ended.
     underway: BTreeSet<u64>,
+    /// How often the source has ended: each time a round may be broken off, and begun anew.
+    ends: usize,
 }
 
 impl Outage {
@@ -65,6 +67,11 @@ impl Outage {
 
     /// Takes note of an event that is brought in again.
     fn again(&mut self, n: u64) -> Check {
+        let is_broken_off = self.rest.first() != Some(&n) && self.ends > 0 && self.probe.is_none();
+        if is_broken_off && !self.rest.is_empty() {
+            self.ends -= 1;
+            self.returned.append(&mut self.rest);
+        }
         let is_new_round = self.rest.is_empty() && self.probe.is_none();
         if is_new_round {
             ensure!(self.underway.is_empty(), "{n} came again before {:?} had ended", self.underway);
@@ -115,6 +122,7 @@ fn deliveries(case: &Case, source: usize, notes: &[Note], has_failed: bool) -> C
                     outage.underway
                 );
             }
+            Note::Ended { source: of } if *of == source => outage.ends += 1,
             Note::Tapped { id, delivery: 1 } if is_of(id) => {
                 let (_, n) = origin(id);
                 ensure!(newest_tapped < Some(n), "{id} came after {newest_tapped:?}");

@@ -45,7 +45,9 @@ fn smaller(case: &Case) -> Vec<Case> {
                 with(&|case| set_reading(case, task, |reading| reading.has_bad_records = false));
             }
             Role::Tap => {}
-            Role::Transform | Role::Processor | Role::Buffered => with(&|case| remove(case, task)),
+            Role::Transform | Role::Processor | Role::Buffered | Role::Batching { .. } => {
+                with(&|case| remove(case, task))
+            }
         }
         with(&|case| case.tasks[task].faults = 0);
         with(&|case| case.tasks[task].is_panicking = false);

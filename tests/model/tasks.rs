@@ -8,24 +8,24 @@ use std::{
 
 use async_trait::async_trait;
 use flowgen::{
-    ack::{Receipt, Settled, Verdict},
-    event::{Event, EventId, Payload},
+    event::Event,
     plan::{Concurrency, Flow, Node, Order, Plan, Policy, Worker},
     registry::{KindEntry, Prepared},
     retry::RetryPolicy,
     script::Condition,
-    shutdown::Stop,
     task::{
-        BuildContext, BuildError, Edge, Emitter, FlushError, Incoming, Kind, Output, Processor, Role as Part,
-        Source, Target, Task, TaskError, Transform,
+        BuildContext, BuildError, Edge, FlushError, Kind, Output, Processor, Role as Part, Target, Task,
+        TaskError, Transform,
     },
     template::Template,
 };
 use serde_json::json;
 
 use super::{
-    case::{Case, Kept, LONG, Reading, Role, When},
-    deed::{Decoding, Step, Way},
+    batcher::Batcher,
+    case::{Case, Kept, LONG, Role, When},
+    deed::{Step, Way},
+    reader::Reader,
     world::{Note, Visit, World},
 };
 
@@ -121,10 +121,11 @@ fn node(world: &Arc<World>, task: usize) -> Node {
     }
 }
 
+/// A task of a case.
 #[derive(Clone)]
-struct Made {
-    world: Arc<World>,
-    task: usize,
+pub(crate) struct Made {
+    pub(crate) world: Arc<World>,
+    pub(crate) task: usize,
 }
 
 #[async_trait]
@@ -137,6 +138,7 @@ impl Prepared for Made {
         Ok(match self.world.case.tasks[self.task].role {
             Role::Source(reading) => Task::Source(Box::new(Reader { made: self.clone(), reading })),
             Role::Tap => Task::Transform(Box::new(Tap(self.clone()))),
+            Role::Batching { size } => Task::Transform(Box::new(Batcher::new(self.clone(), size))),
             Role::Transform => Task::Transform(Box::new(self.clone())),
             Role::Processor => Task::Processor(Box::new(self.clone())),
             Role::Buffered => {
@@ -299,72 +301,5 @@ impl Transform for Tap {
         output.watch(move |outcome| world.note(Note::Watched { task, id, delivery, outcome }));
         output.forward();
         Ok(())
-    }
-}
-
-struct Reader {
-    made: Made,
-    reading: Reading,
-}
-
-#[async_trait]
-impl Source for Reader {
-    async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
-        let Self { made: Made { world, task: source }, reading } = &*self;
-        let case = &world.case;
-        let last = emitter.resumes_after().map(|id| super::deed::origin(&id.to_string()).1);
-        for n in last.map_or(0, |last| last + 1)..reading.events {
-            let hash = case.hash(("read", source, n));
-            if hash.is_multiple_of(7) {
-                emitter.flush().await?;
-                tokio::time::sleep(Duration::from_millis(hash % 40)).await;
-            }
-            if stop.is_stopped() {
-                break;
-            }
-            if reading.panics_at == Some(n) && world.panics_now(*source) {
-                resume_unwind(Box::new("as the case wants it"));
-            }
-            let text = format!("{source}:{n}");
-            let id = EventId::Text(text.as_str().into());
-            let data = Payload::from(json!({"n": n, "k": case.key(*source, n)}));
-            let decoding = case.decoding(*source, n);
-            if decoding == Decoding::Good && !reading.is_answering && (hash >> 8).is_multiple_of(4) {
-                emitter.emit(id, data).await?;
-                world.note(Note::Entered { source: *source, n, is_exact: false });
-                continue;
-            }
-            let receipt =
-                reading.is_answering.then(|| Box::new(Told { world: Arc::clone(world), id: text }) as _);
-            let decode = |_: Option<&mut _>| {
-                world.note(Note::Entered { source: *source, n, is_exact: true });
-                match decoding {
-                    Decoding::Good => Ok(data.clone().into()),
-                    Decoding::Bad => {
-                        Err(TaskError::permanent(ERROR, "not readable").with_record(data.clone()))
-                    }
-                }
-            };
-            emitter.stage(Incoming { receipt, ..Incoming::from(id) }, decode).await?;
-        }
-        Ok(())
-    }
-
-    fn can_resume(&self) -> bool {
-        true
-    }
-}
-
-/// A receipt that notes what it is told.
-struct Told {
-    world: Arc<World>,
-    id: String,
-}
-
-impl Receipt for Told {
-    fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
-        let Self { world, id } = *self;
-        world.note(Note::Told { id, outcome: settled.outcome, is_transient: settled.is_transient });
-        Verdict::Counted
     }
 }

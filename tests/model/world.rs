@@ -23,10 +23,16 @@ use super::{
 pub(crate) enum Note {
     /// A source let an event in. `is_exact` if it was noted at that moment.
     Entered { source: usize, n: u64, is_exact: bool },
+    /// A source came to its end, or panicked.
+    Ended { source: usize },
     /// A source's event came to its tap.
     Tapped { id: String, delivery: u64 },
     /// An attempt at an event ended, with what it made of it if it was done.
-    Attempt { task: usize, id: String, delivery: u64, place: u64, step: Step },
+    Attempt { task: usize, id: String, delivery: u64, place: u64, batch: u64, step: Step },
+    /// An event became a part of the batch of this number.
+    Held { id: String, delivery: u64, batch: u64 },
+    /// A batch left.
+    Released { task: usize, id: String, batch: u64 },
     /// A flush with an event ended.
     Flushed { task: usize, id: String, delivery: u64, step: Step },
     /// A task learned what became of its part of an event.
@@ -44,6 +50,8 @@ pub(crate) struct Visit {
     pub(crate) delivery: u64,
     /// The place of the delivery among all that came from the same source.
     pub(crate) place: u64,
+    /// The number of the batch that it is, or 0.
+    pub(crate) batch: u64,
 }
 
 #[derive(Default)]
@@ -54,6 +62,7 @@ pub(crate) struct State {
     deliveries: HashMap<String, u64>,
     places: HashMap<usize, u64>,
     panicked: Vec<usize>,
+    batches: u64,
     total: u64,
     /// The most events that were there at once.
     pub(crate) peak: u64,
@@ -91,7 +100,7 @@ impl World {
     pub(crate) fn begin(&self, task: usize, event: &Event) -> (Visit, u32) {
         let id = event.id.to_string();
         let number = |key| event.data.json().and_then(|data| data.get(key)?.as_u64()).unwrap_or_default();
-        let visit = Visit { id, delivery: number("d"), place: number("o") };
+        let visit = Visit { id, delivery: number("d"), place: number("o"), batch: number("b") };
         let mut state = self.state();
         state.total += 1;
         if let Some((flow, stop)) = self.flow.get() {
@@ -105,8 +114,8 @@ impl World {
     }
 
     pub(crate) fn end(&self, task: usize, visit: &Visit, step: Step) {
-        let Visit { id, delivery, place } = visit.clone();
-        self.note(Note::Attempt { task, id, delivery, place, step });
+        let Visit { id, delivery, place, batch } = visit.clone();
+        self.note(Note::Attempt { task, id, delivery, place, batch, step });
     }
 
     /// Begins to flush one event: returns how often it was before.
@@ -127,6 +136,13 @@ impl World {
         let delivery = *delivery;
         state.notes.push(Note::Tapped { id, delivery });
         (delivery, place)
+    }
+
+    /// Returns the number of a new batch.
+    pub(crate) fn batch(&self) -> u64 {
+        let mut state = self.state();
+        state.batches += 1;
+        state.batches
     }
 
     /// Returns whether this is the first time that a source asks.
