@@ -31,7 +31,6 @@ pub(crate) fn cases(events: u64, run: Runner<'_>) -> Result<Vec<Case>> {
         ("… → processor, `on_error: drop`: acknowledged", "", &processor("on_error: drop")),
         ("… → processor: kept for redelivery", "", &processor("on_error: fail")),
         ("… and with a deadline", "deadline: 1h", &processor("on_error: fail")),
-        ("… and with a timeout", "", &processor("on_error: fail, timeout: 1m")),
     ] {
         let commands = run(&format!("delivery-{}", cases.len()), self::flow(events, flow, sink))?;
         cases.push(Case::new("delivery", name, Some(events), move || measure::to_end(&mut commands())));
