@@ -154,7 +154,8 @@ async fn stage(
             None => error,
         })
     };
-    let incoming = Incoming { id: origin.id(record), remote: record.remote(mode), receipt: None };
+    let incoming =
+        Incoming { id: origin.id(record), remote: record.remote(mode).map(Box::new), receipt: None };
     Ok(emitter.stage(incoming, decode).await?)
 }
 

@@ -107,8 +107,7 @@ impl Outlets {
         for (n, (route, emission)) in emissions.enumerate() {
             let is_last = n == last;
             let emitted = match emission {
-                Emission::Event(emitted) => event.as_mut().map(|event| {
-                    let mut emitted = Box::new(emitted);
+                Emission::Event(mut emitted) => event.as_mut().map(|event| {
                     inherit(&mut emitted, event, is_last);
                     emitted
                 }),

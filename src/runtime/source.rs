@@ -142,7 +142,7 @@ impl Port for SourcePort {
     fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
         let Incoming { id, remote, receipt } = incoming;
         let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
-        if let Some(remote) = remote.and_then(|remote| self.propagators.receive(remote)) {
+        if let Some(remote) = remote.and_then(|remote| self.propagators.receive(*remote)) {
             if remote.is_parent {
                 event.trace = remote.context;
             }

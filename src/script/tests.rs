@@ -26,7 +26,7 @@ pub(super) fn run(script: &Script, event: &mut Event) -> Result<Vec<Event>, Task
     script.run(event, &mut output)?;
     let events = output.drain().map(|(_, emission)| match emission {
         Emission::Forward => event.clone(),
-        Emission::Event(event) => event,
+        Emission::Event(event) => *event,
         other => panic!("a script collects no batches: {other:?}"),
     });
     Ok(events.collect())

@@ -39,7 +39,7 @@ pub struct Incoming {
     /// The event's id.
     pub id: EventId,
     /// What came with it of a trace.
-    pub remote: Option<Remote>,
+    pub remote: Option<Box<Remote>>,
     /// Who learns what became of it: a source that can answer, or have the event delivered again by another program.
     /// Without one a transient failure is tried again from here on, until it is none.
     pub receipt: Option<Box<dyn Receipt>>,

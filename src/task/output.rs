@@ -30,8 +30,8 @@ pub struct BatchId(pub u64);
 pub enum Emission {
     /// The handled event itself.
     Forward,
-    /// An event derived from it.
-    Event(Event),
+    /// An event derived from it. Boxed, as all events are on their way: what most tasks emit is small then.
+    Event(Box<Event>),
     /// Nothing yet: the handled event has become a part of a batch.
     Hold(BatchId),
     /// One event with this data, derived from all that the batch holds.
@@ -81,12 +81,12 @@ impl Output {
 
     /// Emits an event made with `Event::derive` to all downstream tasks.
     pub fn emit(&mut self, event: Event) {
-        self.emissions.push((Route::All, Emission::Event(event)));
+        self.emissions.push((Route::All, Emission::Event(Box::new(event))));
     }
 
     /// Emits an event made with `Event::derive` to one downstream task.
     pub fn emit_to(&mut self, edge: Edge, event: Event) {
-        self.emissions.push((Route::To(edge), Emission::Event(event)));
+        self.emissions.push((Route::To(edge), Emission::Event(Box::new(event))));
     }
 
     /// Makes the handled event a part of a batch, and ends its own way there: what becomes of the batch becomes of it.

@@ -13,7 +13,7 @@ use crate::{event::EventId, shutdown::Stop, telemetry::Attributes, trace::Remote
 pub(crate) struct Admitted {
     pub(crate) id: EventId,
     #[expect(dead_code, reason = "shown where a test fails")]
-    pub(crate) remote: Option<Remote>,
+    pub(crate) remote: Option<Box<Remote>>,
     pub(crate) result: Result<Record, TaskError>,
     /// What its span says.
     pub(crate) attributes: Attributes,

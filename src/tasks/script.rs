@@ -157,7 +157,7 @@ impl Processor for ScriptTask {
         for (route, emission) in emitted.drain() {
             let event = match emission {
                 Emission::Forward => without_ack(&event),
-                Emission::Event(event) => event,
+                Emission::Event(event) => *event,
                 Emission::Hold(_) | Emission::Release(..) => continue,
             };
             match route {

@@ -5,7 +5,7 @@ use std::{
     hint,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -176,17 +176,21 @@ proptest! {
 /// Scenario: a lane waits in its work until another one works too. Guarantee: they do work at the same time.
 #[test]
 fn lanes_work_at_the_same_time() {
-    let (working, lanes) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (working, have_met) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+    let met = Arc::clone(&have_met);
     let work = move || {
-        let (working, lane) = (Arc::clone(&working), lanes.fetch_add(1, Ordering::Relaxed));
-        let mut is_first = true;
+        let (working, met) = (Arc::clone(&working), Arc::clone(&met));
         Task::Transform(Box::new(Apply(move |_: &mut Event, output: &mut Output| {
-            if std::mem::take(&mut is_first) && lane < 2 {
-                working.fetch_add(1, Ordering::SeqCst);
-                while working.load(Ordering::SeqCst) < 2 {
-                    std::thread::yield_now();
+            working.fetch_add(1, Ordering::SeqCst);
+            // Not for good: the other one may be the next that this very thread is to run.
+            for _ in 0..10_000 {
+                if met.load(Ordering::SeqCst) {
+                    break;
                 }
+                met.fetch_or(working.load(Ordering::SeqCst) == 2, Ordering::SeqCst);
+                std::thread::yield_now();
             }
+            working.fetch_sub(1, Ordering::SeqCst);
             output.forward();
             Ok(())
         })))
@@ -198,6 +202,7 @@ fn lanes_work_at_the_same_time() {
     ];
     let report = threads().block_on(run(plan(vec![flow("parallel", tasks)], 100)));
     assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 1000)].into());
+    assert!(have_met.load(Ordering::SeqCst));
 }
 
 /// Scenario: a lane panics in a flow that stops then. Guarantee: the flow ends, names the task, and every event has an
