@@ -14,6 +14,7 @@ mod meters;
 mod outlets;
 mod processor;
 mod redelivery;
+mod registration;
 mod restart;
 mod source;
 mod supervisor;
@@ -42,4 +43,5 @@ struct Failure {
 
 pub(crate) use drain::abort_patience;
 pub use flow::{FlowHandle, FlowReport};
-pub use manager::{Built, Report, StartError, TaskManager};
+pub use manager::{Built, Report, TaskManager};
+pub use registration::StartError;

@@ -1,6 +1,9 @@
 //! The one place through which every handled event passes, whatever the role of its task: it begins and
 //! concludes here.
 
+mod failure;
+mod handling;
+
 use std::{
     iter,
     panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
@@ -9,6 +12,7 @@ use std::{
 
 use tokio::time::Instant;
 
+pub(super) use self::handling::{Due, Handling, TaskSpans};
 use super::{
     flow::FlowHandle,
     meters::TaskMeters,
@@ -17,95 +21,13 @@ use super::{
 };
 use crate::{
     ack::{Ack, Ended, Outcome},
-    event::{Event, EventError, Step},
-    plan::{Node, OnError, Policy},
+    event::{Event, Step},
+    plan::{Node, Policy},
     script::Condition,
     task::{Emission, ErrorClass, Output, Route, TaskError},
-    telemetry::{
-        Attributes, FailureLog, Identity, Last, OpenSpan, PANIC, SpanOutcome, Spans, error_chain, inside,
-    },
+    telemetry::{Attributes, FailureLog, Identity, Last, SpanOutcome, error_chain, inside},
     trace::{Moment, Ticks, TraceContext},
 };
-
-/// An event that is being handled: begun and not yet concluded. Whoever drops it has failed it.
-///
-/// Its ack is kept apart, so that no task can hold a share of it or lose one.
-#[derive(Debug)]
-pub(super) struct Handling {
-    pub(super) event: Box<Event>,
-    ack: Ack,
-    span: OpenSpan,
-    /// What the task said of its work although nobody records the span: it may yet be kept.
-    attributes: Attributes,
-    /// Whether its way is exported because of a failure that is not its own.
-    is_kept: bool,
-}
-
-/// What is to be done with an event.
-#[derive(Debug)]
-pub(super) enum Due {
-    /// It is handled.
-    Handling,
-    /// It passes by.
-    Passing,
-    /// It is too old.
-    Expiry,
-    /// It has failed before anybody handled it.
-    Failure(TaskError),
-}
-
-/// What makes the spans of one task.
-#[derive(Clone, Debug, Default)]
-pub(super) struct TaskSpans {
-    /// `task.handle`: an event is handled.
-    pub(super) handle: Spans,
-    /// `task.retry`: the second and later attempts.
-    pub(super) retry: Spans,
-    /// `task.flush`: a buffered batch takes effect.
-    pub(super) flush: Spans,
-}
-
-impl Handling {
-    /// Takes over what the task says of its work, and who wants to know what becomes of it.
-    #[inline]
-    pub(super) fn take_over(&mut self, output: &mut Output, is_done: bool) {
-        match self.span.record() {
-            Some(record) => record.add_attributes(output.take_attributes()),
-            None => self.attributes = output.take_attributes(),
-        }
-        if output.has_ties() {
-            self.ack = output.tie(self.ack.take(), is_done);
-        }
-    }
-
-    /// Returns from when on the event is too old for another attempt.
-    pub(super) fn expires(&self) -> Option<Instant> {
-        self.ack.expires()
-    }
-
-    /// Ends the work on the event: what comes between this and its conclusion is no part of its span.
-    pub(super) fn stop(&mut self) {
-        self.span.stop();
-    }
-
-    /// Gives the event back undone: whoever brought it in is asked to bring it in again.
-    pub(super) fn give_back(self) {
-        let Self { event, ack, span, .. } = self;
-        let step = span.end(SpanOutcome::Cancelled, None);
-        ack.give_back(Moment { at: step.end(), context: event.trace });
-    }
-
-    /// Exports the way of the event, because of a failure that also concerns it. Returns its context if it is exported.
-    pub(super) fn keep(&mut self, spans: &TaskSpans) -> Option<TraceContext> {
-        self.is_kept = spans.handle.keep_with(&self.event);
-        self.is_kept.then_some(self.event.trace)
-    }
-
-    /// Returns whether the way of the event is exported because of a failure that also concerns it.
-    pub(super) fn is_kept(&self) -> bool {
-        self.is_kept
-    }
-}
 
 /// The runtime's side of one task: what surrounds the handling of each event.
 #[derive(Debug)]
@@ -392,17 +314,6 @@ impl Hop {
         self.output = output;
     }
 
-    /// Ends the handling of an event in which the task panicked with this message: it failed for good, and `on_error`
-    /// holds for it too.
-    pub(super) fn panicked(&mut self, handling: Handling, message: &str) {
-        self.meters.attempt_panicked();
-        let error = TaskError::permanent(PANIC, message);
-        let Handling { event, ack, span, attributes, .. } = handling;
-        let step = span.end(SpanOutcome::Failed, Some(PANIC));
-        let last = Last { step, error_type: PANIC, attributes };
-        self.fail(event, ack, last, &error);
-    }
-
     /// Ends the handling of an event that has become too old.
     pub(super) fn expire(&mut self, handling: Handling) {
         let Handling { mut event, ack, span, .. } = handling;
@@ -424,56 +335,6 @@ impl Hop {
         }
     }
 
-    /// Does with an event that failed what `on_error` says.
-    fn fail(&mut self, mut event: Box<Event>, ack: Ack, last: Last, error: &TaskError) {
-        let outcome = match self.policy.on_error {
-            OnError::Fail => Some(Outcome::Failed),
-            OnError::Drop => Some(Outcome::Dropped),
-            OnError::Continue | OnError::Route(_) if self.outlets.divert() => None,
-            OnError::Continue | OnError::Route(_) => Some(Outcome::Dropped),
-        };
-        // First, so that whoever reads the line can ask for it.
-        if error.error_type() == PANIC {
-            self.spans.handle.remember_panicked(&event, &last, outcome, &error.to_string());
-        } else {
-            self.spans.handle.remember_failed(&event, &last, outcome, error.clone().without_record());
-        }
-        inside(&event, || self.log_failure(&event, error));
-        let step = last.step;
-        let mut at = Moment { at: step.end(), context: event.trace };
-        let mut last = Some(last);
-        if let Some(last) = last.take_if(|_| self.spans.handle.keeps_failed())
-            && self.spans.handle.keep_failed(&event, last)
-        {
-            // What is timed from here on leads to it.
-            at.context.flags |= TraceContext::SAMPLED;
-        }
-        let ended = match outcome {
-            None => {
-                pass(&mut event, step);
-                event.error = Some(Arc::new(self.describe_error(error)));
-                if let Some(record) = error.record() {
-                    event.data = record.clone();
-                }
-                self.outlets.stage_failed(event, ack);
-                return;
-            }
-            Some(Outcome::Failed) if error.class() == ErrorClass::Transient => ack.give_back(at),
-            Some(outcome) => ack.settle(outcome, at),
-        };
-        if let Some((last, ended)) = last.zip(ended) {
-            self.keep_slow(&event, ended, Some(last));
-        }
-    }
-
-    fn describe_error(&self, error: &TaskError) -> EventError {
-        EventError {
-            error_type: error.error_type(),
-            message: error_chain(error),
-            task: Arc::clone(&self.identity.task),
-        }
-    }
-
     /// Exports the way of an event that ended, if it took too long.
     pub(super) fn keep_slow(&self, event: &Event, ended: Ended, last: Option<Last>) {
         if self.spans.handle.keep_slow(event, ended.nanos, last) {
@@ -486,31 +347,6 @@ impl Hop {
         if !self.flow.stop().is_stopped() {
             tracing::info!(error.message = error_chain(error), "the output is closed, the flow stops");
             self.flow.stop().stop();
-        }
-    }
-
-    fn log_failure(&self, event: &Event, error: &TaskError) {
-        let may_pass = self.policy.on_error == OnError::Fail && error.class() == ErrorClass::Transient;
-        let log = if may_pass { &self.passing } else { &self.failures };
-        let admitted = log.lock().unwrap_or_else(PoisonError::into_inner).admit(error.error_type());
-        let Some(suppressed) = admitted else { return };
-        let position = event.id.position().map(|(path, line)| format!("{path}:{line}"));
-        let error_message = error_chain(error);
-        let error_type = error.error_type();
-        let suppressed = (suppressed > 0).then_some(suppressed);
-        match self.policy.on_error {
-            OnError::Fail if may_pass => {
-                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed for now");
-            }
-            OnError::Fail => {
-                tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed");
-            }
-            OnError::Continue | OnError::Route(_) if self.outlets.divert() => {
-                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed and goes on");
-            }
-            OnError::Drop | OnError::Continue | OnError::Route(_) => {
-                tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event dropped");
-            }
         }
     }
 

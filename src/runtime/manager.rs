@@ -1,6 +1,6 @@
 //! The task manager: builds and registers the tasks of a plan, wires them, and spawns a loop for each.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{runtime::Handle, sync::mpsc};
 
@@ -11,6 +11,7 @@ use super::{
     meters::{LoopMeters, TaskMeters},
     outlets::Outlets,
     processor::ProcessorWork,
+    registration::{BUILD, BuiltTask, Registration, StartError},
     restart::{Life, Work},
     source::{Again, SourceWork},
     supervisor::{Spawn, Supervisor},
@@ -19,26 +20,13 @@ use super::{
 use crate::{
     event::Event,
     plan::{Flow, Node, OnError, OnTaskPanic, Plan, Worker},
-    services::cache::{CountedCache, MemoryCache},
+    services::cache::MemoryCache,
     shutdown::Stop,
-    task::{BuildContext, BuildError, Cache, Extent, Resources, Task},
+    task::{Extent, Resources, Task},
     telemetry::{Attributes, Identity, OpenSpan, SpanKind, SpanOutcome, Spans, Tracer},
     template::TraceAttribute,
     trace::{Ticks, TraceContext},
 };
-
-/// The `error.type` of a task that could not be built.
-const BUILD: &str = "build";
-
-/// Why a worker could not start: a task could not be built.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot build task `{task}` of flow `{flow}` ({})", file.display())]
-pub struct StartError {
-    flow: Arc<str>,
-    task: Arc<str>,
-    file: PathBuf,
-    source: BuildError,
-}
 
 /// Runs the tasks of all flows of a worker.
 #[derive(Debug)]
@@ -81,16 +69,6 @@ pub struct Built {
     stop: Stop,
     tracer: Tracer,
     span: OpenSpan,
-}
-
-/// A task that is built, and what to build another one with.
-#[derive(Debug)]
-struct BuiltTask {
-    identity: Arc<Identity>,
-    task: Task,
-    /// Further ones that work beside it.
-    beside: Vec<Task>,
-    context: BuildContext,
 }
 
 impl Built {
@@ -272,83 +250,6 @@ impl TaskManager {
             self.supervisor.spawn(spawn(), life.run(task, work));
         }
         self.flows.push(RunningFlow { _series: series, ..running });
-    }
-}
-
-/// Builds tasks, each in a span below that of the worker's start.
-struct Registration<'a> {
-    resources: Option<Arc<dyn Resources>>,
-    /// Shared by all flows.
-    cache: Arc<dyn Cache>,
-    tracer: &'a Tracer,
-    parent: TraceContext,
-    errors: Vec<StartError>,
-}
-
-impl Registration<'_> {
-    /// Builds the tasks of one flow. What cannot be built is missing from the result and in `errors`.
-    async fn flow(&mut self, flow: &Flow) -> Vec<BuiltTask> {
-        let mut tasks = Vec::with_capacity(flow.tasks.len());
-        let cache = CountedCache::new(Arc::clone(&self.cache), self.tracer.meter(), Arc::clone(&flow.name));
-        let cache: Arc<dyn Cache> = Arc::new(cache);
-        for (task_id, node) in flow.tasks.iter().enumerate() {
-            let identity = Arc::new(Identity {
-                flow: Arc::clone(&flow.name),
-                task: Arc::clone(&node.name),
-                task_type: node.kind.name,
-                task_id,
-            });
-            let context = self.context(flow, node, &cache);
-            match self.tasks(node, &identity, &context).await {
-                Ok((task, beside)) => tasks.push(BuiltTask { identity, task, beside, context }),
-                Err(source) => self.errors.push(StartError {
-                    flow: Arc::clone(&flow.name),
-                    task: Arc::clone(&node.name),
-                    file: flow.file.clone(),
-                    source,
-                }),
-            }
-        }
-        tasks
-    }
-
-    fn context(&self, flow: &Flow, node: &Node, cache: &Arc<dyn Cache>) -> BuildContext {
-        BuildContext {
-            flow: Arc::clone(&flow.name),
-            task: Arc::clone(&node.name),
-            base_dir: flow.base_dir.clone(),
-            resources: self.resources.clone(),
-            cache: Arc::clone(cache),
-            meter: self.tracer.meter(),
-            propagators: self.tracer.propagators(),
-        }
-    }
-
-    /// Builds a task, and as many further ones as work beside it.
-    async fn tasks(
-        &self,
-        node: &Node,
-        identity: &Arc<Identity>,
-        context: &BuildContext,
-    ) -> Result<(Task, Vec<Task>), BuildError> {
-        let identity = Some(Arc::clone(identity));
-        let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
-        let span = spans.lifecycle(self.parent);
-        let built = async {
-            let task = node.prepared.build(context).await?;
-            let mut beside = Vec::new();
-            let is_parallel = matches!(&task, Task::Transform(task) if !task.is_batching());
-            for _ in 1..if is_parallel { node.parallelism } else { 1 } {
-                beside.push(node.prepared.build(context).await?);
-            }
-            Ok((task, beside))
-        };
-        let built = built.await;
-        match &built {
-            Ok(_) => span.end(SpanOutcome::Completed, None),
-            Err(_) => span.end(SpanOutcome::Failed, Some(BUILD)),
-        };
-        built
     }
 }
 

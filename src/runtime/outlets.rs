@@ -160,7 +160,7 @@ impl Outlets {
     }
 
     /// Returns whether what failed goes on to any task.
-    pub(super) fn divert(&self) -> bool {
+    pub(super) fn diverts(&self) -> bool {
         !self.failed.is_empty()
     }
 
