@@ -94,6 +94,15 @@ pub struct Flow {
     pub tasks: Vec<Node>,
 }
 
+impl Flow {
+    /// Returns how many there are of a task that is no source: one of what all events have to pass through one after the
+    /// other, and of what keeps the order of each key.
+    pub fn instances(&self, node: &Node) -> usize {
+        let is_single = node.kind.is_serial || matches!(node.concurrency.order, Order::ByKey(_));
+        if is_single { 1 } else { self.parallel_instances }
+    }
+}
+
 /// What happens when a task panics, or a source cannot go on for now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum OnTaskPanic {

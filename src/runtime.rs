@@ -9,6 +9,7 @@ mod drain;
 mod flow;
 mod hop;
 mod hurry;
+mod inbox;
 mod manager;
 mod meters;
 mod outlets;
@@ -20,6 +21,7 @@ mod source;
 mod supervisor;
 mod transform;
 mod turn;
+mod wire;
 
 /// How the loop of a task ended.
 #[derive(Debug)]

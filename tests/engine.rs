@@ -4,6 +4,7 @@ mod batches;
 mod concurrency;
 mod dedupe;
 mod faults;
+mod instances;
 mod parallelism;
 mod sources;
 mod supervision;

@@ -175,14 +175,7 @@ fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) ->
     }
     if let Some(instances) = keys.parallel_instances {
         let why = "all of them are there from the start";
-        if (2..=MOST_INSTANCES).contains(&instances) {
-            let message = planned::message(format_args!("`parallel_instances: {instances}`"));
-            problems
-                .report("parallel_instances", message)
-                .hint("give the tasks that are slow `concurrency` or `parallelism`");
-        } else {
-            check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
-        }
+        check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
     }
     file.problems.append(&mut problems.into_vec());
     keys

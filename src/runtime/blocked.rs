@@ -4,16 +4,18 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::trace::Ticks;
 
-/// Adds up the waits of one task, of which there is one at a time.
+/// Adds up the waits of one task, of which each instance has one at a time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Blocked(Arc<Mutex<Waits>>);
 
 #[derive(Debug, Default)]
 struct Waits {
-    /// What those that are over amount to.
+    /// What they amounted to when any of them last began or ended.
     nanos: u64,
-    /// When the one that is not began, if there is one.
+    /// When that was.
     since: Ticks,
+    /// How many there are now.
+    waiting: u64,
 }
 
 /// A wait that lasts as long as this is there.
@@ -24,14 +26,14 @@ pub(super) struct Waiting<'a>(&'a Blocked);
 impl Blocked {
     /// Begins a wait.
     pub(super) fn wait(&self) -> Waiting<'_> {
-        self.lock().since = Ticks::now();
+        self.lock().change(1);
         Waiting(self)
     }
 
     /// Returns how many nanoseconds of waiting there were so far.
     pub(super) fn nanos(&self) -> u64 {
         let waits = self.lock();
-        waits.nanos + waits.current()
+        waits.at(Ticks::now())
     }
 
     fn lock(&self) -> MutexGuard<'_, Waits> {
@@ -40,16 +42,23 @@ impl Blocked {
 }
 
 impl Waits {
-    fn current(&self) -> u64 {
-        if self.since.is_set() { Ticks::now().since(self.since) } else { 0 }
+    /// Returns what all of them amount to at a time.
+    fn at(&self, now: Ticks) -> u64 {
+        if self.waiting == 0 { self.nanos } else { self.nanos + self.waiting * now.since(self.since) }
+    }
+
+    /// Takes note that there is one more or one less.
+    fn change(&mut self, by: i64) {
+        let now = Ticks::now();
+        self.nanos = self.at(now);
+        self.since = now;
+        self.waiting = self.waiting.saturating_add_signed(by);
     }
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let mut waits = self.0.lock();
-        waits.nanos += waits.current();
-        waits.since = Ticks::default();
+        self.0.lock().change(-1);
     }
 }
 
@@ -80,5 +89,23 @@ mod tests {
         let wait = blocked.wait();
         beyond(&blocked, after);
         drop(wait);
+    }
+
+    #[test]
+    fn waits_of_several_instances_add_up() {
+        let mut waits = Waits::default();
+        waits.change(1);
+        waits.change(1);
+        let (since, nanos) = (waits.since, waits.nanos);
+        let now = loop {
+            let now = Ticks::now();
+            if now.since(since) > 0 {
+                break now;
+            }
+        };
+        assert_eq!(waits.at(now) - nanos, 2 * now.since(since));
+        waits.change(-1);
+        waits.change(-1);
+        assert_eq!(waits.at(Ticks::now()), waits.nanos);
     }
 }

@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{
     ack::{Ledger, Outcome, Summary},
-    plan::{Flow, Node},
+    plan::Flow,
     shutdown::Stop,
-    task::{Extent, Role},
+    task::Extent,
     telemetry::Meter,
 };
 
@@ -103,7 +103,6 @@ impl FlowHandle {
     /// Makes a flow that is starting.
     pub(super) fn new(flow: &Flow, stop: Stop, meter: &Meter) -> Self {
         let name = Arc::clone(&flow.name);
-        let is_source = |node: &&Node| node.kind.role == Role::Source;
         let ledger = Arc::new(EventTimer::ledger(meter, &name));
         let state = Arc::default();
         let meters = FlowMeters::new(meter, &name, &ledger, &state);
@@ -112,7 +111,7 @@ impl FlowHandle {
             stop,
             hurry: Hurry::default(),
             deadline: flow.deadline,
-            reading: AtomicUsize::new(flow.tasks.iter().filter(is_source).count()),
+            reading: AtomicUsize::new(0),
             ledger,
             state,
             started: OnceLock::new(),
@@ -123,8 +122,9 @@ impl FlowHandle {
         }))
     }
 
-    /// Takes note that its loops run, and what its sources have to read.
-    pub(super) fn start(&self, extents: Option<Vec<Extent>>) {
+    /// Takes note that its loops run, how many of them are sources, and what those have to read.
+    pub(super) fn start(&self, sources: usize, extents: Option<Vec<Extent>>) {
+        self.0.reading.store(sources, Ordering::Relaxed);
         self.0.extents.get_or_init(|| extents);
         self.0.started.get_or_init(Instant::now);
         self.enter(State::Running);

@@ -58,7 +58,7 @@ impl Hop {
         flow: FlowHandle,
         node: &Node,
         spans: TaskSpans,
-        meters: TaskMeters,
+        meters: Arc<TaskMeters>,
         outlets: Outlets,
     ) -> Self {
         Self {
@@ -69,7 +69,7 @@ impl Hop {
             when: node.when.clone(),
             outlets: outlets.with_flushes(spans.flush.clone()),
             spans,
-            meters: Arc::new(meters),
+            meters,
             is_described: false,
             failures: Arc::default(),
             passing: Arc::default(),

@@ -139,7 +139,7 @@ impl Observer for EventTimer {
     }
 }
 
-/// What is counted of one task. The default counts nothing.
+/// What is counted of one task, by all that work for it. The default counts nothing.
 #[derive(Debug, Default)]
 pub(super) struct TaskMeters {
     pub(super) queue: Timer,
@@ -155,7 +155,7 @@ pub(super) struct TaskMeters {
 }
 
 /// What is counted of the errors of one type.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct OfError {
     error_type: &'static str,
     attempts: Counter,
@@ -198,20 +198,6 @@ impl TaskMeters {
         }
         meters._observed = meter.observe(asked);
         meters
-    }
-
-    /// Returns what counts for the same task at another place. What is asked of the task is asked once, here.
-    pub(super) fn shared(&self) -> Self {
-        Self {
-            queue: self.queue.clone(),
-            blocked: self.blocked.clone(),
-            inflight: self.inflight.clone(),
-            timeouts: self.timeouts.clone(),
-            deadline_skips: self.deadline_skips.clone(),
-            by_error: self.by_error.clone(),
-            source: self.source.clone(),
-            ..Self::default()
-        }
     }
 
     /// Counts an attempt that failed, whether another one follows or not.

@@ -12,16 +12,14 @@ mod sequential;
 
 use std::collections::VecDeque;
 
-use tokio::sync::mpsc;
-
 pub(super) use self::attempts::catch;
 use self::{attempts::Attempts, line::Line};
-use super::{Failure, RunEnd, hop::Hop, outlets::BATCH};
+use super::{Failure, RunEnd, hop::Hop, inbox::Inbox, outlets::BATCH};
 use crate::{event::Event, plan::Concurrency, task::Processor, telemetry::error_chain};
 
 /// What a processor works on, and what is left of it when one panics.
 pub(super) struct ProcessorWork {
-    inbox: mpsc::Receiver<Box<Event>>,
+    inbox: Inbox,
     hop: Hop,
     attempts: Attempts,
     /// What was taken from the inbox and not handled yet, one event after the other.
@@ -31,7 +29,7 @@ pub(super) struct ProcessorWork {
 }
 
 impl ProcessorWork {
-    pub(super) fn new(inbox: mpsc::Receiver<Box<Event>>, hop: Hop, concurrency: &Concurrency) -> Self {
+    pub(super) fn new(inbox: Inbox, hop: Hop, concurrency: &Concurrency) -> Self {
         let attempts = Attempts::new(&hop);
         let line = (concurrency.limit > 1).then(|| Box::new(Line::new(concurrency, &hop.meters.inflight)));
         Self { inbox, hop, attempts, batch: VecDeque::with_capacity(BATCH), line }

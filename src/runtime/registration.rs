@@ -27,10 +27,24 @@ pub struct StartError {
 #[derive(Debug)]
 pub(super) struct BuiltTask {
     pub(super) identity: Arc<Identity>,
-    pub(super) task: Task,
-    /// Further ones that work beside it.
-    pub(super) beside: Vec<Task>,
+    /// At least one.
+    pub(super) instances: Vec<Instance>,
     pub(super) context: BuildContext,
+}
+
+impl BuiltTask {
+    /// Returns one of its instances, which are all alike.
+    pub(super) fn task(&self) -> &Task {
+        &self.instances[0].task
+    }
+}
+
+/// One of the instances of a task.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub(super) task: Task,
+    /// Further ones that work beside it, in order.
+    pub(super) beside: Vec<Task>,
 }
 
 /// Builds tasks, each in a span below that of the worker's start.
@@ -57,8 +71,8 @@ impl Registration<'_> {
                 task_id,
             });
             let context = self.context(flow, node, &cache);
-            match self.tasks(node, &identity, &context).await {
-                Ok((task, beside)) => tasks.push(BuiltTask { identity, task, beside, context }),
+            match self.instances(node, flow.instances(node), &identity, &context).await {
+                Ok(instances) => tasks.push(BuiltTask { identity, instances, context }),
                 Err(source) => self.errors.push(StartError {
                     flow: Arc::clone(&flow.name),
                     task: Arc::clone(&node.name),
@@ -82,24 +96,32 @@ impl Registration<'_> {
         }
     }
 
-    /// Builds a task, and as many further ones as work beside it.
-    async fn tasks(
+    /// Builds so many instances of a task, and one of a source.
+    async fn instances(
         &self,
         node: &Node,
+        count: usize,
         identity: &Arc<Identity>,
         context: &BuildContext,
-    ) -> Result<(Task, Vec<Task>), BuildError> {
+    ) -> Result<Vec<Instance>, BuildError> {
         let identity = Some(Arc::clone(identity));
         let spans = self.tracer.spans("task_manager.register", SpanKind::Internal, identity, &[BUILD]);
         let span = spans.lifecycle(self.parent);
         let built = async {
-            let task = node.prepared.build(context).await?;
-            let mut beside = Vec::new();
-            let is_parallel = matches!(&task, Task::Transform(task) if !task.is_batching());
-            for _ in 1..if is_parallel { node.parallelism } else { 1 } {
-                beside.push(node.prepared.build(context).await?);
+            let mut instances = Vec::with_capacity(count);
+            loop {
+                let task = node.prepared.build(context).await?;
+                let is_single = matches!(task, Task::Source(_));
+                let mut beside = Vec::new();
+                let is_parallel = matches!(&task, Task::Transform(task) if !task.is_batching());
+                for _ in 1..if is_parallel { node.parallelism } else { 1 } {
+                    beside.push(node.prepared.build(context).await?);
+                }
+                instances.push(Instance { task, beside });
+                if is_single || instances.len() == count {
+                    return Ok(instances);
+                }
             }
-            Ok((task, beside))
         };
         let built = built.await;
         match &built {

@@ -8,13 +8,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{
-    sync::mpsc,
-    time::{Instant, sleep, sleep_until},
-};
+use tokio::time::{Instant, sleep, sleep_until};
 
 pub(super) use self::lanes::{Conductor, Lane};
-use super::{RunEnd, hop::Hop, outlets::BATCH, supervisor::panic_message, turn::Turn};
+use super::{RunEnd, hop::Hop, inbox::Inbox, outlets::BATCH, supervisor::panic_message, turn::Turn};
 use crate::{
     event::Event,
     task::{Emission, FlushReason, Output, Transform},
@@ -25,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 
 /// What a transform works on, and what is left of it when one panics.
 pub(super) struct TransformWork {
-    inbox: mpsc::Receiver<Box<Event>>,
+    inbox: Inbox,
     hop: Hop,
     /// What was taken from the inbox and not handled yet.
     batch: VecDeque<Box<Event>>,
@@ -40,7 +37,7 @@ enum Next {
 }
 
 impl TransformWork {
-    pub(super) fn new(inbox: mpsc::Receiver<Box<Event>>, hop: Hop) -> Self {
+    pub(super) fn new(inbox: Inbox, hop: Hop) -> Self {
         Self { inbox, hop, batch: VecDeque::with_capacity(BATCH) }
     }
 
@@ -115,7 +112,7 @@ impl TransformWork {
 /// as there is nothing else to do. `is_asked` says that it was asked for that since the last event.
 #[expect(clippy::vec_box, reason = "the boxes travel on; here they only wait")]
 async fn next(
-    inbox: &mut mpsc::Receiver<Box<Event>>,
+    inbox: &mut Inbox,
     taken: &mut Vec<Box<Event>>,
     hop: &Hop,
     deadline: Option<Instant>,

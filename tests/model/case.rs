@@ -89,6 +89,8 @@ pub(crate) struct Case {
     pub(crate) deadline: Option<Duration>,
     pub(crate) stopping: Option<Stopping>,
     pub(crate) is_tapped: bool,
+    /// How many there are of each task that there can be several of.
+    pub(crate) parallel_instances: usize,
     pub(crate) tasks: Vec<Spec>,
 }
 
@@ -155,8 +157,20 @@ impl Case {
             },
             stopping,
             is_tapped,
+            parallel_instances: if rng.u32(..6) == 0 { rng.usize(2..4) } else { 1 },
             tasks,
         }
+    }
+
+    /// Returns how many there are of a task.
+    pub(crate) fn instances(&self, task: usize) -> usize {
+        let spec = &self.tasks[task];
+        if spec.is_serial() || spec.kept == Kept::ByKey { 1 } else { self.parallel_instances }
+    }
+
+    /// Returns how many events a task attempts at a time.
+    fn at_a_time(&self, task: usize) -> usize {
+        self.tasks[task].limit * self.instances(task)
     }
 
     pub(crate) fn sources(&self) -> impl Iterator<Item = (usize, Reading)> {
@@ -197,7 +211,7 @@ impl Case {
             || self.on_task_panic == OnTaskPanic::Stop
             || self.has_batches()
             || self.tasks.iter().any(|spec| spec.is_panicking && spec.is_together())
-            || (0..self.tasks.len()).any(|task| self.tasks[task].limit > 1 && !self.has_one_path_to(task))
+            || (0..self.tasks.len()).any(|task| self.at_a_time(task) > 1 && !self.has_one_path_to(task))
     }
 
     pub(crate) fn has_batches(&self) -> bool {
@@ -217,6 +231,7 @@ impl Case {
     pub(crate) fn order_at(&self, task: usize) -> Kept {
         match self.above(task).as_slice() {
             [] => Kept::All,
+            [one] if self.instances(*one) > 1 => Kept::No,
             [one] if self.tasks[*one].limit > 1 => self.order_at(*one).min(self.tasks[*one].kept),
             [one] if self.tasks[*one].is_overtaken() || self.tasks[*one].is_batching() => Kept::No,
             [one] => self.order_at(*one),
@@ -228,6 +243,14 @@ impl Case {
 impl Spec {
     pub(crate) fn is_batching(&self) -> bool {
         matches!(self.role, Role::Batching { .. })
+    }
+
+    /// Returns whether all events have to pass through the same one of it.
+    pub(crate) fn is_serial(&self) -> bool {
+        match self.role {
+            Role::Source(_) | Role::Tap | Role::Buffered | Role::Batching { .. } => true,
+            Role::Transform | Role::Processor => false,
+        }
     }
 
     /// Returns whether it has several events in its hands at a time.

@@ -312,11 +312,13 @@ fn reached(case: &Case, observed: &Observed, id: &str, task: usize, delivery: u6
 /// Returns how many events may be there at once: the channels, and what each task has taken.
 fn bound(case: &Case) -> u64 {
     let capacity = case.capacity as u64;
-    let held = case.tasks.iter().map(|spec| match spec.role {
+    let held = case.tasks.iter().enumerate().map(|(task, spec)| match spec.role {
         Role::Source(_) => 64,
         Role::Buffered => capacity + BATCH,
         Role::Batching { size } => capacity + 64 + 3 * size as u64,
-        Role::Tap | Role::Transform | Role::Processor => capacity + 64 + spec.limit as u64,
+        Role::Tap | Role::Transform | Role::Processor => {
+            capacity + (64 + spec.limit as u64) * case.instances(task) as u64
+        }
     });
     held.sum()
 }

@@ -24,7 +24,7 @@ fn arrivals(case: &Case, notes: &[Note]) -> Check {
     for note in notes {
         let Note::Attempt { task, id, delivery, place, .. } = note else { continue };
         let spec = &case.tasks[*task];
-        let is_single = spec.limit == 1 && spec.parallelism == 1;
+        let is_single = spec.limit == 1 && spec.parallelism == 1 && case.instances(*task) == 1;
         let order = case.order_at(*task);
         if !is_single || order == Kept::No {
             continue;

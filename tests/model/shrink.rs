@@ -63,6 +63,7 @@ fn smaller(case: &Case) -> Vec<Case> {
     with(&|case| case.stopping = None);
     with(&|case| case.deadline = None);
     with(&|case| case.on_task_panic = OnTaskPanic::Restart);
+    with(&|case| case.parallel_instances = 1);
     with(&|case| case.capacity = 64);
     cases
 }

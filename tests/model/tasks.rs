@@ -36,10 +36,11 @@ pub(crate) const ERROR: &str = "model";
 pub(crate) const JUNK: usize = 99;
 
 struct Reads;
-struct Works;
+struct Works<const IS_SERIAL: bool>;
 
 static READS: KindEntry = KindEntry::of::<Reads>("");
-static WORKS: KindEntry = KindEntry::of::<Works>("");
+static WORKS: KindEntry = KindEntry::of::<Works<false>>("");
+static SERIAL: KindEntry = KindEntry::of::<Works<true>>("");
 
 impl Kind for Reads {
     const NAME: &'static str = "reads";
@@ -53,7 +54,8 @@ impl Kind for Reads {
     }
 }
 
-impl Kind for Works {
+impl<const IS_SERIAL: bool> Kind for Works<IS_SERIAL> {
+    const IS_SERIAL: bool = IS_SERIAL;
     const NAME: &'static str = "works";
     const ROLE: Part = Part::Processor;
     const SUMMARY: &'static str = "does what its case says";
@@ -75,7 +77,7 @@ pub(crate) fn plan(world: &Arc<World>, name: &str) -> Plan {
         base_dir: ".".into(),
         on_task_panic: case.on_task_panic,
         deadline: case.deadline,
-        parallel_instances: 1,
+        parallel_instances: case.parallel_instances,
         tasks: (0..case.tasks.len()).map(|task| node(world, task)).collect(),
     };
     let shutdown_timeout = case.stopping.map_or(LONG, |stopping| stopping.timeout);
@@ -93,7 +95,11 @@ fn node(world: &Arc<World>, task: usize) -> Node {
     let key = KEY.get_or_init(|| Arc::new(Template::compile("{{ event.data.k }}").unwrap()));
     Node {
         name: format!("t{task}").into(),
-        kind: if matches!(spec.role, Role::Source(_)) { &READS } else { &WORKS },
+        kind: match spec.role {
+            Role::Source(_) => &READS,
+            _ if spec.is_serial() => &SERIAL,
+            _ => &WORKS,
+        },
         prepared: Arc::new(Made { world: Arc::clone(world), task }),
         policy: Policy {
             retry: RetryPolicy {

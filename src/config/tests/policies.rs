@@ -12,7 +12,7 @@ fn tasks(text: &str) -> Vec<Node> {
 #[test]
 fn a_flow_says_what_a_panic_does_how_old_events_may_be_and_how_many_instances_there_are() {
     let flow = |keys: &str| {
-        let flow = with(&format!("flow: {{tasks: [{{tick: }}]{keys}}}"), &[("N", "1"), ("P", "stop")])
+        let flow = with(&format!("flow: {{tasks: [{{tick: }}]{keys}}}"), &[("N", "8"), ("P", "stop")])
             .flows
             .remove(0);
         (flow.on_task_panic, flow.deadline, flow.parallel_instances)
@@ -20,12 +20,12 @@ fn a_flow_says_what_a_panic_does_how_old_events_may_be_and_how_many_instances_th
     assert_eq!(flow(""), (OnTaskPanic::Restart, None, 1));
     assert_eq!(flow(", on_task_panic: restart").0, OnTaskPanic::Restart);
     let all = ", on_task_panic: '${P}', deadline: 1m 30s, parallel_instances: '${N}'";
-    let several = "flow: {tasks: [{tick: }], parallel_instances: 2}";
+    assert_eq!(flow(all), (OnTaskPanic::Stop, Some(Duration::from_secs(90)), 8));
+    let most = "flow: {tasks: [{tick: }], parallel_instances: 1001}";
     assert_eq!(
-        refused(several, &[]),
-        ["1:47 flow.parallel_instances: `parallel_instances: 2` is not supported yet"]
+        refused(most, &[]),
+        ["1:47 flow.parallel_instances: must be at most 1000: all of them are there from the start"]
     );
-    assert_eq!(flow(all), (OnTaskPanic::Stop, Some(Duration::from_secs(90)), 1));
 }
 
 #[test]

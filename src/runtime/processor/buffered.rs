@@ -2,11 +2,10 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use tokio::sync::mpsc;
-
 use super::{
     super::{
         hop::{Handling, Hop, TaskSpans},
+        inbox::Inbox,
         supervisor::panic_message,
     },
     attempts::{Attempts, End, Tried, catch, conclude, end, limited},
@@ -26,7 +25,7 @@ const BATCH: usize = 256;
 /// Handles events until no one upstream is left. The error is what the processor panicked with; the rest of `batch` is
 /// for the next one.
 pub(super) async fn run(
-    inbox: &mut mpsc::Receiver<Box<Event>>,
+    inbox: &mut Inbox,
     hop: &mut Hop,
     attempts: &Attempts,
     batch: &mut VecDeque<Box<Event>>,

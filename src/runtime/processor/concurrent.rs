@@ -13,15 +13,14 @@ use std::{
 };
 
 use futures_util::{StreamExt, stream::FuturesUnordered};
-use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    super::hop::Hop,
+    super::{hop::Hop, inbox::Inbox},
     attempts::{Attempts, End},
     line::{Job, Line},
 };
-use crate::{event::Event, task::Processor};
+use crate::task::Processor;
 
 /// How long attempts may go on after another one panicked. What does them may be broken too.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -29,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Handles events until no one upstream is left. The error is what the processor panicked with; what is left of `line` is
 /// for the next one.
 pub(super) async fn run(
-    inbox: &mut mpsc::Receiver<Box<Event>>,
+    inbox: &mut Inbox,
     hop: &mut Hop,
     attempts: &Attempts,
     line: &mut Line,
@@ -59,17 +58,20 @@ pub(super) async fn run(
             }
         }
         let room = if is_open && flight.panic.is_none() { line.room() } else { 0 };
-        poll_fn(|context| {
-            let mut is_news = flight.land(line, context);
-            if room > 0
-                && let Poll::Ready(count) = inbox.poll_recv_many(context, &mut taken, room)
-            {
-                is_open = count > 0;
-                is_news = true;
-            }
-            if is_news { Poll::Ready(()) } else { Poll::Pending }
-        })
-        .await;
+        {
+            let mut received = pin!(inbox.recv_many(&mut taken, room));
+            poll_fn(|context| {
+                let mut is_news = flight.land(line, context);
+                if room > 0
+                    && let Poll::Ready(count) = received.as_mut().poll(context)
+                {
+                    is_open = count > 0;
+                    is_news = true;
+                }
+                if is_news { Poll::Ready(()) } else { Poll::Pending }
+            })
+            .await;
+        }
         line.take(taken.drain(..));
     }
 }

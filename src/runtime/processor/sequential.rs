@@ -2,10 +2,8 @@
 
 use std::collections::VecDeque;
 
-use tokio::sync::mpsc;
-
 use super::{
-    super::{hop::Hop, outlets::BATCH},
+    super::{hop::Hop, inbox::Inbox, outlets::BATCH},
     attempts::{Attempts, Tried, conclude},
 };
 use crate::{
@@ -16,7 +14,7 @@ use crate::{
 /// Handles events until no one upstream is left. The error is what the processor panicked with; the rest of `batch` is
 /// for the next one.
 pub(super) async fn run(
-    inbox: &mut mpsc::Receiver<Box<Event>>,
+    inbox: &mut Inbox,
     hop: &mut Hop,
     attempts: &Attempts,
     batch: &mut VecDeque<Box<Event>>,

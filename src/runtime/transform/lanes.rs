@@ -10,6 +10,7 @@ use crate::{
     runtime::{
         RunEnd,
         hop::Hop,
+        inbox::Inbox,
         outlets::{BATCH, Staged},
         turn::Turn,
     },
@@ -33,7 +34,7 @@ struct Handed {
 
 /// Deals events to lanes, and sends on what they make of them.
 pub(in crate::runtime) struct Conductor {
-    inbox: mpsc::Receiver<Box<Event>>,
+    inbox: Inbox,
     /// What sends; it handles nothing.
     hop: Hop,
     lanes: Vec<Ends>,
@@ -57,7 +58,7 @@ pub(in crate::runtime) struct Lane {
 impl Conductor {
     /// Makes the conductor of an inbox, and a lane for each of the hops.
     pub(in crate::runtime) fn new(
-        inbox: mpsc::Receiver<Box<Event>>,
+        inbox: Inbox,
         hop: Hop,
         hops: impl IntoIterator<Item = Hop>,
     ) -> (Self, Vec<Lane>) {

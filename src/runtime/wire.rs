@@ -1,0 +1,307 @@
+//! Wires the tasks of a flow: bounded channels between them, and around each instance of a task what makes it a part of
+//! the worker.
+
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use super::{
+    flow::FlowHandle,
+    hop::{Hop, TaskSpans},
+    inbox::Inbox,
+    manager::RunningFlow,
+    meters::{LoopMeters, TaskMeters},
+    outlets::Outlets,
+    processor::ProcessorWork,
+    registration::{BuiltTask, Instance},
+    restart::{Life, Work},
+    source::{Again, SourceWork},
+    supervisor::{Spawn, Supervisor},
+    transform::{Conductor, TransformWork},
+};
+use crate::{
+    event::Event,
+    plan::{Flow, Node, OnError, OnTaskPanic},
+    task::{BuildContext, Extent, Task},
+    telemetry::{Attributes, Identity, SpanKind, Spans, Tracer},
+    template::TraceAttribute,
+};
+
+/// What the flows of a worker are wired with.
+pub(super) struct Wiring<'a> {
+    pub(super) supervisor: &'a mut Supervisor,
+    pub(super) tracer: &'a Tracer,
+    pub(super) trace_attributes: &'a Arc<[TraceAttribute]>,
+    /// Events that a channel between two tasks holds.
+    pub(super) capacity: usize,
+}
+
+/// The channels of a flow, by task.
+struct Channels {
+    senders: Vec<Option<mpsc::Sender<Box<Event>>>>,
+    inboxes: Vec<Vec<Inbox>>,
+}
+
+impl Channels {
+    /// Makes a channel for each task but sources, with an inbox for each of its instances.
+    fn new(tasks: &[BuiltTask], capacity: usize) -> Self {
+        let channel = |built: &BuiltTask| match built.task() {
+            Task::Source(_) => (None, Vec::new()),
+            Task::Transform(_) | Task::Processor(_) => {
+                let (sender, receiver) = mpsc::channel(capacity);
+                (Some(sender), Inbox::of(receiver, built.instances.len()))
+            }
+        };
+        let (senders, inboxes) = tasks.iter().map(channel).unzip();
+        Self { senders, inboxes }
+    }
+}
+
+/// What all instances of a task have in common.
+struct Shared<'a> {
+    node: &'a Node,
+    flow: &'a FlowHandle,
+    identity: Arc<Identity>,
+    spans: TaskSpans,
+    meters: Arc<TaskMeters>,
+    senders: &'a [Option<mpsc::Sender<Box<Event>>>],
+    capacity: usize,
+}
+
+impl Shared<'_> {
+    /// Makes what surrounds the handling of each event, counted by `meters`.
+    fn hop(&self, meters: &Arc<TaskMeters>) -> Hop {
+        let Self { node, flow, identity, spans, senders, capacity, .. } = self;
+        let outlets = Outlets::new(node, senders, *capacity, self.meters.blocked.clone());
+        Hop::new(Arc::clone(identity), (*flow).clone(), node, spans.clone(), Arc::clone(meters), outlets)
+    }
+}
+
+impl Wiring<'_> {
+    /// Wires the tasks of the flow of this index, and spawns their loops.
+    pub(super) fn spawn(
+        &mut self,
+        index: usize,
+        flow: &Flow,
+        handle: FlowHandle,
+        tasks: Vec<BuiltTask>,
+    ) -> RunningFlow {
+        let meter = self.tracer.meter();
+        let Channels { senders, inboxes } = Channels::new(&tasks, self.capacity);
+        let sources = tasks.iter().filter(|built| matches!(built.task(), Task::Source(_))).count();
+        handle.start(sources, extents(&tasks));
+        let asks_again = asks_again(flow, &tasks);
+        let mut running = RunningFlow { handle, tasks: 0, sources, series: Vec::with_capacity(tasks.len()) };
+        for ((node, built), inboxes) in flow.tasks.iter().zip(tasks).zip(inboxes) {
+            let BuiltTask { identity, instances, context } = built;
+            let task = &instances[0].task;
+            let sender = senders[identity.task_id].as_ref();
+            let waits = matches!(task, Task::Processor(_));
+            let of_loop = LoopMeters::new(&meter, &identity);
+            let shared = Shared {
+                node,
+                flow: &running.handle,
+                spans: self.spans(&identity, node, task),
+                meters: Arc::new(TaskMeters::new(&meter, &identity, &node.error_types(), sender, waits)),
+                senders: &senders,
+                capacity: self.capacity,
+                identity,
+            };
+            let life = self.life(flow, &shared, of_loop.clone(), context, task);
+            let again = asks_again[shared.identity.task_id]
+                .then(|| Again::new(shared.hop(&Arc::default()), self.tracer));
+            let mut loops = Loops { supervisor: self.supervisor, index, life, count: 0 };
+            match inboxes {
+                inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, self.tracer),
+                inboxes => loops.others(&shared, instances, inboxes),
+            }
+            running.tasks += loops.count;
+            running.series.push((of_loop, shared.spans));
+        }
+        running
+    }
+
+    /// Makes what stays the same of a task from one tenure to the next.
+    fn life(
+        &self,
+        flow: &Flow,
+        shared: &Shared<'_>,
+        meters: LoopMeters,
+        context: BuildContext,
+        task: &Task,
+    ) -> Life {
+        let Shared { node, identity, .. } = shared;
+        let identity = Arc::clone(identity);
+        let error_types = node.kind.error_types;
+        Life {
+            flow: shared.flow.clone(),
+            is_source: matches!(task, Task::Source(_)),
+            policy: flow.on_task_panic,
+            backoff: node.policy.retry,
+            prepared: Arc::clone(&node.prepared),
+            context,
+            spans: self.tracer.spans(
+                "task.run",
+                SpanKind::Internal,
+                Some(Arc::clone(&identity)),
+                error_types,
+            ),
+            meters,
+            flight: self.tracer.flight_recorder(),
+            identity,
+        }
+    }
+
+    /// Returns what makes the spans of a task's events, as far as its role has them.
+    fn spans(&self, identity: &Arc<Identity>, node: &Node, task: &Task) -> TaskSpans {
+        let spans = task_spans(self.tracer, identity, node, task);
+        if self.trace_attributes.is_empty() {
+            return spans;
+        }
+        let attributes = Arc::clone(self.trace_attributes);
+        let handle = spans.handle.describing(move |event| describe(&attributes, event));
+        TaskSpans { handle, ..spans }
+    }
+}
+
+/// The loops of one task.
+struct Loops<'a> {
+    supervisor: &'a mut Supervisor,
+    /// Of its flow.
+    index: usize,
+    life: Life,
+    /// How many were spawned.
+    count: usize,
+}
+
+impl Loops<'_> {
+    /// Spawns the loop of a source.
+    fn source(
+        &mut self,
+        shared: &Shared<'_>,
+        instances: Vec<Instance>,
+        mut again: Option<Again>,
+        tracer: &Tracer,
+    ) {
+        for Instance { task, .. } in instances {
+            let Task::Source(source) = &task else { continue };
+            let is_resumed = source.can_resume() && self.life.policy == OnTaskPanic::Restart;
+            let work = SourceWork::new(shared.hop(&shared.meters), tracer, again.take(), is_resumed);
+            self.live(task, Work::Source(work));
+        }
+    }
+
+    /// Spawns the loops of a task that has inboxes, one for each of its instances.
+    fn others(&mut self, shared: &Shared<'_>, instances: Vec<Instance>, inboxes: Vec<Inbox>) {
+        // What the instances log is counted together.
+        let first = shared.hop(&shared.meters);
+        let hop = || shared.hop(&shared.meters).beside(&first);
+        for (Instance { task, beside }, inbox) in instances.into_iter().zip(inboxes) {
+            let mut hop_of = hop();
+            match &task {
+                Task::Transform(_) if beside.is_empty() => {
+                    self.live(task, Work::Transform(TransformWork::new(inbox, hop_of)));
+                }
+                Task::Transform(_) => {
+                    let (conductor, lanes) = Conductor::new(inbox, hop_of, (0..=beside.len()).map(|_| hop()));
+                    self.spawn(conductor.run());
+                    for (task, lane) in [task].into_iter().chain(beside).zip(lanes) {
+                        self.live(task, Work::Lane(lane));
+                    }
+                }
+                Task::Processor(processor) => {
+                    if !processor.is_buffered() {
+                        hop_of.describe_all();
+                    }
+                    let work = ProcessorWork::new(inbox, hop_of, &shared.node.concurrency);
+                    self.live(task, Work::Processor(work));
+                }
+                Task::Source(_) => unreachable!("a source has no inbox"),
+            }
+        }
+    }
+
+    /// Spawns the life of a task.
+    fn live(&mut self, task: Task, work: Work) {
+        let life = self.life.clone();
+        self.spawn(life.run(task, work));
+    }
+
+    fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
+        let Life { identity, is_source, .. } = &self.life;
+        let spawn = Spawn { flow: self.index, identity: Arc::clone(identity), is_source: *is_source };
+        self.supervisor.spawn(spawn, task);
+        self.count += 1;
+    }
+}
+
+/// Returns for each task whether it is a source that may be asked for an event again: one that leads to a task that can
+/// fail for now and lets its source know.
+fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
+    let mut leads = vec![false; tasks.len()];
+    // Edges lead anywhere, but along no more of them than there are tasks.
+    for _ in 0..tasks.len() {
+        for (n, (node, built)) in flow.tasks.iter().zip(tasks).enumerate() {
+            let on_error = node.policy.on_error;
+            let fails = match built.task() {
+                // What one that panics has not flushed is given back, whatever becomes of what fails.
+                Task::Processor(task) => on_error == OnError::Fail || task.is_buffered(),
+                Task::Source(_) | Task::Transform(_) => false,
+            };
+            let route = match on_error {
+                OnError::Route(task) => Some(task),
+                OnError::Fail | OnError::Drop | OnError::Continue => None,
+            };
+            leads[n] |=
+                fails || node.downstream.iter().chain(&node.targets).chain(&route).any(|next| leads[*next]);
+        }
+    }
+    let is_source = |built: &BuiltTask| matches!(built.task(), Task::Source(_));
+    tasks.iter().zip(leads).map(|(built, leads)| is_source(built) && leads).collect()
+}
+
+/// Returns what makes the spans of a task's events, as far as its role has them.
+fn task_spans(tracer: &Tracer, identity: &Arc<Identity>, node: &Node, task: &Task) -> TaskSpans {
+    let spans = |name, kind| tracer.spans(name, kind, Some(Arc::clone(identity)), node.kind.error_types);
+    let processor = match task {
+        Task::Processor(processor) => Some(processor),
+        Task::Source(_) | Task::Transform(_) => None,
+    };
+    let is_batching = match task {
+        Task::Source(_) => false,
+        Task::Transform(transform) => transform.is_batching(),
+        Task::Processor(processor) => processor.is_buffered(),
+    };
+    let identity = Some(Arc::clone(identity));
+    let handle = tracer.spans("task.handle", node.kind.span_kind, identity, node.error_types());
+    TaskSpans {
+        handle: match node.sample_rate {
+            Some(rate) => handle.sampled_at(rate),
+            None => handle,
+        },
+        retry: processor.map(|_| spans("task.retry", SpanKind::Internal)).unwrap_or_default(),
+        flush: if is_batching { spans("task.flush", SpanKind::Internal) } else { Spans::default() },
+    }
+}
+
+/// Returns what spans say of an event besides.
+fn describe(attributes: &[TraceAttribute], event: &Event) -> Attributes {
+    let mut described = Attributes::default();
+    for attribute in attributes {
+        if let Some(value) = attribute.value(event) {
+            described.set(Arc::clone(attribute.name()), value);
+        }
+    }
+    described
+}
+
+/// Returns what the sources have to read, or `None` if any of them has no known end.
+fn extents(tasks: &[BuiltTask]) -> Option<Vec<Extent>> {
+    tasks
+        .iter()
+        .filter_map(|built| match built.task() {
+            Task::Source(source) => Some(source.extent()),
+            _ => None,
+        })
+        .collect()
+}
