@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub use cache::{Cache, NoCache, TooLarge};
-pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Record, Trigger};
+pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Trigger};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
@@ -68,8 +68,8 @@ pub trait Source: Send {
     /// error here but [`Emitter::reject`]ed. `Closed`, passed on with `?`, ends the source quietly.
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError>;
 
-    /// Returns whether another such source that is built later goes on where this one ended: it leaves out what
-    /// [`Emitter::resumes_after`] says. Else a failure of it ends its flow.
+    /// Returns whether another such source that is built later goes on where this one ended, as
+    /// [`Emitter::resumptions`] says. Else a failure of it ends its flow.
     fn can_resume(&self) -> bool {
         false
     }

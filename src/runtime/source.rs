@@ -1,6 +1,6 @@
 //! The loop of a source, and the flow's side of its emitter.
 
-use std::sync::Arc;
+use std::{iter, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -13,7 +13,9 @@ use crate::{
     ack::{Ack, Entry},
     event::{Event, EventId, Payload, Trail},
     retry::RetryPolicy,
-    task::{Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Source, Trigger},
+    task::{
+        Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Position, Resumption, Source, Trigger,
+    },
     telemetry::{Counter, FailureLog, Propagators, Tracer, error_chain},
 };
 
@@ -60,6 +62,8 @@ impl SourceWork {
             turn: Turn::new(),
             is_turn_over: false,
             last: is_resumed.then(Last::default),
+            reached: Vec::new(),
+            behind: 0,
         };
         Self { emitter: Emitter::new(Box::new(port)), flow, again }
     }
@@ -128,6 +132,10 @@ struct SourcePort {
     is_turn_over: bool,
     /// The last event that was let in, if anybody may want to know.
     last: Option<Last>,
+    /// The last position of each part, the latest last.
+    reached: Vec<Position>,
+    /// Events that were let in behind that one.
+    behind: u64,
 }
 
 /// The last event that was let in. While it waits to be sent on, its id is to be had from there.
@@ -151,6 +159,7 @@ impl Port for SourcePort {
         let redelivery = self.redelivery.as_ref();
         let is_sent_on = !self.hop.is_leaf();
         let last = &mut self.last;
+        self.behind += 1;
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
             if let Some(last) = last {
                 last.is_staged = is_decoded && is_sent_on;
@@ -206,6 +215,23 @@ impl Port for SourcePort {
         let last = self.last.as_ref()?;
         let staged = self.hop.last_staged().filter(|_| last.is_staged);
         staged.map(|event| &event.id).or(last.id.as_ref()).cloned()
+    }
+
+    fn reach(&mut self, position: Position) {
+        self.behind = 0;
+        match self.reached.last_mut().filter(|last| last.part == position.part) {
+            Some(last) => *last = position,
+            None => {
+                self.reached.retain(|known| known.part != position.part);
+                self.reached.push(position);
+            }
+        }
+    }
+
+    fn resumptions(&self) -> Vec<Resumption> {
+        let events = iter::once(self.behind).chain(iter::repeat(0));
+        let latest_first = self.reached.iter().rev().zip(events);
+        latest_first.map(|(position, events)| Resumption { position: position.clone(), events }).collect()
     }
 
     fn advance(&mut self, bytes: u64) {

@@ -1,9 +1,10 @@
 //! How a source hands its events to the flow.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use jiff::Timestamp;
+use serde_json::Value;
 
 use super::TaskError;
 use crate::{
@@ -76,6 +77,25 @@ impl Trigger {
     }
 }
 
+/// How far a source has read one of the parts of its input, and from where it goes on when it is built anew, in this run
+/// or the next.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Position {
+    /// Which part of its input it is: one of several files, or "" for what has no parts.
+    pub part: Arc<str>,
+    /// Where the source stands in it, in the words of its kind.
+    pub at: Value,
+}
+
+/// Where a source goes on in one of the parts of its input.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Resumption {
+    /// The last position that was reached.
+    pub position: Position,
+    /// How many events behind it were let in besides: they are left out.
+    pub events: u64,
+}
+
 /// Makes a record of the raw input that a source has in hand, and describes the event's span if that is
 /// recorded, as `Output::span` does.
 pub type Decode<'a> = &'a mut dyn FnMut(Option<&mut Attributes>) -> Result<Record, TaskError>;
@@ -105,6 +125,12 @@ pub trait Port: Send {
     fn resumes_after(&self) -> Option<EventId> {
         None
     }
+
+    /// Notes that what was let in so far comes before `position`.
+    fn reach(&mut self, position: Position);
+
+    /// Returns where a source goes on, for each part that was reached.
+    fn resumptions(&self) -> Vec<Resumption>;
 
     /// Notes how much of a finite input was read.
     fn advance(&mut self, bytes: u64);
@@ -184,6 +210,20 @@ impl Emitter {
     /// Returns the last event that was let in before the source was built anew, if it was: it goes on behind it.
     pub fn resumes_after(&self) -> Option<EventId> {
         self.port.resumes_after()
+    }
+
+    /// Notes that all that was let in so far of this part comes before `position`. What is let in afterwards belongs to the
+    /// same part, so that a source that reads several in turn says where it stands in one before it turns to it.
+    ///
+    /// A source that can resume calls it before its first event, and every so many events: what comes between two calls
+    /// comes again together after a crash.
+    pub fn reach(&mut self, position: Position) {
+        self.port.reach(position);
+    }
+
+    /// Returns where the source goes on, for each part of its input that another one before it had reached.
+    pub fn resumptions(&self) -> Vec<Resumption> {
+        self.port.resumptions()
     }
 
     /// Notes that `bytes` more of a finite input were read.

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use tokio::time::Instant;
 
-use super::{Closed, Decode, Emitter, Incoming, Port, Record, Source, TaskError, Trigger};
+use super::{
+    Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Source, TaskError, Trigger,
+};
 use crate::{event::EventId, shutdown::Stop, telemetry::Attributes, trace::Remote};
 
 /// One event that a source let in, and when.
@@ -28,6 +30,9 @@ pub(crate) struct Collector {
     limit: usize,
     /// The last event of the source before.
     last: Option<EventId>,
+    resumptions: Vec<Resumption>,
+    /// All positions, and how many events were let in before each.
+    reached: Arc<Mutex<Vec<(Position, usize)>>>,
 }
 
 #[derive(Debug, Default)]
@@ -41,12 +46,37 @@ struct State {
 impl Collector {
     /// Makes a collector that asks the source to stop after `limit` events.
     pub(crate) fn until(limit: usize) -> Self {
-        Self { state: Arc::default(), stop: Stop::default(), limit, last: None }
+        Self {
+            state: Arc::default(),
+            stop: Stop::default(),
+            limit,
+            last: None,
+            resumptions: Vec::new(),
+            reached: Arc::default(),
+        }
     }
 
     /// Says which event was the last one of the source before.
     pub(crate) fn behind(self, last: EventId) -> Self {
         Self { last: Some(last), ..self }
+    }
+
+    /// Says where the source before stood.
+    pub(crate) fn resumed(self, resumptions: Vec<Resumption>) -> Self {
+        Self { resumptions, ..self }
+    }
+
+    /// Returns where a source that is built later goes on behind the first so many events of all that were let in, as the
+    /// runtime would have it.
+    pub(crate) fn resumptions_at(&self, events: usize) -> Vec<Resumption> {
+        let reached = self.reached.lock().unwrap();
+        let mut resumptions: Vec<Resumption> = Vec::new();
+        for (position, admitted) in reached.iter().filter(|(_, admitted)| *admitted <= events) {
+            resumptions.iter_mut().for_each(|resumption| resumption.events = 0);
+            resumptions.retain(|resumption| resumption.position.part != position.part);
+            resumptions.push(Resumption { position: position.clone(), events: (events - admitted) as u64 });
+        }
+        resumptions
     }
 
     /// Runs a source to its end, and returns what it let in and how many bytes it says it read.
@@ -82,6 +112,15 @@ impl Port for Collector {
     }
 
     async fn finish(&mut self) {}
+
+    fn reach(&mut self, position: Position) {
+        let admitted = self.state.lock().unwrap().admitted.len();
+        self.reached.lock().unwrap().push((position, admitted));
+    }
+
+    fn resumptions(&self) -> Vec<Resumption> {
+        self.resumptions.clone()
+    }
 
     fn resumes_after(&self) -> Option<EventId> {
         self.last.clone()
