@@ -20,6 +20,7 @@ use crate::{
     config::{self, Environment, ProcessEnvironment},
     report::{self, Colours},
     services::resources::ResourceDirectory,
+    state::State,
     task::Resources,
     tasks,
     telemetry::{self, Pipeline, Telemetry},
@@ -63,6 +64,14 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
         report::warnings(&loaded.warnings);
     }
     worker.telemetry.log_sources();
+    let state = match worker.state.as_deref().map(State::open).transpose() {
+        Ok(state) => state,
+        Err(error) => {
+            report::failure(&error);
+            report::talk("nothing was started\n");
+            return ExitCode::from(run::FAILED_TO_RUN);
+        }
+    };
     let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
         Ok(telemetry) => telemetry,
         Err(error) => {
@@ -72,7 +81,7 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     };
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
-    run::execute(loaded.plan, resources, telemetry, began)
+    run::execute(loaded.plan, resources, state, telemetry, began)
 }
 
 /// Writes a command's output, and says how that went.

@@ -27,6 +27,7 @@ pub mod runtime;
 pub mod script;
 pub mod services;
 pub mod shutdown;
+pub mod state;
 pub mod task;
 pub mod tasks;
 pub mod telemetry;

@@ -37,6 +37,8 @@ pub struct Worker {
     pub cache: CacheLimits,
     /// The directory of resources.
     pub resources: Option<PathBuf>,
+    /// The directory of what outlives the worker. Nothing does without it.
+    pub state: Option<PathBuf>,
     /// How long a graceful shutdown may take in all.
     pub shutdown_timeout: Duration,
     /// Events that a channel between two tasks holds; at least 1.
@@ -51,6 +53,7 @@ impl Default for Worker {
             logging: LoggingConfig::default(),
             cache: CacheLimits::default(),
             resources: None,
+            state: None,
             shutdown_timeout: Duration::from_secs(25),
             channel_capacity: 1024,
         }

@@ -5,6 +5,7 @@
 
 mod batches;
 mod blocked;
+mod checkpoints;
 mod drain;
 mod flow;
 mod hop;
@@ -14,9 +15,11 @@ mod manager;
 mod meters;
 mod outlets;
 mod processor;
+mod progress;
 mod redelivery;
 mod registration;
 mod restart;
+mod sinks;
 mod source;
 mod supervisor;
 mod transform;

@@ -145,6 +145,15 @@ pub trait Processor: Send + Sync {
     /// Forgets what still waits of the batch: the runtime gave up on it.
     fn forget(&self) {}
 
+    /// Makes all that it has done outlast a crash of the machine, as far as it can. The runtime calls it, beside the other
+    /// methods, before it takes note for good that a source is done with those events.
+    ///
+    /// # Errors
+    /// Nobody knows what of it is lost. The flow ends.
+    async fn sync(&self) -> Result<(), TaskError> {
+        Ok(())
+    }
+
     /// Ends the work after the last event, within the time that a shutdown leaves.
     ///
     /// # Errors

@@ -16,13 +16,14 @@ use crate::{
     plan::Plan,
     report,
     runtime::{Built, FlowHandle, Report, TaskManager, abort_patience},
+    state::State,
     task::Resources,
     telemetry::Telemetry,
     trace::Ticks,
 };
 
 /// The flow could not run: a task could not be built, panicked, or a source failed for good.
-const FAILED_TO_RUN: u8 = 1;
+pub(super) const FAILED_TO_RUN: u8 = 1;
 /// All sources came to their end, and at least one event failed.
 const EVENTS_FAILED: u8 = 3;
 /// The shutdown ran out of time.
@@ -44,6 +45,7 @@ const FLUSH_SHARE: u32 = 5;
 pub(crate) fn execute(
     mut plan: Plan,
     resources: Option<Arc<dyn Resources>>,
+    state: Option<State>,
     telemetry: Telemetry,
     began: Ticks,
 ) -> ExitCode {
@@ -71,7 +73,7 @@ pub(crate) fn execute(
         let run = Run { tasks: tasks.handle().clone(), signals, shutdown_time, flush_time, deadline: None };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
-            code = run.worker(plan, resources, telemetry, began) => code,
+            code = run.worker(plan, resources, state, telemetry, began) => code,
             never = answers => match never {},
         }
     });
@@ -105,10 +107,11 @@ impl Run {
         mut self,
         plan: Plan,
         resources: Option<Arc<dyn Resources>>,
+        state: Option<State>,
         telemetry: Telemetry,
         began: Ticks,
     ) -> u8 {
-        let end = match self.build(plan, resources, &telemetry, began).await {
+        let end = match self.build(plan, resources, state, &telemetry, began).await {
             Ok(built) => self.drain(built, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
@@ -128,12 +131,13 @@ impl Run {
         &mut self,
         plan: Plan,
         resources: Option<Arc<dyn Resources>>,
+        state: Option<State>,
         telemetry: &Telemetry,
         began: Ticks,
     ) -> Result<Built, u8> {
         let patience = abort_patience(plan.worker.shutdown_timeout);
         let tracer = telemetry.tracer();
-        let mut building = self.tasks.spawn(TaskManager::build(plan, resources, tracer, began));
+        let mut building = self.tasks.spawn(TaskManager::build(plan, resources, state, tracer, began));
         let built = tokio::select! {
             built = &mut building => built,
             signal = self.signals.next() => {

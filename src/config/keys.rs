@@ -89,6 +89,14 @@ pub(super) struct ResourcesKeys {
     pub(super) path: PathBuf,
 }
 
+/// What outlives the worker.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct StateKeys {
+    /// The directory that it is kept in, relative to the file; made if there is none.
+    pub(super) path: PathBuf,
+}
+
 /// What happens when a task panics, or a source cannot go on for now.
 #[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -168,8 +176,8 @@ impl CacheKeys {
 pub(super) const FLOW_KEYS: [&str; 6] =
     ["name", "labels", "on_task_panic", "deadline", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
-pub(super) const WORKER_KEYS: [&str; 7] =
-    ["telemetry", "logging", "retry", "cache", "resources", "shutdown_timeout", "channel_capacity"];
+pub(super) const WORKER_KEYS: [&str; 8] =
+    ["telemetry", "logging", "retry", "state", "cache", "resources", "shutdown_timeout", "channel_capacity"];
 
 /// Says where a key stands that stands nowhere here.
 pub(super) fn elsewhere(key: &str) -> Option<String> {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     environment::Environment,
     interpolate::{Secret, Substitution},
-    keys::WORKER_KEYS,
+    keys::{StateKeys, WORKER_KEYS},
     schema::{Shape, View},
     typed, yaml,
 };
@@ -112,9 +112,11 @@ pub(super) fn apply(block: &str, value: &mut Value, overrides: &[Override]) {
 /// Refuses a variable that would set a key if it had the second underscore; any other is somebody's own.
 fn one_underscore(variable: &str) -> Result<Option<Override>, Box<Problem>> {
     let name = variable.to_lowercase();
-    for (block, shape) in
-        [("telemetry", Shape::of::<TelemetryConfig>()), ("logging", Shape::of::<LoggingConfig>())]
-    {
+    for (block, shape) in [
+        ("telemetry", Shape::of::<TelemetryConfig>()),
+        ("logging", Shape::of::<LoggingConfig>()),
+        ("state", Shape::of::<StateKeys>()),
+    ] {
         let Some(key) = name.strip_prefix(&format!("flowgen_{block}_")) else { continue };
         let known = shape.view().keys().unwrap_or_default();
         if known.iter().any(|known| key == *known || key.starts_with(&format!("{known}_"))) {
@@ -146,6 +148,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
     let shape = match block {
         "telemetry" => Some(Shape::of::<TelemetryConfig>()),
         "logging" => Some(Shape::of::<LoggingConfig>()),
+        "state" => Some(Shape::of::<StateKeys>()),
         _ => None,
     };
     let Some(shape) = shape else {

@@ -59,7 +59,6 @@ impl Neutral {
 const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Worker, "http_server", Neutral::Null),
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
-    (Place::Worker, "state", Neutral::Null),
     (Place::Flow, "durable", Neutral::Bool(false)),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
@@ -185,6 +184,5 @@ mod tests {
         for health in [json!({}), json!({"enabled": true}), json!({"address": "x"}), json!(false)] {
             assert_eq!(worker("health", health), Some(Verdict::NotYet));
         }
-        assert_eq!(worker("state", json!({})), Some(Verdict::NotYet));
     }
 }

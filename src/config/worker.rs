@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 use super::{
     File,
     environment::Environment,
-    keys::{CacheKeys, Period, ResourcesKeys, RetryKeys, WORKER_KEYS, elsewhere},
+    keys::{CacheKeys, Period, ResourcesKeys, RetryKeys, StateKeys, WORKER_KEYS, elsewhere},
     mask,
     overrides::{self, Override},
     planned::{self, Place},
@@ -62,6 +62,12 @@ pub(super) fn settings(
         blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
         settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
+    }
+    if let Some((state, owner)) = blocks.take::<StateKeys>("state") {
+        if state.path.as_os_str().is_empty() {
+            blocks.blame(Some(owner), top("state").key("path"), "the path is empty");
+        }
+        settings.worker.state = Some(blocks.base_of(owner).join(state.path));
     }
     if let Some((Period(timeout), owner)) = blocks.take("shutdown_timeout") {
         settings.worker.shutdown_timeout = timeout;

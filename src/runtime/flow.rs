@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use super::{
     hurry::Hurry,
     meters::{EventTimer, FlowMeters},
+    sinks::Sinks,
 };
 use crate::{
     ack::{Ledger, Outcome, Summary},
@@ -96,6 +97,7 @@ struct Inner {
     /// What the sources have to read in all; `None` if any of them has no end.
     extents: OnceLock<Option<Vec<Extent>>>,
     failure: OnceLock<String>,
+    sinks: Sinks,
     meters: FlowMeters,
 }
 
@@ -118,6 +120,7 @@ impl FlowHandle {
             bytes_read: AtomicU64::new(0),
             extents: OnceLock::new(),
             failure: OnceLock::new(),
+            sinks: Sinks::default(),
             meters,
         }))
     }
@@ -166,6 +169,11 @@ impl FlowHandle {
     /// Takes note that all its tasks have ended.
     pub(super) fn end(&self) {
         self.enter(if self.0.failure.get().is_some() { State::Failed } else { State::Done });
+    }
+
+    /// Returns its processors that run.
+    pub(super) fn sinks(&self) -> &Sinks {
+        &self.0.sinks
     }
 
     pub(super) fn meters(&self) -> &FlowMeters {

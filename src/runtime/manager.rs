@@ -17,6 +17,7 @@ use crate::{
     plan::{Flow, Plan, Worker},
     services::cache::MemoryCache,
     shutdown::Stop,
+    state::State,
     task::Resources,
     telemetry::{OpenSpan, SpanKind, SpanOutcome, Tracer},
     trace::{Ticks, TraceContext},
@@ -61,6 +62,7 @@ pub struct Built {
     tasks: Vec<Vec<BuiltTask>>,
     stop: Stop,
     tracer: Tracer,
+    state: Option<State>,
     span: OpenSpan,
 }
 
@@ -80,6 +82,7 @@ impl Built {
                 supervisor: &mut manager.supervisor,
                 tracer: &manager.tracer,
                 trace_attributes: &self.plan.worker.trace_attributes,
+                state: self.state.as_ref(),
                 capacity: channel_capacity,
             };
             let running = wiring.spawn(manager.flows.len(), flow, handle, tasks);
@@ -99,6 +102,7 @@ impl TaskManager {
     pub async fn build(
         plan: Plan,
         resources: Option<Arc<dyn Resources>>,
+        state: Option<State>,
         tracer: Tracer,
         began: Ticks,
     ) -> Result<Built, Vec<StartError>> {
@@ -107,6 +111,7 @@ impl TaskManager {
         span.set_start(began);
         let mut registration = Registration {
             resources,
+            has_state: state.is_some(),
             cache: Arc::new(MemoryCache::new(plan.worker.cache)),
             tracer: &tracer,
             parent: span.context(),
@@ -122,7 +127,7 @@ impl TaskManager {
         }
         let errors = registration.errors;
         if errors.is_empty() {
-            Ok(Built { plan, flows, tasks, stop, tracer, span })
+            Ok(Built { plan, flows, tasks, stop, tracer, state, span })
         } else {
             span.end(SpanOutcome::Failed, Some(BUILD));
             Err(errors)
@@ -134,7 +139,7 @@ impl TaskManager {
     /// # Errors
     /// Every task that could not be built.
     pub async fn start(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Self, Vec<StartError>> {
-        let built = Self::build(plan, resources, Tracer::default(), Ticks::now()).await?;
+        let built = Self::build(plan, resources, None, Tracer::default(), Ticks::now()).await?;
         Ok(built.start(Handle::current()))
     }
 

@@ -16,10 +16,11 @@ use crate::{
         Asked, Counter, Identity, Labels, Level, Meter, OTHER_ERROR, Observed, PANIC, RUNTIME_ERRORS,
         TIMEOUT, Timer,
         instruments::{
-            FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE,
-            SCHEDULE_TRIGGERS, SOURCE_REDELIVERIES, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED,
-            TASK_DEADLINE_SKIPS, TASK_INFLIGHT, TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION,
-            TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
+            CHECKPOINT_DURATION, FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS,
+            FLOW_INFLIGHT, FLOW_STATE, SCHEDULE_TRIGGERS, SOURCE_REDELIVERIES, TASK_ACTIVE,
+            TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_DEADLINE_SKIPS, TASK_INFLIGHT, TASK_QUEUE_CAPACITY,
+            TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS,
+            TASK_TIMEOUTS,
         },
     },
     trace::{Moment, Ticks},
@@ -289,6 +290,11 @@ impl SourceMeters {
     /// Returns what counts the events that are brought in again.
     pub(super) fn redeliveries(&self) -> Counter {
         self.meter.counter(&SOURCE_REDELIVERIES, of_task(&self.identity))
+    }
+
+    /// Returns what times the commits of its positions.
+    pub(super) fn checkpoints(&self) -> Timer {
+        self.meter.timer(&CHECKPOINT_DURATION, of_task(&self.identity))
     }
 
     /// Counts what became of times of a schedule.

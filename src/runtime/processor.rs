@@ -10,7 +10,7 @@ mod line;
 mod retries;
 mod sequential;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 pub(super) use self::attempts::catch;
 use self::{attempts::Attempts, line::Line};
@@ -38,6 +38,8 @@ impl ProcessorWork {
     /// Handles events until no one upstream is left and then closes the processor, or until it panics.
     pub(super) async fn run(&mut self, processor: Box<dyn Processor>) -> RunEnd {
         let Self { inbox, hop, attempts, batch, line } = self;
+        let processor: Arc<dyn Processor> = processor.into();
+        hop.flow.sinks().add(&processor);
         let ended = match line {
             _ if processor.is_buffered() => buffered::run(inbox, hop, attempts, batch, &*processor).await,
             None => sequential::run(inbox, hop, attempts, batch, &*processor).await,

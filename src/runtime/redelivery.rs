@@ -15,7 +15,7 @@ use std::{
 use jiff::Timestamp;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{flow::FlowHandle, hop::Hop};
+use super::{flow::FlowHandle, hop::Hop, progress::Pending};
 use crate::{
     ack::{Ack, Entry, Receipt, Settled, Verdict},
     event::{Event, EventId, Meta, Payload, Trail},
@@ -82,6 +82,8 @@ pub(super) struct Original {
     remote: Option<Remote>,
     /// Where it stood in its trace the last time.
     trace: TraceContext,
+    /// Its place in what its source has read, if anybody keeps that.
+    pending: Option<Pending>,
 }
 
 /// Events that are to be brought in again. Whatever is left of them is kept: their source may come to its end at any time,
@@ -117,7 +119,7 @@ impl Redelivery {
     }
 
     /// Returns what goes with an event that is let in for the first time.
-    pub(super) fn original(self: &Arc<Self>, event: &Event) -> Box<dyn Receipt> {
+    pub(super) fn original(self: &Arc<Self>, event: &Event, pending: Option<Pending>) -> Box<dyn Receipt> {
         Box::new(Original {
             sequence: self.admitted.fetch_add(1, Ordering::Relaxed),
             redelivery: Arc::clone(self),
@@ -127,6 +129,7 @@ impl Redelivery {
             timestamp: event.timestamp,
             remote: event.trail.remote().cloned(),
             trace: event.trace,
+            pending,
         })
     }
 
@@ -234,7 +237,7 @@ impl Redelivery {
     /// Lets an event in again. It has entered before and is not counted twice.
     fn readmit(&self, returned: Returned, hop: &mut Hop) {
         let Returned { original, mut ack } = returned;
-        let Original { id, data, meta, timestamp, remote, trace, redelivery, sequence } = *original;
+        let Original { id, data, meta, timestamp, remote, trace, redelivery, sequence, pending } = *original;
         self.admitted.fetch_add(1, Ordering::Relaxed);
         let mut event = Box::new(Event::new(id, hop.subject(), data.original()));
         event.meta = meta;
@@ -255,6 +258,7 @@ impl Redelivery {
                 timestamp,
                 remote: event.trail.remote().cloned(),
                 trace: event.trace,
+                pending,
             });
             ack.attach(receipt);
             ack
@@ -364,11 +368,14 @@ fn log_recovery(log: &mut FailureLog, attempts: u64, elapsed: Duration) {
 
 impl Receipt for Original {
     fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
-        if !settled.is_transient || self.redelivery.flow.has_failed() {
-            self.redelivery.count_settled();
+        let redelivery = Arc::clone(&self.redelivery);
+        if !settled.is_transient || redelivery.flow.has_failed() {
+            if let Some(pending) = self.pending {
+                pending.settled(settled);
+            }
+            redelivery.count_settled();
             return Verdict::Counted;
         }
-        let redelivery = Arc::clone(&self.redelivery);
         let verdict = redelivery.put(self, settled);
         redelivery.count_settled();
         verdict

@@ -50,6 +50,8 @@ pub(super) struct Instance {
 /// Builds tasks, each in a span below that of the worker's start.
 pub(super) struct Registration<'a> {
     pub(super) resources: Option<Arc<dyn Resources>>,
+    /// Whether the worker has state.
+    pub(super) has_state: bool,
     /// Shared by all flows.
     pub(super) cache: Arc<dyn Cache>,
     pub(super) tracer: &'a Tracer,
@@ -90,6 +92,7 @@ impl Registration<'_> {
             task: Arc::clone(&node.name),
             base_dir: flow.base_dir.clone(),
             resources: self.resources.clone(),
+            has_state: self.has_state,
             cache: Arc::clone(cache),
             meter: self.tracer.meter(),
             propagators: self.tracer.propagators(),

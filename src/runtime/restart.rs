@@ -84,7 +84,8 @@ impl Life {
     /// Runs `task` on `work`, and others in its place when it panics, to the end.
     pub(super) async fn run(self, mut task: Task, mut work: Work) {
         let mut attempts = 0;
-        loop {
+        // It may have failed before it began.
+        while !self.flow.has_failed() {
             let began = Instant::now();
             let can_go_on = work.can_go_on(&task);
             let end = self.tenure(&mut work, task).await;

@@ -1,16 +1,24 @@
 //! The loop of a source, and the flow's side of its emitter.
 
-use std::{iter, sync::Arc};
+use std::{future::pending, iter, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    Failure, RunEnd, flow::FlowHandle, hop::Hop, meters::SourceMeters, processor::catch,
-    redelivery::Redelivery, supervisor::panic_message, turn::Turn,
+    Failure, RunEnd,
+    checkpoints::Checkpoints,
+    flow::FlowHandle,
+    hop::Hop,
+    meters::SourceMeters,
+    processor::catch,
+    progress::{Reading, Step},
+    redelivery::Redelivery,
+    supervisor::panic_message,
+    turn::Turn,
 };
 use crate::{
-    ack::{Ack, Entry},
+    ack::{Ack, Entry, Receipt},
     event::{Event, EventId, Payload, Trail},
     retry::RetryPolicy,
     task::{
@@ -24,6 +32,7 @@ pub(super) struct SourceWork {
     emitter: Emitter,
     flow: FlowHandle,
     again: Option<Again>,
+    checkpoints: Option<Checkpoints>,
 }
 
 /// What brings in again what failed for now.
@@ -51,9 +60,18 @@ impl Again {
 }
 
 impl SourceWork {
-    /// Makes the work of a source. `again` is there unless nothing that it brings in can fail for now only.
-    pub(super) fn new(hop: Hop, tracer: &Tracer, again: Option<Again>, is_resumed: bool) -> Self {
+    /// Makes the work of a source. `again` is there unless nothing that it brings in can fail for now only, `checkpoints` if
+    /// it is kept how far it has read, which was up to `saved` before.
+    pub(super) fn new(
+        hop: Hop,
+        tracer: &Tracer,
+        again: Option<Again>,
+        checkpoints: Option<Checkpoints>,
+        saved: Vec<Position>,
+        is_resumed: bool,
+    ) -> Self {
         let flow = hop.flow.clone();
+        let progress = checkpoints.as_ref().map(|checkpoints| Arc::clone(checkpoints.progress()));
         let port = SourcePort {
             meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
             propagators: tracer.propagators(),
@@ -62,24 +80,18 @@ impl SourceWork {
             turn: Turn::new(),
             is_turn_over: false,
             last: is_resumed.then(Last::default),
-            reached: Vec::new(),
+            reached: saved,
             behind: 0,
+            reading: progress.map(Reading::new),
         };
-        Self { emitter: Emitter::new(Box::new(port)), flow, again }
+        Self { emitter: Emitter::new(Box::new(port)), flow, again, checkpoints }
     }
 
     /// Runs a source until its end, until its flow stops, or until it panics.
     pub(super) async fn run(&mut self, source: Box<dyn Source>) -> RunEnd {
-        let Self { emitter, flow, again } = self;
+        let Self { emitter, flow, again, checkpoints } = self;
         let reading = catch(source.run(emitter, flow.stop().child()));
-        let result = match again {
-            Some(again) => tokio::select! {
-                biased;
-                result = reading => result,
-                () = again.run() => unreachable!("it goes on for as long as it is polled"),
-            },
-            None => reading.await,
-        };
+        let result = beside(reading, again, checkpoints).await;
         // Another one may take a while to be built.
         emitter.finish().await;
         match result {
@@ -95,22 +107,43 @@ impl SourceWork {
 
     /// Ends the work of the source for good: brings in again what fails for now, until nothing does.
     pub(super) async fn finish(&mut self) {
-        let Self { flow, again, .. } = self;
-        if let Some(again) = again {
-            let redelivery = Arc::clone(&again.redelivery);
-            let finished = async {
-                flow.read();
-                redelivery.finished().await;
-            };
-            tokio::select! {
-                biased;
-                () = finished => {}
-                () = again.run() => unreachable!("it goes on for as long as it is polled"),
-            }
-            again.hop.finish().await;
-        } else {
-            flow.read();
+        let Self { flow, again, checkpoints, .. } = self;
+        flow.read();
+        if let Some(redelivery) = again.as_ref().map(|again| Arc::clone(&again.redelivery)) {
+            beside(redelivery.finished(), again, checkpoints).await;
         }
+        if let Some(checkpoints) = checkpoints {
+            checkpoints.finish().await;
+        }
+        if let Some(again) = again {
+            again.hop.finish().await;
+        }
+    }
+}
+
+/// Waits for `work`, and meanwhile brings in again what fails for now, and keeps how far it is done.
+async fn beside<T>(
+    work: impl Future<Output = T>,
+    again: &mut Option<Again>,
+    checkpoints: &mut Option<Checkpoints>,
+) -> T {
+    let again = async {
+        match again {
+            Some(again) => again.run().await,
+            None => pending().await,
+        }
+    };
+    let checkpoints = async {
+        match checkpoints {
+            Some(checkpoints) => checkpoints.run().await,
+            None => pending().await,
+        }
+    };
+    tokio::select! {
+        biased;
+        result = work => result,
+        () = again => unreachable!("it goes on for as long as it is polled"),
+        () = checkpoints => unreachable!("it goes on for as long as it is polled"),
     }
 }
 
@@ -136,6 +169,8 @@ struct SourcePort {
     reached: Vec<Position>,
     /// Events that were let in behind that one.
     behind: u64,
+    /// What tells when they are done, if anybody keeps that.
+    reading: Option<Reading>,
 }
 
 /// The last event that was let in. While it waits to be sent on, its id is to be had from there.
@@ -157,6 +192,7 @@ impl Port for SourcePort {
             event.trail = Trail::from_outside(remote);
         }
         let redelivery = self.redelivery.as_ref();
+        let reading = self.reading.as_ref();
         let is_sent_on = !self.hop.is_leaf();
         let last = &mut self.last;
         self.behind += 1;
@@ -167,8 +203,13 @@ impl Port for SourcePort {
                     last.id = Some(event.id.clone());
                 }
             }
-            let original = || redelivery.filter(|_| is_decoded).map(|redelivery| redelivery.original(event));
-            let receipt = receipt.or_else(original);
+            let receipt = receipt.or_else(|| {
+                let pending = reading.map(Reading::pending);
+                match redelivery.filter(|_| is_decoded) {
+                    Some(redelivery) => Some(redelivery.original(event, pending)),
+                    None => pending.map(|pending| Box::new(pending) as Box<dyn Receipt>),
+                }
+            });
             let expires = flow.deadline().map(|deadline| Instant::now() + deadline);
             Ack::enter(flow.ledger(), Entry { at, expires, receipt })
         };
@@ -219,6 +260,9 @@ impl Port for SourcePort {
 
     fn reach(&mut self, position: Position) {
         self.behind = 0;
+        if let Some(reading) = &mut self.reading {
+            reading.end(Step::Reached(position.clone()));
+        }
         match self.reached.last_mut().filter(|last| last.part == position.part) {
             Some(last) => *last = position,
             None => {

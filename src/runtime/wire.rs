@@ -6,11 +6,12 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use super::{
+    checkpoints::Checkpoints,
     flow::FlowHandle,
     hop::{Hop, TaskSpans},
     inbox::Inbox,
     manager::RunningFlow,
-    meters::{LoopMeters, TaskMeters},
+    meters::{LoopMeters, SourceMeters, TaskMeters},
     outlets::Outlets,
     processor::ProcessorWork,
     registration::{BuiltTask, Instance},
@@ -22,8 +23,9 @@ use super::{
 use crate::{
     event::Event,
     plan::{Flow, Node, OnError, OnTaskPanic},
+    state::State,
     task::{BuildContext, Extent, Task},
-    telemetry::{Attributes, Identity, SpanKind, Spans, Tracer},
+    telemetry::{Attributes, Identity, SpanKind, Spans, Tracer, error_chain},
     template::TraceAttribute,
 };
 
@@ -32,6 +34,8 @@ pub(super) struct Wiring<'a> {
     pub(super) supervisor: &'a mut Supervisor,
     pub(super) tracer: &'a Tracer,
     pub(super) trace_attributes: &'a Arc<[TraceAttribute]>,
+    /// What outlives the worker, if anything does.
+    pub(super) state: Option<&'a State>,
     /// Events that a channel between two tasks holds.
     pub(super) capacity: usize,
 }
@@ -110,9 +114,10 @@ impl Wiring<'_> {
             let life = self.life(flow, &shared, of_loop.clone(), context, task);
             let again = asks_again[shared.identity.task_id]
                 .then(|| Again::new(shared.hop(&Arc::default()), self.tracer));
+            let (tracer, state) = (self.tracer, self.state);
             let mut loops = Loops { supervisor: self.supervisor, index, life, count: 0 };
             match inboxes {
-                inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, self.tracer),
+                inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, tracer, state),
                 inboxes => loops.others(&shared, instances, inboxes),
             }
             running.tasks += loops.count;
@@ -182,11 +187,29 @@ impl Loops<'_> {
         instances: Vec<Instance>,
         mut again: Option<Again>,
         tracer: &Tracer,
+        state: Option<&State>,
     ) {
         for Instance { task, .. } in instances {
             let Task::Source(source) = &task else { continue };
             let is_resumed = source.can_resume() && self.life.policy == OnTaskPanic::Restart;
-            let work = SourceWork::new(shared.hop(&shared.meters), tracer, again.take(), is_resumed);
+            let checkpoints = state.filter(|_| source.can_resume()).map(|state| {
+                let timer = SourceMeters::new(tracer.meter(), Arc::clone(&shared.identity)).checkpoints();
+                Checkpoints::new(state.clone(), shared.flow.clone(), Arc::clone(&shared.identity), timer)
+            });
+            let saved = checkpoints.as_ref().map(Checkpoints::saved).transpose().unwrap_or_else(|error| {
+                let message = error_chain(&error);
+                tracing::error!(error.message = message, "it is not known how far the source has read");
+                shared.flow.fail(message);
+                None
+            });
+            let work = SourceWork::new(
+                shared.hop(&shared.meters),
+                tracer,
+                again.take(),
+                checkpoints,
+                saved.unwrap_or_default(),
+                is_resumed,
+            );
             self.live(task, Work::Source(work));
         }
     }

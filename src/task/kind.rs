@@ -75,6 +75,8 @@ pub struct BuildContext {
     pub base_dir: PathBuf,
     /// The worker's resources, if it has any.
     pub resources: Option<Arc<dyn Resources>>,
+    /// Whether the worker has state that outlives it: what is acknowledged is then not to be lost with the machine either.
+    pub has_state: bool,
     /// What the tasks of the worker remember together.
     pub cache: Arc<dyn Cache>,
     /// Counts what only the kind knows of, in instruments of the field's conventions.
@@ -97,6 +99,7 @@ impl BuildContext {
             task: task.into(),
             base_dir,
             resources: None,
+            has_state: false,
             cache: Arc::new(NoCache),
             meter: Meter::default(),
             propagators: Propagators::default(),

@@ -60,7 +60,7 @@ use tokio::{
 
 use self::{
     files::{Files, Write},
-    open_file::Refused,
+    open_file::{Refused, Unsynced},
 };
 use crate::{
     event::Event,
@@ -124,6 +124,8 @@ struct Appender {
     /// The write that is under way. It stays here if whoever waits for it gives up waiting.
     writing: tokio::sync::Mutex<Option<JoinHandle<Written>>>,
     files: Arc<Mutex<Files>>,
+    /// Held by a sync that is under way.
+    syncing: Arc<Mutex<()>>,
 }
 
 /// What became of each file's lines.
@@ -164,10 +166,11 @@ impl Appender {
         Ok(Self {
             template,
             format,
-            context,
             collected: Mutex::default(),
             writing: tokio::sync::Mutex::new(None),
-            files: Arc::default(),
+            files: Arc::new(Mutex::new(Files::new(context.has_state))),
+            syncing: Arc::default(),
+            context,
         })
     }
 
@@ -342,6 +345,25 @@ impl Processor for Appender {
         }
         self.collected().events = 0;
         Ok(())
+    }
+
+    async fn sync(&self) -> Result<(), TaskError> {
+        let (files, syncing) = (Arc::clone(&self.files), Arc::clone(&self.syncing));
+        let sync = move || {
+            // Nobody else takes for synced what is under way.
+            let _syncing = syncing.lock().unwrap_or_else(PoisonError::into_inner);
+            // Without the lock on the files, so that writing goes on.
+            let unsynced = lock(&files).take_unsynced()?;
+            unsynced.into_iter().try_for_each(Unsynced::sync)
+        };
+        spawn_blocking(sync)
+            .await
+            .map_err(|error| TaskError::permanent(format::IO, "a sync was cut short").with_source(error))?
+            .map_err(|error| format::io_error("cannot sync a file", error))
+    }
+
+    async fn close(&self) -> Result<(), TaskError> {
+        if self.context.has_state { self.sync().await } else { Ok(()) }
     }
 
     fn forget(&self) {

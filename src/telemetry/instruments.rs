@@ -156,6 +156,8 @@ instruments! {
         "Shutdowns that ran out of time: `start` when the rest of a flow is given up, `finish` when all its tasks have ended.";
     SOURCE_REDELIVERIES = Counter, "flowgen.source.redeliveries", "{event}", ["flow", "task"],
         "The events that the source brought in again because they had failed and may succeed.";
+    CHECKPOINT_DURATION = Histogram(Buckets::Configured), "flowgen.checkpoint.duration", "s", ["flow", "task"],
+        "The time that it took to keep how far a source is done, from the sync of what its sinks wrote to the commit.";
     SCHEDULE_TRIGGERS = Counter, "flowgen.schedule.triggers", "{trigger}", ["flow", "task", "outcome"],
         "The times of a schedule that came: `fired`, `skipped` because the flow was busy, or `failed`.";
     TASK_QUEUE_DURATION = Histogram(Buckets::Configured), "flowgen.task.queue.duration", "s", ["flow", "task"],

@@ -5,7 +5,7 @@ use std::{collections::HashMap, fs, io, path::Path, sync::Arc, time::Duration};
 use rustix::io::Errno;
 use tokio::time::Instant;
 
-use super::open_file::{Identity, OpenFile, Refused};
+use super::open_file::{Identity, OpenFile, Refused, Unsynced};
 
 /// How many files stay open.
 pub(super) const OPEN_FILES: usize = 64;
@@ -27,10 +27,14 @@ pub(super) struct Write {
 }
 
 /// Open files; the one that was not used for longest is closed for another.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Files {
     open: HashMap<Arc<Path>, Open>,
     uses: u64,
+    /// Whether what was written is to be on the disk before its file is closed.
+    is_synced: bool,
+    /// Why it could not be, if that is so and nobody knows.
+    unsynced: Option<io::Error>,
 }
 
 /// One of them.
@@ -42,6 +46,31 @@ struct Open {
 }
 
 impl Files {
+    /// Makes none that are open.
+    pub(super) fn new(is_synced: bool) -> Self {
+        Self { open: HashMap::new(), uses: 0, is_synced, unsynced: None }
+    }
+
+    /// Returns what of the open files is not known to be on the disk.
+    pub(super) fn take_unsynced(&mut self) -> io::Result<Vec<Unsynced>> {
+        if let Some(error) = self.unsynced.take() {
+            return Err(error);
+        }
+        self.open.iter_mut().filter_map(|(path, open)| open.file.take_unsynced(path).transpose()).collect()
+    }
+
+    /// Closes a file, once it is on the disk if that is wanted.
+    fn close(&mut self, path: &Path) -> bool {
+        let Some(mut open) = self.open.remove(path) else { return false };
+        if self.is_synced
+            && let Err(error) =
+                open.file.take_unsynced(path).and_then(|unsynced| unsynced.map_or(Ok(()), |unsynced| unsynced.sync()))
+        {
+            self.unsynced = Some(error);
+        }
+        true
+    }
+
     /// Opens the file at `path`, and mends it, if it is not open. Returns the CSV header row that it has, if
     /// that is asked for.
     pub(super) fn open(&mut self, path: &Arc<Path>, wants_header: bool, now: Instant) -> io::Result<Option<Vec<u8>>> {
@@ -73,7 +102,7 @@ impl Files {
     fn close_oldest(&mut self) -> bool {
         let files = self.open.iter().filter(|(_, open)| open.file.identity.is_some());
         let oldest = files.min_by_key(|(_, open)| open.last_use).map(|(path, _)| Arc::clone(path));
-        oldest.is_some_and(|oldest| self.open.remove(&oldest).is_some())
+        oldest.is_some_and(|oldest| self.close(&oldest))
     }
 
     /// Closes a file that was renamed or deleted, as log rotation does, so that a new one is made.
@@ -89,7 +118,7 @@ impl Files {
             Err(error) => error.kind() != io::ErrorKind::NotFound,
         };
         if !is_there {
-            self.open.remove(path);
+            self.close(path);
         }
     }
 
@@ -97,6 +126,19 @@ impl Files {
     pub(super) fn append(&mut self, write: &Write, now: Instant) -> Result<(), Refused> {
         self.look_after(&write.path, now);
         self.get(&write.path, now)?.file.append(&write.path, &write.header, &write.lines)
+    }
+}
+
+impl Drop for Files {
+    /// What a task that panicked has written is acknowledged.
+    fn drop(&mut self) {
+        let paths: Vec<_> = if self.is_synced { self.open.keys().cloned().collect() } else { Vec::new() };
+        for path in paths {
+            self.close(&path);
+        }
+        if let Some(error) = &self.unsynced {
+            tracing::error!(error.message = %error, "cannot sync what was written");
+        }
     }
 }
 

@@ -8,8 +8,9 @@ use std::{
     collections::HashSet,
     fs::{self, File, Metadata, OpenOptions, TryLockError},
     io::{self, ErrorKind},
+    mem,
     os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Mutex, PoisonError},
     thread,
     time::{Duration, Instant, SystemTime},
@@ -55,6 +56,28 @@ pub(super) struct OpenFile {
     header: Vec<u8>,
     /// The length that the last append left.
     end: Option<u64>,
+    /// Whether something was written that is not known to be on the disk.
+    is_unsynced: bool,
+    /// Whether the directory is not known to name the file for good.
+    is_new: bool,
+}
+
+/// What of a file is not known to be on the disk.
+#[derive(Debug)]
+pub(super) struct Unsynced {
+    file: File,
+    directory: Option<PathBuf>,
+}
+
+impl Unsynced {
+    /// Puts it on the disk.
+    pub(super) fn sync(self) -> io::Result<()> {
+        self.file.sync_data()?;
+        match self.directory {
+            Some(directory) => File::open(directory)?.sync_all(),
+            None => Ok(()),
+        }
+    }
 }
 
 /// Why lines could not be appended.
@@ -106,7 +129,7 @@ impl OpenFile {
             let file = OpenOptions::new().write(true).custom_flags(flags).open(path)?;
             // Only to open it must not block; a write may, on its own thread.
             fcntl_setfl(&file, fcntl_getfl(&file)? - OFlags::NONBLOCK)?;
-            return Ok(Self { file, identity: None, header: Vec::new(), end: None });
+            return Ok(Self::of(file, None));
         }
         let open = || OpenOptions::new().read(true).append(true).create(true).open(path);
         let file = match (open(), path.parent()) {
@@ -117,7 +140,22 @@ impl OpenFile {
             (result, _) => result?,
         };
         let identity = Identity::of(&file.metadata()?);
-        Ok(Self { file, identity, header: Vec::new(), end: None })
+        Ok(Self::of(file, identity))
+    }
+
+    fn of(file: File, identity: Option<Identity>) -> Self {
+        Self { file, identity, header: Vec::new(), end: None, is_unsynced: false, is_new: true }
+    }
+
+    /// Returns what of it is not known to be on the disk, and takes it for that from here on.
+    pub(super) fn take_unsynced(&mut self, path: &Path) -> io::Result<Option<Unsynced>> {
+        if !mem::take(&mut self.is_unsynced) || self.identity.is_none() {
+            return Ok(None);
+        }
+        let directory = path.parent().filter(|_| mem::take(&mut self.is_new)).map(Path::to_owned);
+        // That of a bare name is the one that we are in.
+        let directory = directory.map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent });
+        Ok(Some(Unsynced { file: self.file.try_clone()?, directory }))
     }
 
     /// Cuts off a torn last line, once for each file and process, and returns the CSV header row if that is
@@ -168,6 +206,7 @@ impl OpenFile {
             append(&mut &self.file, length, &[lead, head, lines].concat())
         };
         drop(locked);
+        self.is_unsynced = true;
         match done {
             Ok(done) => {
                 self.end = Some(done.after);

@@ -108,12 +108,12 @@ fn the_lines_that_others_write_are_never_taken_for_torn() {
     std::thread::scope(|scope| {
         let writer = scope.spawn(|| {
             let line = [&[b'x'; 400_000], &b"\n"[..]].concat();
-            let mut files = Files::default();
+            let mut files = Files::new(false);
             for _ in 0..100 {
                 files.append(&write(&shared, &line), now).unwrap();
             }
         });
-        let mut files = Files::default();
+        let mut files = Files::new(false);
         let mut n = 0;
         while !writer.is_finished() {
             files.append(&write(&shared, b"short\n"), now).unwrap();
@@ -145,10 +145,10 @@ fn a_torn_line_that_grows_is_someone_elses() {
                 std::io::Write::write_all(&mut growing, b"{").unwrap();
             }
         });
-        Files::default().open(&path, false, Instant::now()).unwrap();
+        Files::new(false).open(&path, false, Instant::now()).unwrap();
         stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
-    Files::default().append(&write(&path, b"2\n"), Instant::now()).unwrap();
+    Files::new(false).append(&write(&path, b"2\n"), Instant::now()).unwrap();
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.starts_with("1\n{{") && text.ends_with("{\n2\n"));
 }
@@ -163,7 +163,7 @@ fn an_append_waits_while_another_process_has_the_file_locked() {
     std::io::Write::write_all(&mut &theirs, b"{\"half").unwrap();
     std::thread::scope(|scope| {
         let ours = scope.spawn(|| {
-            Files::default().append(&write(&path, b"2\n"), Instant::now())
+            Files::new(false).append(&write(&path, b"2\n"), Instant::now())
         });
         // Turns enough for whoever does not wait. On a busy machine each takes long, and the patience of one who
         // does has an end.

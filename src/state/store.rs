@@ -1,0 +1,252 @@
+//! The store itself: its directory, its tables, reading them, and handing changes to the thread that writes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Arc, RwLock},
+};
+
+use redb::{
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition,
+    TableError,
+};
+use tokio::sync::oneshot;
+
+use super::{StateError, lock::Lock, writer::Writer};
+
+/// The file of the store in its directory, and its name while it is made.
+const FILE: &str = "state.redb";
+const UNFINISHED: &str = "state.redb.new";
+
+/// The form in which everything is kept. Another one is not looked into.
+const FORMAT: u64 = 1;
+const FORMAT_KEY: &[u8] = b"format";
+
+/// What the store keeps of itself in memory.
+const CACHE_BYTES: usize = 16 << 20;
+
+/// Entries of one table: keys in order, and values in the words of whoever keeps them.
+pub(super) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// What the store says of itself.
+const ABOUT: Table = TableDefinition::new("about");
+/// How far sources have read.
+pub(super) const POSITIONS: Table = TableDefinition::new("positions");
+
+/// What is kept instead of what is there: a value, or nothing.
+pub(super) struct Change {
+    pub(super) table: Table,
+    pub(super) key: Vec<u8>,
+    pub(super) value: Option<Vec<u8>>,
+}
+
+/// The state of a worker. Clones are the same state.
+#[derive(Clone, Debug)]
+pub struct State(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    /// First, so that what is under way is written before the lock is gone.
+    writer: Writer,
+    store: Arc<Store>,
+    _lock: Lock,
+}
+
+/// The store, which is opened anew after a failed write.
+#[derive(Debug)]
+pub(super) struct Store {
+    path: PathBuf,
+    open: RwLock<Option<Database>>,
+}
+
+impl State {
+    /// Opens the state in a directory, which is made if there is none. Blocks as disks do.
+    ///
+    /// # Errors
+    /// It is in use, is no state of this version, or is broken. It is then as it was.
+    pub fn open(directory: &Path) -> Result<Self, StateError> {
+        let cannot = || format!("cannot make the directory `{}` for the state", directory.display());
+        fs::create_dir_all(directory).map_err(|error| StateError::because(cannot(), error))?;
+        let mut lock = Lock::take(directory)?;
+        let path = directory.join(FILE);
+        if !path.try_exists().unwrap_or(true) {
+            if lock.is_made {
+                return Err(StateError::new(format!(
+                    "the state in `{}` is incomplete, `{FILE}` is gone: restore it from a copy, or remove the whole \
+                     directory to begin anew",
+                    directory.display()
+                )));
+            }
+            make(directory, &path)?;
+        }
+        let store = Arc::new(Store::open(path)?);
+        lock.made(directory)?;
+        let writer = Writer::start(Arc::clone(&store))?;
+        Ok(Self(Arc::new(Inner { writer, store, _lock: lock })))
+    }
+
+    /// Keeps all of these changes or none. Returns when they are on the disk.
+    pub(super) async fn write(&self, changes: Vec<Change>) -> Result<(), StateError> {
+        let (done, is_done) = oneshot::channel();
+        self.0.writer.submit(changes, Box::new(move |result| drop(done.send(result))));
+        is_done.await.unwrap_or_else(|_| Err(StateError::new("the state is closed")))
+    }
+
+    /// Calls `each` with every entry of a table whose key begins with `prefix`, in the order of the keys.
+    pub(super) fn read(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        each: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        self.0.store.read(table, prefix, each)
+    }
+}
+
+impl Store {
+    fn open(path: PathBuf) -> Result<Self, StateError> {
+        let open = open(&path, true)?;
+        let store = Self { path, open: RwLock::new(Some(open)) };
+        store.check_format()?;
+        Ok(store)
+    }
+
+    fn check_format(&self) -> Result<(), StateError> {
+        let mut found = None;
+        self.read(ABOUT, FORMAT_KEY, |_, value| {
+            found = value.try_into().ok().map(u64::from_le_bytes);
+            Ok(())
+        })?;
+        let at = self.path.display();
+        match found {
+            Some(FORMAT) => Ok(()),
+            Some(other) => Err(StateError::new(format!(
+                "the state in `{at}` is of format {other}, and this version of flowgen knows format {FORMAT}: \
+                 use the version that wrote it, or another `state.path`"
+            ))),
+            None => Err(StateError::new(format!(
+                "`{at}` is a store of another program: give the worker a `state.path` of its own"
+            ))),
+        }
+    }
+
+    fn read(
+        &self,
+        table: Table,
+        prefix: &[u8],
+        mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let open = self.open.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let store = open.as_ref().ok_or_else(|| StateError::new("the state cannot be opened again"))?;
+        let mut visit = || -> Result<Result<(), StateError>, redb::Error> {
+            let reading = store.begin_read()?;
+            let table = match reading.open_table(table) {
+                Ok(table) => table,
+                Err(TableError::TableDoesNotExist(_)) => return Ok(Ok(())),
+                Err(error) => return Err(error.into()),
+            };
+            for entry in table.range(prefix..)? {
+                let (key, value) = entry?;
+                if !key.value().starts_with(prefix) {
+                    break;
+                }
+                if let Err(error) = each(key.value(), value.value()) {
+                    return Ok(Err(error));
+                }
+            }
+            Ok(Ok(()))
+        };
+        visit().map_err(|error| {
+            StateError::because(format!("cannot read the state in `{}`", self.path.display()), error)
+        })?
+    }
+
+    /// Writes all changes or none, and returns when they are on the disk.
+    pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), StateError> {
+        let result = {
+            let open = self.open.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match open.as_ref() {
+                Some(store) => write(store, changes),
+                None => Err(StorageError::PreviousIo.into()),
+            }
+        };
+        result.map_err(|error| {
+            // What failed once fails from then on, until the file is opened anew.
+            self.open_again();
+            StateError::because(format!("cannot write the state in `{}`", self.path.display()), error)
+        })
+    }
+
+    fn open_again(&self) {
+        let mut store = self.open.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        drop(store.take());
+        *store = open(&self.path, false).ok();
+    }
+}
+
+fn write<'a>(store: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
+    let writing = store.begin_write()?;
+    for Change { table, key, value } in changes {
+        let mut table = writing.open_table(*table)?;
+        match value {
+            Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
+            None => drop(table.remove(key.as_slice())?),
+        }
+    }
+    Ok(writing.commit()?)
+}
+
+/// Makes a store. It has its name once it is whole.
+fn make(directory: &Path, path: &Path) -> Result<(), StateError> {
+    let cannot = || format!("cannot make the state in `{}`", directory.display());
+    let unfinished = directory.join(UNFINISHED);
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            return Err(StateError::because(cannot(), error));
+        }
+        _ => {}
+    }
+    let made = || -> Result<(), redb::Error> {
+        let store = builder().create(&unfinished)?;
+        let format =
+            Change { table: ABOUT, key: FORMAT_KEY.to_vec(), value: Some(FORMAT.to_le_bytes().to_vec()) };
+        write(&store, [&format].into_iter())
+    };
+    made().map_err(|error| StateError::because(cannot(), error))?;
+    let named = fs::rename(&unfinished, path).and_then(|()| fs::File::open(directory)?.sync_all());
+    named.map_err(|error| StateError::because(cannot(), error))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_BYTES);
+    // Commands look into the state of a worker that runs.
+    builder.set_concurrency_mode(ConcurrencyMode::MultiWriter);
+    builder
+}
+
+/// Opens a store that is there.
+fn open(path: &Path, is_checked: bool) -> Result<Database, StateError> {
+    builder().set_check_integrity_on_open(is_checked).open(path).map_err(|error| {
+        let at = path.display();
+        let aside = "keep it for examination under another name; without it sources begin anew";
+        let message = match &error {
+            DatabaseError::Storage(StorageError::Corrupted(_)) => {
+                format!("the state in `{at}` is broken: restore it from a copy, or {aside}")
+            }
+            DatabaseError::Storage(StorageError::Io(cause))
+                if matches!(cause.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
+            {
+                format!("`{at}` is no state of flowgen, or is broken: restore it from a copy, or {aside}")
+            }
+            DatabaseError::UpgradeRequired(_) => {
+                format!("the state in `{at}` was written by an older version of flowgen: {aside}")
+            }
+            _ => format!("cannot open the state in `{at}`"),
+        };
+        StateError::because(message, error)
+    })
+}
+
+#[cfg(test)]
+mod tests;
