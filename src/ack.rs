@@ -6,6 +6,7 @@
 
 mod fate;
 mod ledger;
+mod origin;
 mod outcome;
 mod receipt;
 
@@ -19,6 +20,7 @@ use std::{
 
 pub use fate::Fate;
 pub use ledger::{Ledger, Observer, Summary};
+pub use origin::Origin;
 pub use outcome::Outcome;
 pub use receipt::{Receipt, Settled, Verdict};
 
@@ -64,6 +66,8 @@ pub struct Entry {
     pub expires: Option<Instant>,
     /// Who learns what became of it, besides the ledger.
     pub receipt: Option<Box<dyn Receipt>>,
+    /// Where it comes from.
+    pub origin: Origin,
 }
 
 impl From<Ticks> for Entry {
@@ -96,13 +100,14 @@ type Watcher = Box<dyn FnOnce(Outcome) + Send + Sync>;
 impl Ack {
     /// Makes the first share for an event that enters the flow of `ledger`, and counts it in.
     pub fn enter(ledger: &Arc<Ledger>, entry: impl Into<Entry>) -> Self {
-        ledger.enter();
+        let entry = entry.into();
+        ledger.enter(entry.origin);
         Self::again(ledger, entry)
     }
 
     /// Makes the first share for an event that entered before and is delivered again: it is not counted twice.
     pub fn again(ledger: &Arc<Ledger>, entry: impl Into<Entry>) -> Self {
-        let Entry { at, expires, receipt } = entry.into();
+        let Entry { at, expires, receipt, .. } = entry.into();
         let ledger = Arc::clone(ledger);
         let told = match receipt {
             Some(receipt) => Told::Receipt(ledger, receipt),

@@ -71,6 +71,11 @@ enum Command {
         #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         paths: Vec<PathBuf>,
     },
+    /// Looks at dead letters, has them replayed, and removes them.
+    Dlq {
+        #[command(subcommand)]
+        action: commands::dlq::Action,
+    },
     /// Lists the kinds of tasks, or tells all about one.
     List {
         /// How the list is written.
@@ -117,6 +122,7 @@ fn command() -> ExitCode {
         Command::Doctor { config, output, paths } => {
             commands::doctor::execute(&paths, config.as_deref(), output)
         }
+        Command::Dlq { action } => commands::dlq::execute(&action),
         Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),
         Command::Schema => commands::schema::execute(),
         Command::Completions { shell } => commands::completions::execute(shell, &mut Cli::command()),

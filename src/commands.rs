@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share: loading.
 
 pub(crate) mod completions;
+pub(crate) mod dlq;
 pub(crate) mod doctor;
 pub(crate) mod list;
 pub(crate) mod run;
@@ -18,10 +19,12 @@ use clap::ValueEnum;
 
 use crate::{
     config::{self, Environment, ProcessEnvironment},
+    plan::Worker,
     report::{self, Colours},
-    services::resources::ResourceDirectory,
-    state::State,
-    task::Resources,
+    runtime::Lent,
+    services::{cache::MemoryCache, resources::ResourceDirectory},
+    state::{State, StateError},
+    task::{Cache, Resources},
     tasks,
     telemetry::{self, Pipeline, Telemetry},
     trace::Ticks,
@@ -64,8 +67,8 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
         report::warnings(&loaded.warnings);
     }
     worker.telemetry.log_sources();
-    let state = match worker.state.as_deref().map(State::open).transpose() {
-        Ok(state) => state,
+    let lent = match lent(worker) {
+        Ok(lent) => lent,
         Err(error) => {
             report::failure(&error);
             report::talk("nothing was started\n");
@@ -79,9 +82,21 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
             return ExitCode::from(NOT_STARTED);
         }
     };
+    run::execute(loaded.plan, lent, telemetry, began)
+}
+
+/// Opens what the tasks of a worker are lent.
+fn lent(worker: &Worker) -> Result<Lent, StateError> {
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
-    run::execute(loaded.plan, resources, state, telemetry, began)
+    let state = worker.state.as_deref().map(State::open).transpose()?;
+    let cache = match &state {
+        Some(state) if worker.cache.is_kept => {
+            Some(Arc::new(MemoryCache::kept(worker.cache, state.clone())?) as Arc<dyn Cache>)
+        }
+        _ => None,
+    };
+    Ok(Lent { resources, state, cache })
 }
 
 /// Writes a command's output, and says how that went.

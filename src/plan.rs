@@ -67,11 +67,13 @@ pub struct CacheLimits {
     pub max_entries: usize,
     /// What the keys and their values take in memory, about.
     pub max_bytes: usize,
+    /// Whether the next run has it too. The worker has state.
+    pub is_kept: bool,
 }
 
 impl Default for CacheLimits {
     fn default() -> Self {
-        Self { max_entries: 100_000, max_bytes: 64 << 20 }
+        Self { max_entries: 100_000, max_bytes: 64 << 20, is_kept: false }
     }
 }
 
@@ -190,6 +192,8 @@ pub enum OnError {
     Fail,
     /// It is counted as dropped, and its source is told that it is dealt with.
     Drop,
+    /// It is stored as it came, to be looked at and tried once more. The worker has state.
+    DeadLetter,
     /// It is passed on as it came, with the error.
     Continue,
     /// It is passed on as it came, with the error, to the task of this index and to no other.

@@ -11,6 +11,7 @@ mod flow;
 mod hop;
 mod hurry;
 mod inbox;
+mod letters;
 mod manager;
 mod meters;
 mod outlets;
@@ -18,6 +19,7 @@ mod processor;
 mod progress;
 mod redelivery;
 mod registration;
+mod replays;
 mod restart;
 mod sinks;
 mod source;
@@ -48,5 +50,5 @@ struct Failure {
 
 pub(crate) use drain::abort_patience;
 pub use flow::{FlowHandle, FlowReport};
-pub use manager::{Built, Report, TaskManager};
+pub use manager::{Built, Lent, Report, TaskManager};
 pub use registration::StartError;

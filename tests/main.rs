@@ -15,6 +15,7 @@ mod layers;
 mod model;
 mod readme;
 mod run;
+mod state;
 mod support;
 mod telemetry;
 mod telemetry_settings;

@@ -5,14 +5,14 @@ use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
-use super::{Ended, Outcome};
+use super::{Ended, Origin, Outcome};
 use crate::trace::{Moment, Ticks};
 
 /// Counts the events of one flow. What went in and what came out are counted apart, each at the place
 /// where it happens, so that a loss shows: at a drain they must be equal.
 #[derive(Default)]
 pub struct Ledger {
-    entered: Padded<AtomicU64>,
+    entered: Padded<[AtomicU64; Origin::ALL.len()]>,
     settled: Padded<[AtomicU64; Outcome::ALL.len()]>,
     is_cancelling: AtomicBool,
     observer: Option<Box<dyn Observer>>,
@@ -44,8 +44,8 @@ impl Ledger {
         Self { observer: Some(observer), ..Self::default() }
     }
 
-    pub(super) fn enter(&self) {
-        self.entered.0.fetch_add(1, Ordering::Relaxed);
+    pub(super) fn enter(&self, origin: Origin) {
+        self.entered.0[origin as usize].fetch_add(1, Ordering::Relaxed);
     }
 
     /// `Release` pairs with [`Self::summary`]: an event seen as settled is seen as entered.
@@ -76,7 +76,8 @@ impl Ledger {
     /// Returns the counts. Exact at rest; in between, `entered` is never less than the outcomes.
     pub fn summary(&self) -> Summary {
         let settled = Outcome::ALL.map(|outcome| self.settled.0[outcome as usize].load(Ordering::Acquire));
-        Summary { entered: self.entered.0.load(Ordering::Relaxed), settled }
+        let origins = Origin::ALL.map(|origin| self.entered.0[origin as usize].load(Ordering::Relaxed));
+        Summary { entered: origins.iter().sum(), origins, settled }
     }
 }
 
@@ -85,10 +86,16 @@ impl Ledger {
 pub struct Summary {
     /// Events that entered.
     pub entered: u64,
+    origins: [u64; Origin::ALL.len()],
     settled: [u64; Outcome::ALL.len()],
 }
 
 impl Summary {
+    /// Returns how many events entered from `origin`.
+    pub fn entered_from(&self, origin: Origin) -> u64 {
+        self.origins[origin as usize]
+    }
+
     /// Returns how many events ended in `outcome`.
     pub fn count(&self, outcome: Outcome) -> u64 {
         self.settled[outcome as usize]

@@ -2,7 +2,7 @@
 
 mod progress;
 
-use std::{future::pending, mem, process::ExitCode, sync::Arc, thread, time::Duration};
+use std::{future::pending, mem, process::ExitCode, thread, time::Duration};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -15,9 +15,7 @@ use crate::{
     ack::Outcome,
     plan::Plan,
     report,
-    runtime::{Built, FlowHandle, Report, TaskManager, abort_patience},
-    state::State,
-    task::Resources,
+    runtime::{Built, FlowHandle, Lent, Report, TaskManager, abort_patience},
     telemetry::Telemetry,
     trace::Ticks,
 };
@@ -42,13 +40,7 @@ const FLUSH_SHARE: u32 = 5;
 ///
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
-pub(crate) fn execute(
-    mut plan: Plan,
-    resources: Option<Arc<dyn Resources>>,
-    state: Option<State>,
-    telemetry: Telemetry,
-    began: Ticks,
-) -> ExitCode {
+pub(crate) fn execute(mut plan: Plan, lent: Lent, telemetry: Telemetry, began: Ticks) -> ExitCode {
     let tasks = Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
     let control = Builder::new_current_thread().enable_all().build();
     let (tasks, control) = match (tasks, control) {
@@ -73,7 +65,7 @@ pub(crate) fn execute(
         let run = Run { tasks: tasks.handle().clone(), signals, shutdown_time, flush_time, deadline: None };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
-            code = run.worker(plan, resources, state, telemetry, began) => code,
+            code = run.worker(plan, lent, telemetry, began) => code,
             never = answers => match never {},
         }
     });
@@ -103,15 +95,8 @@ enum End {
 }
 
 impl Run {
-    async fn worker(
-        mut self,
-        plan: Plan,
-        resources: Option<Arc<dyn Resources>>,
-        state: Option<State>,
-        telemetry: Telemetry,
-        began: Ticks,
-    ) -> u8 {
-        let end = match self.build(plan, resources, state, &telemetry, began).await {
+    async fn worker(mut self, plan: Plan, lent: Lent, telemetry: Telemetry, began: Ticks) -> u8 {
+        let end = match self.build(plan, lent, &telemetry, began).await {
             Ok(built) => self.drain(built, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
@@ -130,14 +115,13 @@ impl Run {
     async fn build(
         &mut self,
         plan: Plan,
-        resources: Option<Arc<dyn Resources>>,
-        state: Option<State>,
+        lent: Lent,
         telemetry: &Telemetry,
         began: Ticks,
     ) -> Result<Built, u8> {
         let patience = abort_patience(plan.worker.shutdown_timeout);
         let tracer = telemetry.tracer();
-        let mut building = self.tasks.spawn(TaskManager::build(plan, resources, state, tracer, began));
+        let mut building = self.tasks.spawn(TaskManager::build(plan, lent, tracer, began));
         let built = tokio::select! {
             built = &mut building => built,
             signal = self.signals.next() => {

@@ -55,7 +55,7 @@ fn flow(flow: &Flow) -> Value {
     let names = |indices: &[usize]| indices.iter().map(|n| &*flow.tasks[*n].name).collect::<Vec<_>>();
     let route = |on_error| match on_error {
         OnError::Route(task) => Some(&*flow.tasks[task].name),
-        OnError::Fail | OnError::Drop | OnError::Continue => None,
+        OnError::Fail | OnError::Drop | OnError::DeadLetter | OnError::Continue => None,
     };
     let tasks = flow.tasks.iter().map(|task| {
         json!({

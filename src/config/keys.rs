@@ -138,6 +138,8 @@ pub(super) enum CacheType {
     /// In the memory of the worker; it is gone with it.
     #[default]
     Memory,
+    /// In the memory of the worker and below `state.path`: the next run has it too. Needs `state`.
+    Embedded,
 }
 
 /// What tasks can remember beyond an event.
@@ -157,11 +159,11 @@ pub(super) struct CacheKeys {
 impl CacheKeys {
     /// Returns the limits, and reports those that nothing is within.
     pub(super) fn limits(&self, problems: &mut Problems) -> CacheLimits {
-        let CacheType::Memory = self.kept;
         let fallback = CacheLimits::default();
         let limits = CacheLimits {
             max_entries: self.max_entries.unwrap_or(fallback.max_entries),
             max_bytes: self.max_bytes.map_or(fallback.max_bytes, |ByteSize(bytes)| bytes),
+            is_kept: matches!(self.kept, CacheType::Embedded),
         };
         for (key, limit) in [("max_entries", limits.max_entries), ("max_bytes", limits.max_bytes)] {
             if limit == 0 {

@@ -83,14 +83,11 @@ const KINDS: &[&str] = &[
     "nats_kv_store",
 ];
 
-/// The values of `on_error`.
-const ON_ERROR: &[&str] = &["dead_letter"];
-
 /// The values of `cache.type`.
-const CACHE_TYPES: &[&str] = &["embedded", "nats"];
+const CACHE_TYPES: &[&str] = &["nats"];
 
 /// The commands.
-const COMMANDS: &[&str] = &["dlq", "rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
+const COMMANDS: &[&str] = &["rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,11 +123,6 @@ pub(super) fn keys(place: Place<'_>) -> impl Iterator<Item = &'static str> + use
 /// Returns the planned kinds.
 pub(super) fn kinds() -> &'static [&'static str] {
     KINDS
-}
-
-/// Returns whether a value of `on_error` is planned.
-pub(super) fn is_on_error(value: &Value) -> bool {
-    value.as_str().is_some_and(|name| ON_ERROR.contains(&name))
 }
 
 /// Returns whether a value of `cache.type` is planned.

@@ -38,6 +38,8 @@ pub(super) struct Settings {
     pub(super) retry: RetryPolicy,
     /// Whether there is a block `resources`, usable or not.
     pub(super) has_resources: bool,
+    /// Whether there is a block `state`, usable or not.
+    pub(super) has_state: bool,
 }
 
 /// Types the worker's blocks of all files.
@@ -57,12 +59,13 @@ pub(super) fn settings(
     (settings.worker.telemetry, settings.worker.trace_attributes) = blocks.telemetry(environment);
     settings.worker.logging = blocks.logging();
     settings.retry = blocks.retry();
-    settings.worker.cache = blocks.cache();
     settings.has_resources =
         blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
         settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
     }
+    settings.has_state = blocks.find("state").is_some();
+    settings.worker.cache = blocks.cache(settings.has_state);
     if let Some((state, owner)) = blocks.take::<StateKeys>("state") {
         if state.path.as_os_str().is_empty() {
             blocks.blame(Some(owner), top("state").key("path"), "the path is empty");
@@ -209,13 +212,13 @@ impl Blocks<'_> {
         keys.over(RetryPolicy::default())
     }
 
-    fn cache(&mut self) -> CacheLimits {
+    fn cache(&mut self, has_state: bool) -> CacheLimits {
         let Some((mut value, owner)) = self.find("cache") else { return CacheLimits::default() };
         let place = top("cache").key("type");
         if let Some(given) = value.get("type").filter(|given| planned::is_cache_type(given)) {
             if let Some(owner) = owner {
                 let mut problem = planned::refusal(&self.files[owner], place, "type", given);
-                problem.focus(Focus::Value).hint("`memory` is the one there is");
+                problem.focus(Focus::Value).hint("there are `memory` and `embedded`");
                 self.tell(Some(owner), problem);
             }
             value["type"] = "memory".into();
@@ -225,6 +228,11 @@ impl Blocks<'_> {
         };
         let mut problems = Problems::below(top("cache"));
         let limits = keys.limits(&mut problems);
+        if limits.is_kept && !has_state {
+            problems.report("type", "`type: embedded` needs `state`").hint(
+                "add `state: {path: .flowgen}` at the top of the file: the directory that it is kept in",
+            );
+        }
         for problem in problems.into_vec() {
             self.tell(owner, problem);
         }

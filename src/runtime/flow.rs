@@ -98,6 +98,8 @@ struct Inner {
     extents: OnceLock<Option<Vec<Extent>>>,
     failure: OnceLock<String>,
     sinks: Sinks,
+    /// Stopped when no source brings in more.
+    read_out: Stop,
     meters: FlowMeters,
 }
 
@@ -121,6 +123,7 @@ impl FlowHandle {
             extents: OnceLock::new(),
             failure: OnceLock::new(),
             sinks: Sinks::default(),
+            read_out: Stop::default(),
             meters,
         }))
     }
@@ -153,7 +156,13 @@ impl FlowHandle {
     pub(super) fn read(&self) {
         if self.0.reading.fetch_sub(1, Ordering::Relaxed) == 1 {
             self.0.hurry.begin().keep();
+            self.0.read_out.stop();
         }
+    }
+
+    /// Returns what is stopped when no source brings in more.
+    pub(super) fn read_out(&self) -> &Stop {
+        &self.0.read_out
     }
 
     /// Returns what tells tasks that collect events not to wait for more.

@@ -15,6 +15,7 @@ use tokio::time::Instant;
 pub(super) use self::handling::{Due, Handling, TaskSpans};
 use super::{
     flow::FlowHandle,
+    letters::DeadLetters,
     meters::TaskMeters,
     outlets::{Outlets, ROOM_KEPT},
     supervisor::panic_message,
@@ -44,6 +45,8 @@ pub(super) struct Hop {
     /// Whether tasks describe work that nobody records: few events, each with a lot to say.
     is_described: bool,
     pub(super) outlets: Outlets,
+    /// What stores the events that fail, if that is what becomes of them.
+    letters: Option<DeadLetters>,
     /// Shared by all that work for the task.
     failures: Arc<Mutex<FailureLog>>,
     /// Those that may pass, which attempts tell of too.
@@ -71,6 +74,7 @@ impl Hop {
             spans,
             meters,
             is_described: false,
+            letters: None,
             failures: Arc::default(),
             passing: Arc::default(),
             output: Output::default(),
@@ -81,6 +85,12 @@ impl Hop {
     pub(super) fn beside(mut self, other: &Self) -> Self {
         self.failures = Arc::clone(&other.failures);
         self.passing = Arc::clone(&other.passing);
+        self
+    }
+
+    /// Lets `letters` store the events that fail.
+    pub(super) fn storing(mut self, letters: Option<DeadLetters>) -> Self {
+        self.letters = letters;
         self
     }
 
@@ -155,7 +165,7 @@ impl Hop {
                 record.add_attributes(self.spans.handle.describe(&event));
             }
         }
-        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false }
+        Handling { event, ack, span, attributes: Attributes::default(), is_kept: false, attempts: 1 }
     }
 
     /// Ends the handling of an event: stages what it emitted, or does what `on_error` says.
@@ -166,7 +176,7 @@ impl Hop {
         emissions: impl ExactSizeIterator<Item = (Route, Emission)>,
         result: Result<(), TaskError>,
     ) {
-        let Handling { mut event, ack, span, attributes, is_kept, .. } = handling;
+        let Handling { mut event, ack, span, attributes, is_kept, attempts } = handling;
         match result {
             Ok(()) if emissions.len() == 0 => {
                 let step = span.end(SpanOutcome::Filtered, None);
@@ -197,7 +207,7 @@ impl Hop {
                 drop(emissions);
                 let step = span.end(SpanOutcome::Failed, Some(error.error_type()));
                 let last = Last { step, error_type: error.error_type(), attributes };
-                self.fail(event, ack, last, &error);
+                self.fail(event, ack, last, &error, attempts);
             }
         }
     }
@@ -360,14 +370,20 @@ impl Hop {
         self.outlets.is_closed()
     }
 
-    /// Sends what is staged, and waits where a channel is full.
+    /// Sends what is staged, and waits where a channel is full, or where too much is to be stored.
     pub(super) async fn flush(&mut self) {
         self.outlets.flush().await;
+        if let Some(letters) = &self.letters {
+            letters.room().await;
+        }
     }
 
     /// Ends the task's work: sends the rest, and mentions the failures that no line did.
     pub(super) async fn finish(&mut self) {
         self.flush().await;
+        if let Some(letters) = &self.letters {
+            letters.all_stored().await;
+        }
         for (error_type, suppressed) in self.failures.lock().unwrap_or_else(PoisonError::into_inner).rest() {
             tracing::warn!(error.type = error_type, suppressed, "more events failed than were logged");
         }

@@ -18,7 +18,7 @@ use crate::{
     services::cache::MemoryCache,
     shutdown::Stop,
     state::State,
-    task::Resources,
+    task::{Cache, Resources},
     telemetry::{OpenSpan, SpanKind, SpanOutcome, Tracer},
     trace::{Ticks, TraceContext},
 };
@@ -52,6 +52,17 @@ pub struct Report {
     pub flows: Vec<FlowReport>,
     /// Whether the shutdown ran out of time and cancelled what was left.
     pub is_cut_short: bool,
+}
+
+/// What the tasks of a worker are lent that is there before them.
+#[derive(Default)]
+pub struct Lent {
+    /// The worker's resources, if it has any.
+    pub resources: Option<Arc<dyn Resources>>,
+    /// What outlives the worker, if anything does.
+    pub state: Option<State>,
+    /// What its tasks remember together, if it is not empty at first.
+    pub cache: Option<Arc<dyn Cache>>,
 }
 
 /// A worker whose tasks are built; nothing runs yet.
@@ -101,18 +112,18 @@ impl TaskManager {
     /// Every task that could not be built.
     pub async fn build(
         plan: Plan,
-        resources: Option<Arc<dyn Resources>>,
-        state: Option<State>,
+        lent: Lent,
         tracer: Tracer,
         began: Ticks,
     ) -> Result<Built, Vec<StartError>> {
+        let Lent { resources, state, cache } = lent;
         let spans = tracer.spans("task_manager.start", SpanKind::Internal, None, &[BUILD]);
         let mut span = spans.lifecycle(TraceContext::default());
         span.set_start(began);
         let mut registration = Registration {
             resources,
             has_state: state.is_some(),
-            cache: Arc::new(MemoryCache::new(plan.worker.cache)),
+            cache: cache.unwrap_or_else(|| Arc::new(MemoryCache::new(plan.worker.cache))),
             tracer: &tracer,
             parent: span.context(),
             errors: Vec::new(),
@@ -139,7 +150,8 @@ impl TaskManager {
     /// # Errors
     /// Every task that could not be built.
     pub async fn start(plan: Plan, resources: Option<Arc<dyn Resources>>) -> Result<Self, Vec<StartError>> {
-        let built = Self::build(plan, resources, None, Tracer::default(), Ticks::now()).await?;
+        let built =
+            Self::build(plan, Lent { resources, ..Lent::default() }, Tracer::default(), Ticks::now()).await?;
         Ok(built.start(Handle::current()))
     }
 

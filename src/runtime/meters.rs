@@ -9,18 +9,18 @@ use tokio::sync::mpsc;
 
 use super::{RunEnd, blocked::Blocked, flow::FlowState};
 use crate::{
-    ack::{Ended, Ledger, Observer, Outcome, Summary},
+    ack::{Ended, Ledger, Observer, Origin, Outcome, Summary},
     event::Event,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
         Asked, Counter, Identity, Labels, Level, Meter, OTHER_ERROR, Observed, PANIC, RUNTIME_ERRORS,
         TIMEOUT, Timer,
         instruments::{
-            CHECKPOINT_DURATION, FLOW_CANCELLATIONS, FLOW_ENTERED, FLOW_EVENT_DURATION, FLOW_EVENTS,
-            FLOW_INFLIGHT, FLOW_STATE, SCHEDULE_TRIGGERS, SOURCE_REDELIVERIES, TASK_ACTIVE,
-            TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_DEADLINE_SKIPS, TASK_INFLIGHT, TASK_QUEUE_CAPACITY,
-            TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS,
-            TASK_TIMEOUTS,
+            CHECKPOINT_DURATION, DEAD_LETTERS, DEAD_LETTERS_DEPTH, FLOW_CANCELLATIONS, FLOW_ENTERED,
+            FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE, SCHEDULE_TRIGGERS,
+            SOURCE_REDELIVERIES, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_DEADLINE_SKIPS,
+            TASK_INFLIGHT, TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES,
+            TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
         },
     },
     trace::{Moment, Ticks},
@@ -67,10 +67,13 @@ fn of_account(flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> 
         let glance = Arc::clone(&glance);
         Asked::new(instrument, labels, move |now| i64::try_from(read(glance.at(now))).ok())
     };
-    let mut asked = vec![
-        of_ledger(&FLOW_ENTERED, of_flow(flow).with("origin", "source"), |summary| summary.entered),
-        of_ledger(&FLOW_INFLIGHT, of_flow(flow), |summary| summary.inflight()),
-    ];
+    let mut asked = vec![of_ledger(&FLOW_INFLIGHT, of_flow(flow), |summary| summary.inflight())];
+    for origin in Origin::ALL {
+        let glance = Arc::clone(&glance);
+        let labels = of_flow(flow).with("origin", origin.name());
+        let count = move |now| i64::try_from(glance.at(now).entered_from(origin)).ok();
+        asked.push(Asked::new(&FLOW_ENTERED, labels, count));
+    }
     for outcome in Outcome::ALL {
         let glance = Arc::clone(&glance);
         let labels = of_flow(flow).with("outcome", outcome.name());
@@ -244,16 +247,21 @@ impl TaskMeters {
 }
 
 fn by_error(meter: &Meter, identity: &Identity, error_types: &[&'static str], waits: bool) -> Vec<OfError> {
-    let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER_ERROR]).collect();
-    types.sort_unstable();
-    types.dedup();
     let of_error = |error_type| {
         let labels = || of_task(identity).with("error.type", error_type);
         let attempts = meter.counter(&TASK_ATTEMPT_ERRORS, labels());
         let retries = if waits { meter.counter(&TASK_RETRIES, labels()) } else { Counter::default() };
         OfError { error_type, attempts, retries, delay: OnceLock::new() }
     };
-    types.into_iter().map(of_error).collect()
+    all_types(error_types).into_iter().map(of_error).collect()
+}
+
+/// Returns every `error.type` that the events of a task with these may be counted by.
+fn all_types(error_types: &[&'static str]) -> Vec<&'static str> {
+    let mut types: Vec<_> = error_types.iter().copied().chain(RUNTIME_ERRORS).chain([OTHER_ERROR]).collect();
+    types.sort_unstable();
+    types.dedup();
+    types
 }
 
 /// A look at a channel that does not keep it open. Its owner goes with the task: as long as it is there the channel keeps
@@ -306,6 +314,44 @@ impl SourceMeters {
             })
         });
         triggers[outcome as usize].add(count);
+    }
+}
+
+/// What is counted of the dead letters of one task.
+#[derive(Debug, Default)]
+pub(super) struct LetterMeters {
+    by_error: Vec<(&'static str, Counter)>,
+    _observed: Observed,
+}
+
+impl LetterMeters {
+    /// Makes those of a task with these error types. `depth` returns how many letters are stored.
+    pub(super) fn new(
+        meter: &Meter,
+        identity: &Identity,
+        error_types: &[&'static str],
+        depth: impl Fn() -> Option<i64> + Send + Sync + 'static,
+    ) -> Self {
+        if !meter.is_on() {
+            return Self::default();
+        }
+        let counter = |error_type| {
+            let labels = of_task(identity).with("error.type", error_type);
+            (error_type, meter.counter(&DEAD_LETTERS, labels))
+        };
+        let depth = Asked::new(&DEAD_LETTERS_DEPTH, of_task(identity), move |_| depth());
+        Self {
+            by_error: all_types(error_types).into_iter().map(counter).collect(),
+            _observed: meter.observe(vec![depth]),
+        }
+    }
+
+    /// Counts an event that was stored because of an error of this type.
+    pub(super) fn buried(&self, error_type: &str) {
+        let of_type = |wanted: &str| self.by_error.iter().find(|(known, _)| *known == wanted);
+        if let Some((_, counter)) = of_type(error_type).or_else(|| of_type(OTHER_ERROR)) {
+            counter.add(1);
+        }
     }
 }
 

@@ -69,7 +69,7 @@ impl Outlets {
         let downstream = node.downstream.iter().map(|task| outlet_of(*task)).collect();
         let targets = node.targets.iter().map(|task| outlet_of(*task)).collect();
         let failed = match node.policy.on_error {
-            OnError::Fail | OnError::Drop => Vec::new(),
+            OnError::Fail | OnError::Drop | OnError::DeadLetter => Vec::new(),
             OnError::Continue => node.downstream.iter().map(|task| outlet_of(*task)).collect(),
             OnError::Route(task) => vec![outlet_of(task)],
         };

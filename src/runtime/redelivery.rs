@@ -313,7 +313,7 @@ impl Redelivery {
     fn put(&self, original: Box<Original>, settled: &Settled) -> Verdict {
         let mut returned = self.lock();
         let Some(returned) = returned.as_mut() else { return Verdict::Counted };
-        let entry = Entry { at: settled.entered, expires: settled.expires, receipt: None };
+        let entry = Entry { at: settled.entered, expires: settled.expires, ..Entry::default() };
         returned.push(Returned { original, ack: Ack::again(self.flow.ledger(), entry) });
         self.is_gated.store(true, Ordering::SeqCst);
         Verdict::Again

@@ -211,7 +211,7 @@ impl Port for SourcePort {
                 }
             });
             let expires = flow.deadline().map(|deadline| Instant::now() + deadline);
-            Ack::enter(flow.ledger(), Entry { at, expires, receipt })
+            Ack::enter(flow.ledger(), Entry { at, expires, receipt, ..Entry::default() })
         };
         let handle = |event: &mut Event, output: &mut Output| {
             let record = decode(output.span())?;

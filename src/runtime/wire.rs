@@ -10,11 +10,13 @@ use super::{
     flow::FlowHandle,
     hop::{Hop, TaskSpans},
     inbox::Inbox,
+    letters::DeadLetters,
     manager::RunningFlow,
-    meters::{LoopMeters, SourceMeters, TaskMeters},
+    meters::{LetterMeters, LoopMeters, SourceMeters, TaskMeters},
     outlets::Outlets,
     processor::ProcessorWork,
     registration::{BuiltTask, Instance},
+    replays::{Entrance, Replays},
     restart::{Life, Work},
     source::{Again, SourceWork},
     supervisor::{Spawn, Supervisor},
@@ -23,7 +25,7 @@ use super::{
 use crate::{
     event::Event,
     plan::{Flow, Node, OnError, OnTaskPanic},
-    state::State,
+    state::{Owner, State},
     task::{BuildContext, Extent, Task},
     telemetry::{Attributes, Identity, SpanKind, Spans, Tracer, error_chain},
     template::TraceAttribute,
@@ -68,6 +70,7 @@ struct Shared<'a> {
     identity: Arc<Identity>,
     spans: TaskSpans,
     meters: Arc<TaskMeters>,
+    letters: Option<DeadLetters>,
     senders: &'a [Option<mpsc::Sender<Box<Event>>>],
     capacity: usize,
 }
@@ -78,6 +81,7 @@ impl Shared<'_> {
         let Self { node, flow, identity, spans, senders, capacity, .. } = self;
         let outlets = Outlets::new(node, senders, *capacity, self.meters.blocked.clone());
         Hop::new(Arc::clone(identity), (*flow).clone(), node, spans.clone(), Arc::clone(meters), outlets)
+            .storing(self.letters.clone())
     }
 }
 
@@ -93,7 +97,15 @@ impl Wiring<'_> {
         let meter = self.tracer.meter();
         let Channels { senders, inboxes } = Channels::new(&tasks, self.capacity);
         let sources = tasks.iter().filter(|built| matches!(built.task(), Task::Source(_))).count();
+        // What brings in dead letters is one too.
+        let sources = sources + usize::from(self.state.is_some());
         handle.start(sources, extents(&tasks));
+        let entrances = tasks.iter().zip(&senders).map(|(built, sender)| Entrance {
+            task: Arc::clone(&built.identity.task),
+            sender: sender.clone(),
+        });
+        let replays =
+            self.state.map(|state| Replays::new(state.clone(), handle.clone(), entrances.collect()));
         let asks_again = asks_again(flow, &tasks);
         let mut running = RunningFlow { handle, tasks: 0, sources, series: Vec::with_capacity(tasks.len()) };
         for ((node, built), inboxes) in flow.tasks.iter().zip(tasks).zip(inboxes) {
@@ -107,6 +119,7 @@ impl Wiring<'_> {
                 flow: &running.handle,
                 spans: self.spans(&identity, node, task),
                 meters: Arc::new(TaskMeters::new(&meter, &identity, &node.error_types(), sender, waits)),
+                letters: self.letters(&identity, node),
                 senders: &senders,
                 capacity: self.capacity,
                 identity,
@@ -123,7 +136,29 @@ impl Wiring<'_> {
             running.tasks += loops.count;
             running.series.push((of_loop, shared.spans));
         }
+        if let Some(replays) = replays {
+            let identity = Arc::new(Identity {
+                flow: Arc::clone(&flow.name),
+                task: "dlq".into(),
+                task_type: "dlq",
+                task_id: flow.tasks.len(),
+            });
+            self.supervisor.spawn(Spawn { flow: index, identity, is_source: true }, replays.run());
+            running.tasks += 1;
+        }
         running
+    }
+
+    /// Makes what stores the events that fail in a task, if that is what becomes of them.
+    fn letters(&self, identity: &Arc<Identity>, node: &Node) -> Option<DeadLetters> {
+        let state = self.state.filter(|_| node.policy.on_error == OnError::DeadLetter)?;
+        let (counting, of) = (state.clone(), Arc::clone(identity));
+        let depth = move || {
+            let count = counting.count_letters(Owner { flow: &of.flow, task: &of.task }).ok()?;
+            i64::try_from(count).ok()
+        };
+        let meters = LetterMeters::new(&self.tracer.meter(), identity, &node.error_types(), depth);
+        Some(DeadLetters::new(state.clone(), Arc::clone(identity), meters))
     }
 
     /// Makes what stays the same of a task from one tenure to the next.
@@ -267,13 +302,15 @@ fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
         for (n, (node, built)) in flow.tasks.iter().zip(tasks).enumerate() {
             let on_error = node.policy.on_error;
             let fails = match built.task() {
+                // What cannot be stored for now is given back.
+                _ if on_error == OnError::DeadLetter => true,
                 // What one that panics has not flushed is given back, whatever becomes of what fails.
                 Task::Processor(task) => on_error == OnError::Fail || task.is_buffered(),
                 Task::Source(_) | Task::Transform(_) => false,
             };
             let route = match on_error {
                 OnError::Route(task) => Some(task),
-                OnError::Fail | OnError::Drop | OnError::Continue => None,
+                OnError::Fail | OnError::Drop | OnError::DeadLetter | OnError::Continue => None,
             };
             leads[n] |=
                 fails || node.downstream.iter().chain(&node.targets).chain(&route).any(|next| leads[*next]);

@@ -8,6 +8,7 @@
 //! One lock: what is done under it takes less time than the rest of a task's work.
 
 mod counted;
+mod journal;
 mod weight;
 
 use std::{
@@ -21,8 +22,10 @@ use serde_json::Value;
 use tokio::time::Instant;
 
 pub use self::counted::CountedCache;
+use self::journal::Journal;
 use crate::{
     plan::CacheLimits,
+    state::{State, StateError},
     task::{Cache, TooLarge},
 };
 
@@ -44,6 +47,8 @@ struct Entries {
     by_end: BTreeSet<(Instant, Arc<str>)>,
     bytes: usize,
     uses: u64,
+    /// What keeps every change beyond the worker, if anything does.
+    journal: Option<Journal>,
 }
 
 #[derive(Debug)]
@@ -59,6 +64,25 @@ impl MemoryCache {
     /// Makes an empty cache.
     pub fn new(limits: CacheLimits) -> Self {
         Self { limits, entries: Mutex::default() }
+    }
+
+    /// Makes a cache that holds what the one before it with this state did. Blocks as disks do.
+    ///
+    /// # Errors
+    /// The state cannot be read.
+    pub fn kept(limits: CacheLimits, state: State) -> Result<Self, StateError> {
+        let cache = Self::new(limits);
+        let journal = Journal::new(state);
+        let mut too_large = Vec::new();
+        journal.read(|key, value, ttl| {
+            // The limits may have been others.
+            if cache.put(key, value, ttl).is_err() {
+                too_large.push(key.to_owned());
+            }
+        })?;
+        too_large.iter().for_each(|key| journal.remove(key));
+        cache.entries().journal = Some(journal);
+        Ok(cache)
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -86,7 +110,7 @@ impl Cache for MemoryCache {
     }
 
     fn put(&self, key: &str, value: Value, ttl: Option<Duration>) -> Result<(), TooLarge> {
-        let CacheLimits { max_entries, max_bytes } = self.limits;
+        let CacheLimits { max_entries, max_bytes, .. } = self.limits;
         let bytes = weight::of(key, &value);
         if bytes > max_bytes {
             return Err(TooLarge { bytes, max_bytes });
@@ -95,12 +119,15 @@ impl Cache for MemoryCache {
         // What no clock reaches does not expire.
         let expires = ttl.and_then(|ttl| now.checked_add(ttl));
         let mut entries = self.entries();
-        entries.remove(key);
+        entries.take(key);
         entries.sweep(now);
         while entries.by_key.len() >= max_entries || entries.bytes + bytes > max_bytes {
             if !entries.evict(now) {
                 break;
             }
+        }
+        if let Some(journal) = &entries.journal {
+            journal.put(key, &value, ttl);
         }
         entries.insert(key.into(), Entry { value: Arc::new(value), bytes, used: 0, expires });
         Ok(())
@@ -147,7 +174,17 @@ impl Entries {
         Some(Arc::clone(&entry.value))
     }
 
+    /// Removes a key for good.
     fn remove(&mut self, key: &str) -> Option<Entry> {
+        let entry = self.take(key)?;
+        if let Some(journal) = &self.journal {
+            journal.remove(key);
+        }
+        Some(entry)
+    }
+
+    /// Removes a key, which is to have another value.
+    fn take(&mut self, key: &str) -> Option<Entry> {
         let (key, entry) = self.by_key.remove_entry(key)?;
         self.bytes -= entry.bytes;
         self.by_use.remove(&entry.used);

@@ -18,7 +18,8 @@ pub struct Owner<'a> {
 }
 
 impl Owner<'_> {
-    fn key(&self, part: &str) -> Vec<u8> {
+    /// Returns the key of one part of it.
+    pub(super) fn key(&self, part: &str) -> Vec<u8> {
         let mut key = Vec::with_capacity(self.flow.len() + self.task.len() + part.len() + 16);
         for name in [self.flow, self.task] {
             // With its length, so that no name is the beginning of another.
@@ -61,7 +62,7 @@ impl State {
         reached: &[Position],
         gone: impl Iterator<Item = &str>,
     ) -> Result<(), StateError> {
-        let change = |part: &str, value| Change { table: POSITIONS, key: owner.key(part), value };
+        let change = |part: &str, value| Change::new(POSITIONS, owner.key(part), value);
         let mut changes: Vec<Change> = gone.map(|part| change(part, None)).collect();
         changes.extend(
             reached.iter().map(|position| change(&position.part, Some(position.at.to_string().into_bytes()))),

@@ -3,16 +3,24 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::{Arc, RwLock},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+        mpsc,
+    },
 };
 
 use redb::{
-    Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, StorageError, TableDefinition,
-    TableError,
+    Builder, ConcurrencyMode, Database, DatabaseError, ReadableDatabase, ReadableTable as _, StorageError,
+    TableDefinition, TableError,
 };
 use tokio::sync::oneshot;
 
-use super::{StateError, lock::Lock, writer::Writer};
+use super::{
+    StateError,
+    lock::Lock,
+    writer::{Done, Writer},
+};
 
 /// The file of the store in its directory, and its name while it is made.
 const FILE: &str = "state.redb";
@@ -21,6 +29,7 @@ const UNFINISHED: &str = "state.redb.new";
 /// The form in which everything is kept. Another one is not looked into.
 const FORMAT: u64 = 1;
 const FORMAT_KEY: &[u8] = b"format";
+const LETTERS_KEY: &[u8] = b"letters";
 
 /// What the store keeps of itself in memory.
 const CACHE_BYTES: usize = 16 << 20;
@@ -30,6 +39,8 @@ pub(super) type Table = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
 /// What the store says of itself.
 const ABOUT: Table = TableDefinition::new("about");
+/// How many entries there are of a kind, as eight bytes.
+pub(super) const COUNTS: Table = TableDefinition::new("counts");
 /// How far sources have read.
 pub(super) const POSITIONS: Table = TableDefinition::new("positions");
 
@@ -38,6 +49,14 @@ pub(super) struct Change {
     pub(super) table: Table,
     pub(super) key: Vec<u8>,
     pub(super) value: Option<Vec<u8>>,
+    /// The key among the [`COUNTS`] of how many such entries there are.
+    pub(super) counted: Option<Vec<u8>>,
+}
+
+impl Change {
+    pub(super) fn new(table: Table, key: Vec<u8>, value: Option<Vec<u8>>) -> Self {
+        Self { table, key, value, counted: None }
+    }
 }
 
 /// The state of a worker. Clones are the same state.
@@ -49,7 +68,10 @@ struct Inner {
     /// First, so that what is under way is written before the lock is gone.
     writer: Writer,
     store: Arc<Store>,
-    _lock: Lock,
+    /// The worker's; whoever looks in beside it has none.
+    _lock: Option<Lock>,
+    /// The number of the latest dead letter.
+    letters: AtomicU64,
 }
 
 /// The store, which is opened anew after a failed write.
@@ -79,16 +101,60 @@ impl State {
             }
             make(directory, &path)?;
         }
-        let store = Arc::new(Store::open(path)?);
+        let store = Store::open(path, true)?;
         lock.made(directory)?;
+        Self::of(store, Some(lock))
+    }
+
+    /// Opens the state in a directory beside the worker that uses it, if there is one. Blocks as disks do.
+    ///
+    /// # Errors
+    /// There is none, or none of this version.
+    pub fn look_into(directory: &Path) -> Result<Self, StateError> {
+        let path = directory.join(FILE);
+        if !path.try_exists().unwrap_or(true) {
+            return Err(StateError::new(format!(
+                "there is no state in `{}`: name the directory of `state.path`",
+                directory.display()
+            )));
+        }
+        Self::of(Store::open(path, false)?, None)
+    }
+
+    fn of(store: Store, lock: Option<Lock>) -> Result<Self, StateError> {
+        let store = Arc::new(store);
         let writer = Writer::start(Arc::clone(&store))?;
-        Ok(Self(Arc::new(Inner { writer, store, _lock: lock })))
+        let letters = AtomicU64::new(store.get(ABOUT, LETTERS_KEY)?.map_or(0, |last| number(&last)));
+        Ok(Self(Arc::new(Inner { writer, store, _lock: lock, letters })))
+    }
+
+    /// Returns the number of the next dead letter, and what keeps that it is taken.
+    pub(super) fn next_letter(&self) -> (u64, Change) {
+        let number = self.0.letters.fetch_add(1, Ordering::Relaxed) + 1;
+        (number, Change::new(ABOUT, LETTERS_KEY.to_vec(), Some(number.to_le_bytes().to_vec())))
+    }
+
+    /// Hands over changes of which all are kept or none, and calls `done` when they are on the disk.
+    pub(super) fn submit(&self, changes: Vec<Change>, done: Done) {
+        self.0.writer.submit(changes, done);
+    }
+
+    /// The same as [`Self::write`] where waiting may block.
+    pub(super) fn write_blocking(&self, changes: Vec<Change>) -> Result<(), StateError> {
+        let (done, is_done) = mpsc::channel();
+        self.submit(changes, Box::new(move |result| drop(done.send(result))));
+        is_done.recv().unwrap_or_else(|_| Err(StateError::new("the state is closed")))
+    }
+
+    /// Returns one entry.
+    pub(super) fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        self.0.store.get(table, key)
     }
 
     /// Keeps all of these changes or none. Returns when they are on the disk.
     pub(super) async fn write(&self, changes: Vec<Change>) -> Result<(), StateError> {
         let (done, is_done) = oneshot::channel();
-        self.0.writer.submit(changes, Box::new(move |result| drop(done.send(result))));
+        self.submit(changes, Box::new(move |result| drop(done.send(result))));
         is_done.await.unwrap_or_else(|_| Err(StateError::new("the state is closed")))
     }
 
@@ -104,19 +170,15 @@ impl State {
 }
 
 impl Store {
-    fn open(path: PathBuf) -> Result<Self, StateError> {
-        let open = open(&path, true)?;
+    fn open(path: PathBuf, is_checked: bool) -> Result<Self, StateError> {
+        let open = open(&path, is_checked)?;
         let store = Self { path, open: RwLock::new(Some(open)) };
         store.check_format()?;
         Ok(store)
     }
 
     fn check_format(&self) -> Result<(), StateError> {
-        let mut found = None;
-        self.read(ABOUT, FORMAT_KEY, |_, value| {
-            found = value.try_into().ok().map(u64::from_le_bytes);
-            Ok(())
-        })?;
+        let found = self.get(ABOUT, FORMAT_KEY)?.map(|format| number(&format));
         let at = self.path.display();
         match found {
             Some(FORMAT) => Ok(()),
@@ -128,6 +190,17 @@ impl Store {
                 "`{at}` is a store of another program: give the worker a `state.path` of its own"
             ))),
         }
+    }
+
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let mut found = None;
+        self.read(table, key, |known, value| {
+            if known == key {
+                found = Some(value.to_vec());
+            }
+            Ok(())
+        })?;
+        Ok(found)
     }
 
     fn read(
@@ -186,14 +259,25 @@ impl Store {
 
 fn write<'a>(store: &Database, changes: impl Iterator<Item = &'a Change>) -> Result<(), redb::Error> {
     let writing = store.begin_write()?;
-    for Change { table, key, value } in changes {
+    for Change { table, key, value, counted } in changes {
         let mut table = writing.open_table(*table)?;
-        match value {
-            Some(value) => drop(table.insert(key.as_slice(), value.as_slice())?),
-            None => drop(table.remove(key.as_slice())?),
+        let was_there = match value {
+            Some(value) => table.insert(key.as_slice(), value.as_slice())?.is_some(),
+            None => table.remove(key.as_slice())?.is_some(),
+        };
+        if let Some(counted) = counted.as_ref().filter(|_| was_there != value.is_some()) {
+            let mut counts = writing.open_table(COUNTS)?;
+            let count = counts.get(counted.as_slice())?.map_or(0, |count| number(count.value()));
+            let count = if was_there { count.saturating_sub(1) } else { count + 1 };
+            counts.insert(counted.as_slice(), count.to_le_bytes().as_slice())?;
         }
     }
     Ok(writing.commit()?)
+}
+
+/// Reads a number that was kept.
+pub(super) fn number(value: &[u8]) -> u64 {
+    value.try_into().map_or(0, u64::from_le_bytes)
 }
 
 /// Makes a store. It has its name once it is whole.
@@ -208,8 +292,7 @@ fn make(directory: &Path, path: &Path) -> Result<(), StateError> {
     }
     let made = || -> Result<(), redb::Error> {
         let store = builder().create(&unfinished)?;
-        let format =
-            Change { table: ABOUT, key: FORMAT_KEY.to_vec(), value: Some(FORMAT.to_le_bytes().to_vec()) };
+        let format = Change::new(ABOUT, FORMAT_KEY.to_vec(), Some(FORMAT.to_le_bytes().to_vec()));
         write(&store, [&format].into_iter())
     };
     made().map_err(|error| StateError::because(cannot(), error))?;

@@ -18,7 +18,7 @@ use super::{
 const MOST_AT_ONCE: usize = 4096;
 
 /// What is called when changes are on the disk, or cannot be.
-pub(super) type Done = Box<dyn FnOnce(Result<(), StateError>) + Send>;
+pub type Done = Box<dyn FnOnce(Result<(), StateError>) + Send>;
 
 struct Job {
     changes: Vec<Change>,

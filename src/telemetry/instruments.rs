@@ -156,6 +156,10 @@ instruments! {
         "Shutdowns that ran out of time: `start` when the rest of a flow is given up, `finish` when all its tasks have ended.";
     SOURCE_REDELIVERIES = Counter, "flowgen.source.redeliveries", "{event}", ["flow", "task"],
         "The events that the source brought in again because they had failed and may succeed.";
+    DEAD_LETTERS = Counter, "flowgen.dead_letters", "{event}", ["flow", "task", "error.type"],
+        "The events that failed and were stored.";
+    DEAD_LETTERS_DEPTH = Gauge, "flowgen.dead_letters.depth", "{event}", ["flow", "task"],
+        "The dead letters that are stored, from this and earlier runs.";
     CHECKPOINT_DURATION = Histogram(Buckets::Configured), "flowgen.checkpoint.duration", "s", ["flow", "task"],
         "The time that it took to keep how far a source is done, from the sync of what its sinks wrote to the commit.";
     SCHEDULE_TRIGGERS = Counter, "flowgen.schedule.triggers", "{trigger}", ["flow", "task", "outcome"],

@@ -230,6 +230,7 @@ impl Walker<'_> {
         self.expected.add("task.handle.errors", task, error_type);
         let spec = &self.case.tasks[task];
         match spec.on_error {
+            OnError::DeadLetter => unreachable!("the model has no state"),
             OnError::Fail if is_transient => End::Returned,
             OnError::Fail => End::Ended(Outcome::Failed),
             OnError::Continue if !spec.downstream.is_empty() => self.all(&spec.downstream, id),

@@ -13,7 +13,7 @@ use std::{
 
 use flowgen::{
     plan::Plan,
-    runtime::{Report, TaskManager},
+    runtime::{Lent, Report, TaskManager},
     telemetry::{self, Compression, Export, LoggingConfig, Pipeline, Settings, Telemetry, TlsConfig},
     trace::Ticks,
 };
@@ -102,7 +102,7 @@ pub(crate) fn start(settings: &Settings) -> Telemetry {
 
 /// Runs a plan to its end on the current runtime.
 pub(crate) async fn run(plan: Plan, telemetry: &Telemetry) -> Report {
-    let built = TaskManager::build(plan, None, None, telemetry.tracer().clone(), Ticks::now()).await;
+    let built = TaskManager::build(plan, Lent::default(), telemetry.tracer().clone(), Ticks::now()).await;
     built.unwrap().start(Handle::current()).run().await
 }
 

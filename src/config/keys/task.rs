@@ -15,7 +15,7 @@ pub(in crate::config) const MOST_CONCURRENCY: usize = 10_000;
 pub(in crate::config) const MOST_PARALLELISM: usize = 1_000;
 
 /// What becomes of an event whose handling failed.
-#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema, PartialEq)]
 #[serde(rename_all = "snake_case")]
 pub(in crate::config) enum OnErrorKey {
     /// It is failed, and its source learns that.
@@ -23,6 +23,8 @@ pub(in crate::config) enum OnErrorKey {
     Fail,
     /// It is counted as dropped, and its source is told that it is dealt with.
     Drop,
+    /// It is stored as it came, for `flowgen dlq`. Needs `state`.
+    DeadLetter,
     /// It goes on as it came, with the error. It is dropped where no task follows.
     Continue,
     /// It goes on as it came, with the error, to the task of this name and to no other.
@@ -33,7 +35,7 @@ impl OnErrorKey {
     /// Returns the name of the task that it names.
     pub(in crate::config) fn route(&self) -> Option<&str> {
         match self {
-            Self::Fail | Self::Drop | Self::Continue => None,
+            Self::Fail | Self::Drop | Self::DeadLetter | Self::Continue => None,
             Self::Route(task) => Some(task),
         }
     }
@@ -43,6 +45,7 @@ impl OnErrorKey {
         Some(match self {
             Self::Fail => OnError::Fail,
             Self::Drop => OnError::Drop,
+            Self::DeadLetter => OnError::DeadLetter,
             Self::Continue => OnError::Continue,
             Self::Route(_) => OnError::Route(route?),
         })

@@ -7,13 +7,11 @@ use serde_json::{Map, Value};
 use super::{TaskBuilder, is_name};
 use crate::{
     config::{
-        File,
         graph::Draft,
         keys::{
             MOST_CONCURRENCY, MOST_PARALLELISM, Names, OnErrorKey, TASK_KEYS, TaskKeys, TaskTelemetryKeys,
             elsewhere, is_of_task,
         },
-        planned,
         schema::Shape,
         typed,
     },
@@ -51,7 +49,7 @@ impl TaskBuilder<'_> {
     pub(super) fn common(
         &mut self,
         kind: &KindEntry,
-        mut keys: Map<String, Value>,
+        keys: Map<String, Value>,
         path: &KeyPath,
         draft: &mut Draft,
     ) -> Option<Common> {
@@ -60,7 +58,6 @@ impl TaskBuilder<'_> {
         let on_error = keys.get("on_error");
         draft.route = on_error.and_then(|on_error| on_error.get("route")?.as_str()).map(route);
         draft.is_route_certain = draft.route.is_some() || !on_error.is_some_and(Value::is_object);
-        refuse_planned_on_error(self.file, &mut keys, path);
         let shape = Shape::of::<TaskKeys>();
         let mut value = Value::Object(keys);
         let unknown = typed::clean(&mut value, &shape, path, &self.file.substitutions);
@@ -97,6 +94,10 @@ impl TaskBuilder<'_> {
             problem.focus(Focus::Key).hint("waiting is what it is for; remove it");
         } else if keys.timeout.is_some_and(|timeout| timeout.is_zero()) {
             problems.report("timeout", "must be longer than zero");
+        }
+        if keys.on_error == OnErrorKey::DeadLetter && !self.settings.has_state {
+            let problem = problems.report("on_error", "`on_error: dead_letter` needs `state`");
+            problem.hint("add `state: {path: .flowgen}` at the top of the file: the directory that events are stored in");
         }
         let given = keys.retry.clone().unwrap_or_default();
         let mut of_retry = Problems::below(problems.base().key("retry"));
@@ -144,15 +145,6 @@ fn without_rest(mut keys: Value) -> Value {
         keys.remove("on_error");
     }
     keys
-}
-
-/// Refuses and removes a value of `on_error` that is planned.
-fn refuse_planned_on_error(file: &mut File, keys: &mut Map<String, Value>, path: &KeyPath) {
-    let Some(value) = keys.get("on_error").filter(|value| planned::is_on_error(value)) else { return };
-    let mut problem = planned::refusal(file, path.key("on_error"), "on_error", value);
-    problem.focus(Focus::Value);
-    file.problems.push(problem);
-    keys.remove("on_error");
 }
 
 /// Refuses a key that tasks of this role do not have.

@@ -105,11 +105,11 @@ fn sources_too_say_where_failed_events_go() {
 #[test]
 fn the_cache_has_limits() {
     let cache = |block: &str| plan(&format!("{block}\nflow: {{tasks: [{{tick: }}]}}")).worker.cache;
-    let default = CacheLimits { max_entries: 100_000, max_bytes: 64 << 20 };
+    let default = CacheLimits { max_entries: 100_000, max_bytes: 64 << 20, is_kept: false };
     for block in ["", "cache: ", "cache: {}", "cache: {type: memory}"] {
         assert_eq!(cache(block), default, "{block}");
     }
-    let limits = CacheLimits { max_entries: 5, max_bytes: 10_240 };
+    let limits = CacheLimits { max_entries: 5, max_bytes: 10_240, is_kept: false };
     assert_eq!(cache("cache: {type: memory, max_entries: 5, max_bytes: 10KiB}"), limits);
 }
 

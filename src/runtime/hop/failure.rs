@@ -18,17 +18,25 @@ impl Hop {
     pub(in crate::runtime) fn panicked(&mut self, handling: Handling, message: &str) {
         self.meters.attempt_panicked();
         let error = TaskError::permanent(PANIC, message);
-        let Handling { event, ack, span, attributes, .. } = handling;
+        let Handling { event, ack, span, attributes, attempts, .. } = handling;
         let step = span.end(SpanOutcome::Failed, Some(PANIC));
         let last = Last { step, error_type: PANIC, attributes };
-        self.fail(event, ack, last, &error);
+        self.fail(event, ack, last, &error, attempts);
     }
 
     /// Does with an event that failed what `on_error` says.
-    pub(super) fn fail(&mut self, mut event: Box<Event>, ack: Ack, last: Last, error: &TaskError) {
+    pub(super) fn fail(
+        &mut self,
+        mut event: Box<Event>,
+        ack: Ack,
+        last: Last,
+        error: &TaskError,
+        attempts: u32,
+    ) {
         let outcome = match self.policy.on_error {
             OnError::Fail => Some(Outcome::Failed),
             OnError::Drop => Some(Outcome::Dropped),
+            OnError::DeadLetter => Some(Outcome::DeadLettered),
             OnError::Continue | OnError::Route(_) if self.outlets.diverts() => None,
             OnError::Continue | OnError::Route(_) => Some(Outcome::Dropped),
         };
@@ -56,6 +64,15 @@ impl Hop {
                     event.data = record.clone();
                 }
                 self.outlets.stage_failed(event, ack);
+                return;
+            }
+            Some(Outcome::DeadLettered) => {
+                if let Some(record) = error.record() {
+                    event.data = record.clone();
+                }
+                if let Some(letters) = &self.letters {
+                    letters.bury(&event, error, attempts, ack, at);
+                }
                 return;
             }
             Some(Outcome::Failed) if error.class() == ErrorClass::Transient => ack.give_back(at),
@@ -86,6 +103,9 @@ impl Hop {
         match self.policy.on_error {
             OnError::Fail if may_pass => {
                 tracing::warn!(position, error.type = error_type, error.message = error_message, suppressed, "event failed for now");
+            }
+            OnError::DeadLetter => {
+                tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed and is stored");
             }
             OnError::Fail => {
                 tracing::error!(position, error.type = error_type, error.message = error_message, suppressed, "event failed");

@@ -22,6 +22,8 @@ pub(in crate::runtime) struct Handling {
     pub(super) attributes: Attributes,
     /// Whether its way is exported because of a failure that is not its own.
     pub(super) is_kept: bool,
+    /// How often it was attempted, if it failed.
+    pub(in crate::runtime) attempts: u32,
 }
 
 /// What is to be done with an event.

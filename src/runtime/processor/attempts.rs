@@ -140,6 +140,9 @@ pub(super) fn conclude(
     tried: Tried,
     end: End,
 ) -> Option<String> {
+    handling.attempts = tried
+        .retries
+        .made(matches!(&end, End::Handled(Err(error)) if error.class() == ErrorClass::Transient));
     tried.tell(&mut handling.event);
     match end {
         End::Handled(result) => {

@@ -57,6 +57,11 @@ pub(super) enum Verdict {
 }
 
 impl Retries {
+    /// Returns how many attempts were made, if the last one failed, and was or was not followed by a decision.
+    pub(super) fn made(&self, is_decided: bool) -> u32 {
+        self.failed + u32::from(!is_decided)
+    }
+
     /// Returns whether no attempt has failed yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.failed == 0

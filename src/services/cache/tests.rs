@@ -10,7 +10,7 @@ use crate::telemetry::Meter;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn cache(max_entries: usize, max_bytes: usize) -> MemoryCache {
-    MemoryCache::new(CacheLimits { max_entries, max_bytes })
+    MemoryCache::new(CacheLimits { max_entries, max_bytes, is_kept: false })
 }
 
 fn roomy() -> MemoryCache {
@@ -266,6 +266,6 @@ proptest! {
         max_bytes in 1000..8000_usize,
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-        runtime.block_on(check(steps, CacheLimits { max_entries, max_bytes }))?;
+        runtime.block_on(check(steps, CacheLimits { max_entries, max_bytes, is_kept: false }))?;
     }
 }

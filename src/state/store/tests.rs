@@ -114,12 +114,12 @@ fn a_state_of_another_version_is_named_as_such() {
     let directory = tempfile::tempdir().unwrap();
     drop(State::open(directory.path()).unwrap());
     let file = directory.path().join(FILE);
-    let newer = Change { table: ABOUT, key: FORMAT_KEY.to_vec(), value: Some(7_u64.to_le_bytes().to_vec()) };
+    let newer = Change::new(ABOUT, FORMAT_KEY.to_vec(), Some(7_u64.to_le_bytes().to_vec()));
     write(&builder().open(&file).unwrap(), [&newer].into_iter()).unwrap();
     let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(error.contains("is of format 7, and this version of flowgen knows format 1"), "{error}");
     fs::remove_file(&file).unwrap();
-    let other = Change { table: TableDefinition::new("theirs"), key: vec![1], value: Some(vec![2]) };
+    let other = Change::new(TableDefinition::new("theirs"), vec![1], Some(vec![2]));
     write(&builder().create(&file).unwrap(), [&other].into_iter()).unwrap();
     let error = State::open(directory.path()).unwrap_err().to_string();
     assert!(error.contains("is a store of another program"), "{error}");

@@ -26,7 +26,7 @@ fn event(data: impl Into<Payload>) -> Event {
 }
 
 fn cache() -> Arc<MemoryCache> {
-    Arc::new(MemoryCache::new(CacheLimits { max_entries: 10, max_bytes: 4096 }))
+    Arc::new(MemoryCache::new(CacheLimits { max_entries: 10, max_bytes: 4096, is_kept: false }))
 }
 
 /// Handles one event with a task of `value`, and returns the data that leaves.

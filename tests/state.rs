@@ -1,0 +1,4 @@
+//! What outlives the worker, with the real binary.
+
+mod crash;
+mod letters;
