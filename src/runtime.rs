@@ -14,6 +14,7 @@ mod manager;
 mod meters;
 mod outlets;
 mod processor;
+mod reached;
 mod redelivery;
 mod registration;
 mod restart;

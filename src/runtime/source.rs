@@ -1,17 +1,17 @@
 //! The loop of a source, and the flow's side of its emitter.
 
-use std::{iter, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
-    Failure, RunEnd, flow::FlowHandle, hop::Hop, meters::SourceMeters, processor::catch,
+    Failure, RunEnd, flow::FlowHandle, hop::Hop, meters::SourceMeters, processor::catch, reached::Reached,
     redelivery::Redelivery, supervisor::panic_message, turn::Turn,
 };
 use crate::{
     ack::{Ack, Entry},
-    event::{Event, EventId, Payload, Trail},
+    event::{Event, Payload, Trail},
     retry::RetryPolicy,
     task::{
         Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Position, Resumption, Source, Trigger,
@@ -52,7 +52,7 @@ impl Again {
 
 impl SourceWork {
     /// Makes the work of a source. `again` is there unless nothing that it brings in can fail for now only.
-    pub(super) fn new(hop: Hop, tracer: &Tracer, again: Option<Again>, is_resumed: bool) -> Self {
+    pub(super) fn new(hop: Hop, tracer: &Tracer, again: Option<Again>) -> Self {
         let flow = hop.flow.clone();
         let port = SourcePort {
             meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
@@ -61,9 +61,7 @@ impl SourceWork {
             hop,
             turn: Turn::new(),
             is_turn_over: false,
-            last: is_resumed.then(Last::default),
-            reached: Vec::new(),
-            behind: 0,
+            reached: Reached::default(),
         };
         Self { emitter: Emitter::new(Box::new(port)), flow, again }
     }
@@ -130,19 +128,7 @@ struct SourcePort {
     redelivery: Option<Arc<Redelivery>>,
     turn: Turn,
     is_turn_over: bool,
-    /// The last event that was let in, if anybody may want to know.
-    last: Option<Last>,
-    /// The last position of each part, the latest last.
-    reached: Vec<Position>,
-    /// Events that were let in behind that one.
-    behind: u64,
-}
-
-/// The last event that was let in. While it waits to be sent on, its id is to be had from there.
-#[derive(Default)]
-struct Last {
-    id: Option<EventId>,
-    is_staged: bool,
+    reached: Reached,
 }
 
 #[async_trait]
@@ -157,16 +143,8 @@ impl Port for SourcePort {
             event.trail = Trail::from_outside(remote);
         }
         let redelivery = self.redelivery.as_ref();
-        let is_sent_on = !self.hop.is_leaf();
-        let last = &mut self.last;
-        self.behind += 1;
+        self.reached.let_in();
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
-            if let Some(last) = last {
-                last.is_staged = is_decoded && is_sent_on;
-                if !last.is_staged {
-                    last.id = Some(event.id.clone());
-                }
-            }
             let original = || redelivery.filter(|_| is_decoded).map(|redelivery| redelivery.original(event));
             let receipt = receipt.or_else(original);
             let expires = flow.deadline().map(|deadline| Instant::now() + deadline);
@@ -195,7 +173,6 @@ impl Port for SourcePort {
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
-        self.note_last();
         self.hop.flush().await;
         if let Some(redelivery) = self.redelivery.as_ref().filter(|redelivery| redelivery.is_gated()) {
             redelivery.opened().await;
@@ -207,31 +184,19 @@ impl Port for SourcePort {
     }
 
     async fn finish(&mut self) {
-        self.note_last();
         self.hop.finish().await;
     }
 
-    fn resumes_after(&self) -> Option<EventId> {
-        let last = self.last.as_ref()?;
-        let staged = self.hop.last_staged().filter(|_| last.is_staged);
-        staged.map(|event| &event.id).or(last.id.as_ref()).cloned()
+    fn reach(&mut self, position: Position) {
+        self.reached.reach(position);
     }
 
-    fn reach(&mut self, position: Position) {
-        self.behind = 0;
-        match self.reached.last_mut().filter(|last| last.part == position.part) {
-            Some(last) => *last = position,
-            None => {
-                self.reached.retain(|known| known.part != position.part);
-                self.reached.push(position);
-            }
-        }
+    fn forget(&mut self, part: &str) {
+        self.reached.forget(part);
     }
 
     fn resumptions(&self) -> Vec<Resumption> {
-        let events = iter::once(self.behind).chain(iter::repeat(0));
-        let latest_first = self.reached.iter().rev().zip(events);
-        latest_first.map(|(position, events)| Resumption { position: position.clone(), events }).collect()
+        self.reached.resumptions()
     }
 
     fn advance(&mut self, bytes: u64) {
@@ -240,16 +205,5 @@ impl Port for SourcePort {
 
     fn trigger(&mut self, outcome: Trigger, count: u64) {
         self.meters.trigger(outcome, count);
-    }
-}
-
-impl SourcePort {
-    /// Notes the id of the last event that was let in, before it is sent on.
-    fn note_last(&mut self) {
-        if let Some(last) = &mut self.last
-            && std::mem::take(&mut last.is_staged)
-        {
-            last.id = self.hop.last_staged().map(|event| event.id.clone());
-        }
     }
 }

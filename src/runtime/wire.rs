@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    plan::{Flow, Node, OnError, OnTaskPanic},
+    plan::{Flow, Node, OnError},
     task::{BuildContext, Extent, Task},
     telemetry::{Attributes, Identity, SpanKind, Spans, Tracer},
     template::TraceAttribute,
@@ -184,9 +184,7 @@ impl Loops<'_> {
         tracer: &Tracer,
     ) {
         for Instance { task, .. } in instances {
-            let Task::Source(source) = &task else { continue };
-            let is_resumed = source.can_resume() && self.life.policy == OnTaskPanic::Restart;
-            let work = SourceWork::new(shared.hop(&shared.meters), tracer, again.take(), is_resumed);
+            let work = SourceWork::new(shared.hop(&shared.meters), tracer, again.take());
             self.live(task, Work::Source(work));
         }
     }
