@@ -18,6 +18,7 @@ mod elements;
 mod encoder;
 mod fault;
 mod feed;
+mod place;
 mod rows;
 mod size;
 
@@ -30,7 +31,8 @@ pub use blocks::{Block, Blocks};
 pub use decoder::{Decoder, RawRecord};
 pub use encoder::Encoder;
 pub use fault::io_error;
-pub use feed::{Origin, feed};
+pub use feed::{LastRecord, Origin, Reading, feed};
+pub use place::{Passed, Place};
 pub use size::ByteSize;
 
 /// `error.type` of a record that cannot be read.

@@ -17,6 +17,7 @@ mod meters;
 mod outlets;
 mod processor;
 mod progress;
+mod reached;
 mod redelivery;
 mod registration;
 mod replays;

@@ -1,11 +1,15 @@
 //! Turns blocks of bytes into records.
 
-use std::{borrow::Cow, str};
+use std::{
+    borrow::Cow,
+    io::{self, ErrorKind, Read},
+    str,
+};
 
 use serde_json::{Map, Value};
 
 use super::{
-    Content, InputFormat, PARSE, Span, Unusable, carried::Carried, csv, elements::Elements, rows::Rows,
+    Content, InputFormat, PARSE, Place, Span, Unusable, carried::Carried, csv, elements::Elements, rows::Rows,
 };
 use crate::{
     event::Payload,
@@ -14,6 +18,9 @@ use crate::{
 };
 
 const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
+/// How much is read at once of an input whose header row alone is wanted.
+const HEADER_BYTES: usize = 8 * 1024;
 
 /// Splits an input of one format into records, block by block.
 ///
@@ -70,6 +77,42 @@ impl Decoder {
             InputFormat::Json => (Splitter::Elements(Elements::new(limit)), Codec::Json),
         };
         Self { splitter, codec }
+    }
+
+    /// Makes a decoder that goes on at `place`, and returns from which byte of the input on it wants to be given blocks.
+    /// `start` is the input from its first byte: the header row stands there. The elements of a `json` document are read
+    /// again from the first one, and left out by whoever reads.
+    ///
+    /// # Errors
+    /// The header row cannot be read from `start`.
+    pub fn resume(
+        format: InputFormat,
+        limit: usize,
+        place: &Place,
+        start: impl Read,
+    ) -> io::Result<(Self, u64)> {
+        let Self { splitter, mut codec } = Self::new(format, limit);
+        let rows = match splitter {
+            Splitter::Rows(rows) => rows,
+            Splitter::Elements(_) => return Ok((Self { splitter, codec }, 0)),
+        };
+        if matches!(codec, Codec::Csv(_)) {
+            match Header::find(limit, start)? {
+                Some((header, end)) if end <= place.offset => codec = Codec::Csv(header),
+                _ => return Ok((Self::new(format, limit), 0)),
+            }
+        }
+        let splitter = Splitter::Rows(rows.resume(place));
+        Ok((Self { splitter, codec }, place.offset + place.passed.bytes as u64))
+    }
+
+    /// Returns where the record begins that comes next.
+    #[inline]
+    pub fn place(&self) -> Place {
+        match &self.splitter {
+            Splitter::Rows(rows) => rows.place(),
+            Splitter::Elements(elements) => Place { records: elements.count(), ..Place::default() },
+        }
     }
 
     /// Returns the next record that ends in `block` from `position` on, and moves `position` behind it.
@@ -155,6 +198,28 @@ impl Codec {
 }
 
 impl Header {
+    /// Reads an input as far as its header row, and returns that and where it ends; `None` if it does not.
+    fn find(limit: usize, mut start: impl Read) -> io::Result<Option<(Self, u64)>> {
+        let mut decoder = Decoder::new(InputFormat::Csv, limit);
+        let mut buffer = vec![0; HEADER_BYTES];
+        loop {
+            let length = match start.read(&mut buffer) {
+                Ok(0) => return Ok(None),
+                Ok(length) => length,
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            };
+            let (block, mut position) = (&buffer[..length], 0);
+            while let Some(span) = decoder.splitter.next(block, &mut position) {
+                decoder.codec.admits(&span, &decoder.splitter, block);
+                let end = decoder.place().offset;
+                if let Codec::Csv(header @ (Self::Keys(_) | Self::Unusable(_))) = decoder.codec {
+                    return Ok(Some((header, end)));
+                }
+            }
+        }
+    }
+
     fn read(bytes: Result<&[u8], Unusable>) -> Self {
         let keys = bytes
             .map_err(|_| "it is too long".to_owned())
@@ -175,6 +240,15 @@ impl RawRecord<'_> {
     /// Returns how many bytes it has, if they were kept.
     pub fn size(&self) -> Option<usize> {
         self.bytes.ok().map(<[u8]>::len)
+    }
+
+    /// Returns where it ends, which tells whether it has grown; one that is not kept never does.
+    pub(super) fn end(&self) -> u64 {
+        let length = |bytes: &[u8]| match self.codec {
+            Codec::Json => bytes.trim_ascii_end().len(),
+            _ => bytes.len(),
+        };
+        self.bytes.map_or(u64::MAX, |bytes| self.offset + length(bytes) as u64)
     }
 
     /// Returns the bytes as they are, a text if they are one; `None` if they were not kept.

@@ -19,6 +19,8 @@ pub(super) struct Elements {
     /// Where the scan stands.
     offset: u64,
     line: u64,
+    /// Elements that have ended.
+    count: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,11 +57,23 @@ impl Elements {
             start: (0, 1),
             offset: 0,
             line: 1,
+            count: 0,
         }
+    }
+
+    /// Returns how many elements have ended.
+    pub(super) fn count(&self) -> u64 {
+        self.count
     }
 
     /// Returns the next element that ends in `block` from `position` on, and moves `position` behind it.
     pub(super) fn next(&mut self, block: &[u8], position: &mut usize) -> Option<Span> {
+        let next = self.find(block, position);
+        self.count += u64::from(next.is_some());
+        next
+    }
+
+    fn find(&mut self, block: &[u8], position: &mut usize) -> Option<Span> {
         self.clear_spent();
         let mut begin = *position;
         for (index, &byte) in block.iter().enumerate().skip(begin) {

@@ -1,8 +1,8 @@
 //! Feeds the records of one input to the flow: what every source of bytes does.
 
-use std::{cmp::Ordering, sync::Arc};
+use std::sync::Arc;
 
-use super::{Blocks, Decoder, FILE_OFFSET, FILE_PATH, IO, RECORD_SIZE, RawRecord, io_error};
+use super::{Blocks, Decoder, FILE_OFFSET, FILE_PATH, IO, Place, RECORD_SIZE, RawRecord, io_error};
 use crate::{
     event::{EventId, Input},
     shutdown::Stop,
@@ -12,6 +12,9 @@ use crate::{
 
 /// How many records go by between two looks at whether to stop.
 const LOOK_EVERY: u32 = 64;
+
+/// How many records go by between two marks, at most.
+const MARK_EVERY: u32 = 256;
 
 /// Where records come from, which gives them their ids.
 #[derive(Clone, Debug)]
@@ -44,7 +47,8 @@ impl Origin {
         }
     }
 
-    fn name(&self) -> &str {
+    /// Returns what people know the input by.
+    pub fn name(&self) -> &str {
         match self {
             Self::File(path) => path,
             Self::Stream(input) => input.name(),
@@ -52,21 +56,63 @@ impl Origin {
     }
 }
 
-/// Emits every record of an input, each with its position and, as `mode` says, in the trace that it names, until its
-/// end or until `stop`. With `behind` it leaves out all records up to the one at that offset, and looks into none of them.
+/// What becomes of a last record that has no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastRecord {
+    /// It is one like the others: the input ends with it.
+    Complete,
+    /// It is left for when it is whole: more may come.
+    Awaited,
+}
+
+/// An input that is to be read, from its beginning or from a place on.
+#[derive(Debug)]
+pub struct Reading<'a> {
+    /// What gives its records their ids.
+    pub origin: &'a Origin,
+    /// Its bytes, from where `decoder` wants them.
+    pub blocks: Blocks,
+    /// What finds its records.
+    pub decoder: Decoder,
+    /// What becomes of the trace that a record names.
+    pub trace_context: TraceContextMode,
+    /// Where it goes on.
+    pub place: Place,
+    /// What becomes of a last record that has no end.
+    pub last: LastRecord,
+}
+
+impl<'a> Reading<'a> {
+    /// Makes the reading of an input that is there once, from its first byte to its end.
+    pub fn new(
+        origin: &'a Origin,
+        blocks: Blocks,
+        decoder: Decoder,
+        trace_context: TraceContextMode,
+    ) -> Self {
+        let (place, last) = (Place::default(), LastRecord::Complete);
+        Self { origin, blocks, decoder, trace_context, place, last }
+    }
+}
+
+/// Emits every record of an input, each with its position and in the trace that it names, until its end or until `stop`.
+/// Returns where it stands then. Tells `mark` of the place before the first record, behind every so many, and at the end of
+/// each block.
 ///
 /// # Errors
-/// The input cannot be read, has no record at `behind`, or `Closed`.
+/// The input cannot be read, has fewer records than are to be left out, or `Closed`.
 pub async fn feed(
-    origin: &Origin,
-    mut blocks: Blocks,
-    mut decoder: Decoder,
-    mode: TraceContextMode,
-    behind: Option<u64>,
+    reading: Reading<'_>,
     emitter: &mut Emitter,
     stop: &Stop,
-) -> Result<(), TaskError> {
-    let mut skipping = Skipping(behind);
+    mark: impl FnMut(&Place, &mut Emitter) + Send,
+) -> Result<Place, TaskError> {
+    let Reading { origin, mut blocks, mut decoder, trace_context, place, last } = reading;
+    let mut skipping = Skipping::new(&place);
+    let mut marks = Marks { mark, last: None, records: 0 };
+    if skipping.is_over() {
+        marks.set(place, emitter);
+    }
     let mut records = 0_u32;
     loop {
         let block = match blocks.ready() {
@@ -75,7 +121,7 @@ pub async fn feed(
                 emitter.flush().await?;
                 tokio::select! {
                     biased;
-                    () = stop.stopped() => return Ok(()),
+                    () = stop.stopped() => return Ok(skipping.place(&decoder)),
                     block = blocks.next() => block,
                 }
             }
@@ -84,56 +130,103 @@ pub async fn feed(
         let block = block.map_err(|error| io_error(format!("cannot read `{}`", origin.name()), error))?;
         let mut position = 0;
         while let Some(record) = decoder.next(block.bytes(), &mut position) {
-            if !skipping.skips(origin, &record)? {
-                stage(origin, &record, mode, emitter).await?;
+            if !skipping.skips(&record) {
+                stage(origin, &record, trace_context, emitter).await?;
+                marks.records += 1;
+            }
+            if marks.is_due() && skipping.is_over() {
+                marks.set(skipping.place(&decoder), emitter);
             }
             records = records.wrapping_add(1);
             if records.is_multiple_of(LOOK_EVERY) && stop.is_stopped() {
-                return Ok(());
+                return Ok(skipping.place(&decoder));
             }
         }
-        // What is left out was counted when it was read first.
-        if skipping.0.is_none() {
-            emitter.advance(block.bytes().len() as u64);
+        if skipping.is_over() {
+            marks.set(skipping.place(&decoder), emitter);
         }
+        emitter.advance(block.bytes().len() as u64);
         blocks.recycle(block);
         // A thread that reads faster than the flow handles never makes this loop wait.
         tokio::task::consume_budget().await;
     }
-    if let Some(record) = decoder.finish()
-        && !skipping.skips(origin, &record)?
-    {
-        stage(origin, &record, mode, emitter).await?;
+    let mut place = skipping.place(&decoder);
+    if last == LastRecord::Complete {
+        if let Some(record) = decoder.finish() {
+            if !skipping.skips(&record) {
+                stage(origin, &record, trace_context, emitter).await?;
+            }
+            place.open = Some(record.end());
+        }
+        if !skipping.is_over() {
+            return Err(shorter(origin, skipping.records));
+        }
+        place.left_out = 0;
+        marks.set(place, emitter);
     }
-    skipping.end(origin)?;
-    Ok(emitter.flush().await?)
+    emitter.flush().await?;
+    Ok(place)
 }
 
-/// Whether records are left out, and up to which offset.
-struct Skipping(Option<u64>);
+/// Which records are left out: they were let in before.
+struct Skipping {
+    records: u64,
+    /// Where the first one behind them ended, if it was let in without a line's end.
+    open: Option<u64>,
+}
 
 impl Skipping {
-    /// Returns whether this record is left out.
-    #[inline]
-    fn skips(&mut self, origin: &Origin, record: &RawRecord<'_>) -> Result<bool, TaskError> {
-        let Some(behind) = self.0 else { return Ok(false) };
-        match record.offset.cmp(&behind) {
-            Ordering::Less => {}
-            Ordering::Equal => self.0 = None,
-            Ordering::Greater => return Err(changed(origin, behind, "has changed")),
-        }
-        Ok(true)
+    fn new(place: &Place) -> Self {
+        Self { records: place.records + place.left_out, open: place.open }
     }
 
-    /// Makes sure that the record was there behind which the others begin.
-    fn end(&self, origin: &Origin) -> Result<(), TaskError> {
-        self.0.map_or(Ok(()), |behind| Err(changed(origin, behind, "is shorter than before")))
+    /// Returns whether this record is left out.
+    #[inline]
+    fn skips(&mut self, record: &RawRecord<'_>) -> bool {
+        if self.records > 0 {
+            self.records -= 1;
+            return true;
+        }
+        self.open.take().is_some_and(|end| end == record.end())
+    }
+
+    /// Returns whether a place says all that there is to say of what was let in.
+    #[inline]
+    fn is_over(&self) -> bool {
+        self.records == 0
+    }
+
+    fn place(&self, decoder: &Decoder) -> Place {
+        Place { open: self.open, left_out: self.records, ..decoder.place() }
     }
 }
 
-fn changed(origin: &Origin, behind: u64, how: &str) -> TaskError {
+/// Tells of places.
+struct Marks<M> {
+    mark: M,
+    last: Option<Place>,
+    /// How many records were let in since the last one.
+    records: u32,
+}
+
+impl<M: FnMut(&Place, &mut Emitter)> Marks<M> {
+    #[inline]
+    fn is_due(&self) -> bool {
+        self.records >= MARK_EVERY || self.last.is_none()
+    }
+
+    fn set(&mut self, place: Place, emitter: &mut Emitter) {
+        self.records = 0;
+        if self.last != Some(place) {
+            (self.mark)(&place, emitter);
+            self.last = Some(place);
+        }
+    }
+}
+
+fn shorter(origin: &Origin, records: u64) -> TaskError {
     let message = format!(
-        "`{}` {how}: it has no record at byte {behind} any more, so there is no going on",
+        "`{}` is shorter than before: {records} of the records that were read are not there any more",
         origin.name()
     );
     TaskError::permanent(IO, message)
@@ -160,175 +253,4 @@ async fn stage(
 }
 
 #[cfg(test)]
-mod tests {
-    use std::io::{self, Read};
-
-    use async_trait::async_trait;
-
-    use super::*;
-    use crate::{
-        event::Payload,
-        format::InputFormat,
-        task::{
-            ErrorClass, Source,
-            testing::{Admitted, Collector},
-        },
-    };
-
-    /// Feeds a text, and fails behind it if it is to.
-    struct Fed {
-        format: InputFormat,
-        text: Vec<u8>,
-        behind: Option<u64>,
-        fails: Option<i32>,
-    }
-
-    impl Fed {
-        fn new(format: InputFormat, text: impl Into<Vec<u8>>) -> Self {
-            Self { format, text: text.into(), behind: None, fails: None }
-        }
-
-        async fn run(self) -> (Result<(), TaskError>, Vec<Admitted>) {
-            let (result, admitted, _) = Collector::until(usize::MAX).run(Box::new(self)).await;
-            (result, admitted)
-        }
-    }
-
-    struct Failing(io::Cursor<Vec<u8>>, Option<i32>);
-
-    impl Read for Failing {
-        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-            match (self.0.read(buffer)?, self.1) {
-                (0, Some(code)) => Err(io::Error::from_raw_os_error(code)),
-                (length, _) => Ok(length),
-            }
-        }
-    }
-
-    #[async_trait]
-    impl Source for Fed {
-        async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
-            let Self { format, text, behind, fails } = *self;
-            let blocks = Blocks::read(move || Ok(Failing(io::Cursor::new(text), fails))).unwrap();
-            let origin = Origin::Stream(Arc::new(Input::new("in")));
-            let decoder = Decoder::new(format, 20);
-            feed(&origin, blocks, decoder, TraceContextMode::Ignore, behind, emitter, &stop).await
-        }
-    }
-
-    fn offset(admitted: &Admitted) -> u64 {
-        match admitted.id {
-            EventId::Stream { offset, .. } => offset,
-            ref other => panic!("{other:?}"),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_record_of_no_file_is_described_by_its_size_alone() {
-        let (result, admitted) = Fed::new(InputFormat::Text, "one\n").run().await;
-        result.unwrap();
-        let attributes = &admitted[0].attributes;
-        assert_eq!(attributes.get(RECORD_SIZE), Some(&3_i64.into()));
-        assert_eq!(attributes.iter().len(), 1);
-    }
-
-    /// Scenario: every format, with a bad record, resumed behind each of its records. Guarantee: all that come behind it
-    /// come once and are the same as without the interruption.
-    #[tokio::test]
-    async fn reading_goes_on_behind_any_record() {
-        for (format, text) in [
-            (InputFormat::Jsonl, "{\"a\":1}\n\n{]\n[2]\n3"),
-            (InputFormat::Csv, "\u{feff}a,b\n1,2\n\"x\ny\",3\n4\n5,6\n"),
-            (InputFormat::Text, "\u{feff}one\ntwo\r\n\nfour"),
-            (InputFormat::Json, " [1, {\"a\":\n[2]},, \"x,]\", 4] 5"),
-            (InputFormat::Json, "[1,2,"),
-        ] {
-            let shown = |admitted: &Admitted| {
-                let data = admitted.result.as_ref().map(|record| record.data.json().cloned());
-                (
-                    offset(admitted),
-                    admitted.id.position().map(|(_, line)| line),
-                    data.map_err(ToString::to_string),
-                )
-            };
-            let (_, all) = Fed::new(format, text).run().await;
-            assert!(all.len() >= 3, "{text}");
-            for (n, last) in all.iter().enumerate() {
-                let resumed = Fed { behind: Some(offset(last)), ..Fed::new(format, text) };
-                let (result, rest) = resumed.run().await;
-                result.unwrap();
-                let expected: Vec<_> = all[n + 1..].iter().map(shown).collect();
-                assert_eq!(rest.iter().map(shown).collect::<Vec<_>>(), expected, "{text:?} behind {n}");
-            }
-        }
-    }
-
-    #[tokio::test]
-    async fn an_input_that_is_another_now_is_not_gone_on_with() {
-        let of = |text: &str| Fed { behind: Some(4), ..Fed::new(InputFormat::Text, text) };
-        for (text, why) in [
-            (
-                "one\n",
-                "`in` is shorter than before: it has no record at byte 4 any more, so there is no going on",
-            ),
-            ("", "`in` is shorter than before: it has no record at byte 4 any more, so there is no going on"),
-            (
-                "other\n",
-                "`in` is shorter than before: it has no record at byte 4 any more, so there is no going on",
-            ),
-            ("longer\nx\n", "`in` has changed: it has no record at byte 4 any more, so there is no going on"),
-        ] {
-            let (result, admitted) = of(text).run().await;
-            let error = result.unwrap_err();
-            assert_eq!((error.class(), error.to_string().as_str()), (ErrorClass::Permanent, why));
-            assert!(admitted.is_empty());
-        }
-    }
-
-    #[tokio::test]
-    async fn what_may_pass_by_itself_is_transient_and_costs_no_record() {
-        // EIO, ESTALE, EMFILE, ETIMEDOUT; EACCES and ENOENT for comparison.
-        for (code, class) in [
-            (5, ErrorClass::Transient),
-            (116, ErrorClass::Transient),
-            (24, ErrorClass::Transient),
-            (110, ErrorClass::Transient),
-            (13, ErrorClass::Permanent),
-            (2, ErrorClass::Permanent),
-        ] {
-            let text = "1\n2\n3\n4";
-            let (result, first) = Fed { fails: Some(code), ..Fed::new(InputFormat::Jsonl, text) }.run().await;
-            let error = result.unwrap_err();
-            assert_eq!((error.class(), error.error_type()), (class, IO), "{code}");
-            assert_eq!(error.to_string(), "cannot read `in`");
-            let last = first.last().map(offset);
-            let (result, rest) = Fed { behind: last, ..Fed::new(InputFormat::Jsonl, text) }.run().await;
-            result.unwrap();
-            let offsets: Vec<_> = first.iter().chain(&rest).map(offset).collect();
-            assert_eq!(offsets, [0, 2, 4, 6]);
-        }
-    }
-
-    #[tokio::test]
-    async fn a_record_that_cannot_be_decoded_goes_along_as_it_is() {
-        let of = |format, text: &[u8]| Fed::new(format, text).run();
-        let raw = |admitted: &Admitted| admitted.result.as_ref().unwrap_err().record().cloned();
-        let text = |admitted: &Admitted| raw(admitted).unwrap().json().cloned().unwrap();
-        let (_, admitted) =
-            of(InputFormat::Jsonl, b"1\n{secret\r\n\xffx\n{\"a long one\": 12345678}\n").await;
-        assert!(admitted[0].result.is_ok());
-        assert_eq!(text(&admitted[1]), "{secret");
-        assert!(matches!(raw(&admitted[2]), Some(Payload::Bytes(bytes)) if bytes[..] == b"\xffx"[..]));
-        assert!(raw(&admitted[3]).is_none(), "one that is too long is not kept");
-        for admitted in &admitted[1..] {
-            let error = admitted.result.as_ref().unwrap_err();
-            assert!(!format!("{error} {error:?}").contains("secret"), "{error:?}");
-            assert!(!format!("{:?}", admitted.attributes).contains("secret"));
-            assert!(error.clone().without_record().record().is_none());
-        }
-        let (_, admitted) = of(InputFormat::Csv, b"a,b\n1\n").await;
-        assert_eq!(text(&admitted[0]), "1");
-        let (_, admitted) = of(InputFormat::Json, b"[1, {x}]").await;
-        assert_eq!(text(&admitted[1]), "{x}");
-    }
-}
+mod tests;

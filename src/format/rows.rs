@@ -2,7 +2,7 @@
 
 use memchr::{memchr, memchr2_iter};
 
-use super::{Content, Span, Unusable};
+use super::{Content, Passed, Place, Span, Unusable};
 
 /// Finds lines or rows in blocks of any size; the bytes of one that spans blocks are kept.
 ///
@@ -50,6 +50,22 @@ impl Rows {
 
     pub(super) fn csv(limit: usize) -> Self {
         Self { quotes: Some(Quotes::default()), ..Self::lines(limit) }
+    }
+
+    /// Goes on at a record that is not the first, or behind what was passed over of it.
+    pub(super) fn resume(self, place: &Place) -> Self {
+        let &Place { offset, line, passed: Passed { bytes: seen, lines: inner_lines }, .. } = place;
+        Self { offset, line, seen, inner_lines, is_skipping: seen > 0, ..self }
+    }
+
+    /// Returns where the current record begins.
+    #[inline]
+    pub(super) fn place(&self) -> Place {
+        let passed = match self.is_skipping {
+            true => Passed { bytes: self.seen, lines: self.inner_lines },
+            false => Passed::default(),
+        };
+        Place { offset: self.offset, line: self.line, passed, ..Place::default() }
     }
 
     /// Returns the next record that ends in `block` from `position` on, and moves `position` behind it.

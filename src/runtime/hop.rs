@@ -281,16 +281,6 @@ impl Hop {
         Arc::clone(&self.identity.task)
     }
 
-    /// Returns whether no task depends on this one.
-    pub(super) fn is_leaf(&self) -> bool {
-        self.outlets.is_leaf()
-    }
-
-    /// Returns the last event that waits to be sent on.
-    pub(super) fn last_staged(&self) -> Option<&Event> {
-        self.outlets.last_staged()
-    }
-
     #[inline]
     fn work(
         &mut self,

@@ -213,16 +213,6 @@ impl Outlets {
         }
     }
 
-    /// Returns whether no task depends on this one.
-    pub(super) fn is_leaf(&self) -> bool {
-        self.downstream.is_empty()
-    }
-
-    /// Returns the last event that waits to be sent on.
-    pub(super) fn last_staged(&self) -> Option<&Event> {
-        self.outlets.iter().find_map(|outlet| outlet.staged.back()).map(|event| &**event)
-    }
-
     /// Returns whether enough is staged to be worth sending.
     pub(super) fn is_full(&self) -> bool {
         self.outlets.iter().any(|outlet| outlet.staged.len() >= BATCH)

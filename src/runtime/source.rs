@@ -1,6 +1,6 @@
 //! The loop of a source, and the flow's side of its emitter.
 
-use std::{future::pending, iter, sync::Arc};
+use std::{future::pending, sync::Arc};
 
 use async_trait::async_trait;
 use tokio::time::Instant;
@@ -13,13 +13,14 @@ use super::{
     meters::SourceMeters,
     processor::catch,
     progress::{Reading, Step},
+    reached::Reached,
     redelivery::Redelivery,
     supervisor::panic_message,
     turn::Turn,
 };
 use crate::{
     ack::{Ack, Entry, Receipt},
-    event::{Event, EventId, Payload, Trail},
+    event::{Event, Payload, Trail},
     retry::RetryPolicy,
     task::{
         Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Position, Resumption, Source, Trigger,
@@ -68,7 +69,6 @@ impl SourceWork {
         again: Option<Again>,
         checkpoints: Option<Checkpoints>,
         saved: Vec<Position>,
-        is_resumed: bool,
     ) -> Self {
         let flow = hop.flow.clone();
         let progress = checkpoints.as_ref().map(|checkpoints| Arc::clone(checkpoints.progress()));
@@ -79,9 +79,7 @@ impl SourceWork {
             hop,
             turn: Turn::new(),
             is_turn_over: false,
-            last: is_resumed.then(Last::default),
-            reached: saved,
-            behind: 0,
+            reached: Reached::at(saved),
             reading: progress.map(Reading::new),
         };
         Self { emitter: Emitter::new(Box::new(port)), flow, again, checkpoints }
@@ -163,21 +161,9 @@ struct SourcePort {
     redelivery: Option<Arc<Redelivery>>,
     turn: Turn,
     is_turn_over: bool,
-    /// The last event that was let in, if anybody may want to know.
-    last: Option<Last>,
-    /// The last position of each part, the latest last.
-    reached: Vec<Position>,
-    /// Events that were let in behind that one.
-    behind: u64,
-    /// What tells when they are done, if anybody keeps that.
+    reached: Reached,
+    /// What tells when its events are done, if anybody keeps that.
     reading: Option<Reading>,
-}
-
-/// The last event that was let in. While it waits to be sent on, its id is to be had from there.
-#[derive(Default)]
-struct Last {
-    id: Option<EventId>,
-    is_staged: bool,
 }
 
 #[async_trait]
@@ -193,16 +179,8 @@ impl Port for SourcePort {
         }
         let redelivery = self.redelivery.as_ref();
         let reading = self.reading.as_ref();
-        let is_sent_on = !self.hop.is_leaf();
-        let last = &mut self.last;
-        self.behind += 1;
+        self.reached.let_in();
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
-            if let Some(last) = last {
-                last.is_staged = is_decoded && is_sent_on;
-                if !last.is_staged {
-                    last.id = Some(event.id.clone());
-                }
-            }
             let receipt = receipt.or_else(|| {
                 let pending = reading.map(Reading::pending);
                 match redelivery.filter(|_| is_decoded) {
@@ -236,7 +214,6 @@ impl Port for SourcePort {
     }
 
     async fn flush(&mut self) -> Result<(), Closed> {
-        self.note_last();
         self.hop.flush().await;
         if let Some(redelivery) = self.redelivery.as_ref().filter(|redelivery| redelivery.is_gated()) {
             redelivery.opened().await;
@@ -248,34 +225,25 @@ impl Port for SourcePort {
     }
 
     async fn finish(&mut self) {
-        self.note_last();
         self.hop.finish().await;
     }
 
-    fn resumes_after(&self) -> Option<EventId> {
-        let last = self.last.as_ref()?;
-        let staged = self.hop.last_staged().filter(|_| last.is_staged);
-        staged.map(|event| &event.id).or(last.id.as_ref()).cloned()
-    }
-
     fn reach(&mut self, position: Position) {
-        self.behind = 0;
         if let Some(reading) = &mut self.reading {
             reading.end(Step::Reached(position.clone()));
         }
-        match self.reached.last_mut().filter(|last| last.part == position.part) {
-            Some(last) => *last = position,
-            None => {
-                self.reached.retain(|known| known.part != position.part);
-                self.reached.push(position);
-            }
+        self.reached.reach(position);
+    }
+
+    fn forget(&mut self, part: &str) {
+        if let Some(reading) = &mut self.reading {
+            reading.end(Step::Gone(part.into()));
         }
+        self.reached.forget(part);
     }
 
     fn resumptions(&self) -> Vec<Resumption> {
-        let events = iter::once(self.behind).chain(iter::repeat(0));
-        let latest_first = self.reached.iter().rev().zip(events);
-        latest_first.map(|(position, events)| Resumption { position: position.clone(), events }).collect()
+        self.reached.resumptions()
     }
 
     fn advance(&mut self, bytes: u64) {
@@ -284,16 +252,5 @@ impl Port for SourcePort {
 
     fn trigger(&mut self, outcome: Trigger, count: u64) {
         self.meters.trigger(outcome, count);
-    }
-}
-
-impl SourcePort {
-    /// Notes the id of the last event that was let in, before it is sent on.
-    fn note_last(&mut self) {
-        if let Some(last) = &mut self.last
-            && std::mem::take(&mut last.is_staged)
-        {
-            last.id = self.hop.last_staged().map(|event| event.id.clone());
-        }
     }
 }

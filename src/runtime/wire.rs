@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     event::Event,
-    plan::{Flow, Node, OnError, OnTaskPanic},
+    plan::{Flow, Node, OnError},
     state::{Owner, State},
     task::{BuildContext, Extent, Task},
     telemetry::{Attributes, Identity, SpanKind, Spans, Tracer, error_chain},
@@ -226,7 +226,6 @@ impl Loops<'_> {
     ) {
         for Instance { task, .. } in instances {
             let Task::Source(source) = &task else { continue };
-            let is_resumed = source.can_resume() && self.life.policy == OnTaskPanic::Restart;
             let checkpoints = state.filter(|_| source.can_resume()).map(|state| {
                 let timer = SourceMeters::new(tracer.meter(), Arc::clone(&shared.identity)).checkpoints();
                 Checkpoints::new(state.clone(), shared.flow.clone(), Arc::clone(&shared.identity), timer)
@@ -243,7 +242,6 @@ impl Loops<'_> {
                 again.take(),
                 checkpoints,
                 saved.unwrap_or_default(),
-                is_resumed,
             );
             self.live(task, Work::Source(work));
         }

@@ -121,13 +121,11 @@ pub trait Port: Send {
     /// Sends on the rest when the source has ended.
     async fn finish(&mut self);
 
-    /// Returns the last event that was let in before the source was built anew, if it was.
-    fn resumes_after(&self) -> Option<EventId> {
-        None
-    }
-
     /// Notes that what was let in so far comes before `position`.
     fn reach(&mut self, position: Position);
+
+    /// Drops the position of a part.
+    fn forget(&mut self, part: &str);
 
     /// Returns where a source goes on, for each part that was reached.
     fn resumptions(&self) -> Vec<Resumption>;
@@ -207,11 +205,6 @@ impl Emitter {
         self.port.finish().await;
     }
 
-    /// Returns the last event that was let in before the source was built anew, if it was: it goes on behind it.
-    pub fn resumes_after(&self) -> Option<EventId> {
-        self.port.resumes_after()
-    }
-
     /// Notes that all that was let in so far of this part comes before `position`. What is let in afterwards belongs to the
     /// same part, so that a source that reads several in turn says where it stands in one before it turns to it.
     ///
@@ -219,6 +212,11 @@ impl Emitter {
     /// comes again together after a crash.
     pub fn reach(&mut self, position: Position) {
         self.port.reach(position);
+    }
+
+    /// Notes that the last of a part was let in, and that it will not be there again: nothing goes on from its position.
+    pub fn forget(&mut self, part: &str) {
+        self.port.forget(part);
     }
 
     /// Returns where the source goes on, for each part of its input that another one before it had reached.

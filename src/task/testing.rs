@@ -28,11 +28,16 @@ pub(crate) struct Collector {
     state: Arc<Mutex<State>>,
     stop: Stop,
     limit: usize,
-    /// The last event of the source before.
-    last: Option<EventId>,
     resumptions: Vec<Resumption>,
-    /// All positions, and how many events were let in before each.
-    reached: Arc<Mutex<Vec<(Position, usize)>>>,
+    /// All that was said of positions, and how many events were let in before.
+    said: Arc<Mutex<Vec<(Said, usize)>>>,
+}
+
+/// What a source says of the positions in its input.
+#[derive(Clone, Debug)]
+enum Said {
+    Reached(Position),
+    Forgotten(Arc<str>),
 }
 
 #[derive(Debug, Default)]
@@ -50,15 +55,9 @@ impl Collector {
             state: Arc::default(),
             stop: Stop::default(),
             limit,
-            last: None,
             resumptions: Vec::new(),
-            reached: Arc::default(),
+            said: Arc::default(),
         }
-    }
-
-    /// Says which event was the last one of the source before.
-    pub(crate) fn behind(self, last: EventId) -> Self {
-        Self { last: Some(last), ..self }
     }
 
     /// Says where the source before stood.
@@ -69,13 +68,21 @@ impl Collector {
     /// Returns where a source that is built later goes on behind the first so many events of all that were let in, as the
     /// runtime would have it.
     pub(crate) fn resumptions_at(&self, events: usize) -> Vec<Resumption> {
-        let reached = self.reached.lock().unwrap();
-        let mut resumptions: Vec<Resumption> = Vec::new();
-        for (position, admitted) in reached.iter().filter(|(_, admitted)| *admitted <= events) {
-            resumptions.iter_mut().for_each(|resumption| resumption.events = 0);
-            resumptions.retain(|resumption| resumption.position.part != position.part);
-            resumptions.push(Resumption { position: position.clone(), events: (events - admitted) as u64 });
+        let mut resumptions = self.resumptions.clone();
+        let mut before = 0;
+        for (said, admitted) in self.said.lock().unwrap().iter().filter(|(_, admitted)| *admitted <= events) {
+            let_in(&mut resumptions, admitted - before);
+            before = *admitted;
+            let part = match said {
+                Said::Reached(position) => &position.part,
+                Said::Forgotten(part) => part,
+            };
+            resumptions.retain(|resumption| resumption.position.part != *part);
+            if let Said::Reached(position) = said {
+                resumptions.push(Resumption { position: position.clone(), events: 0 });
+            }
         }
+        let_in(&mut resumptions, events - before);
         resumptions
     }
 
@@ -85,6 +92,13 @@ impl Collector {
         let result = source.run(&mut emitter, self.stop.clone()).await;
         let state = std::mem::take(&mut *self.state.lock().unwrap());
         (result, state.admitted, state.bytes)
+    }
+}
+
+/// Counts events behind the position that was reached last.
+fn let_in(resumptions: &mut [Resumption], events: usize) {
+    if let Some(last) = resumptions.last_mut() {
+        last.events += events as u64;
     }
 }
 
@@ -115,15 +129,16 @@ impl Port for Collector {
 
     fn reach(&mut self, position: Position) {
         let admitted = self.state.lock().unwrap().admitted.len();
-        self.reached.lock().unwrap().push((position, admitted));
+        self.said.lock().unwrap().push((Said::Reached(position), admitted));
+    }
+
+    fn forget(&mut self, part: &str) {
+        let admitted = self.state.lock().unwrap().admitted.len();
+        self.said.lock().unwrap().push((Said::Forgotten(part.into()), admitted));
     }
 
     fn resumptions(&self) -> Vec<Resumption> {
         self.resumptions.clone()
-    }
-
-    fn resumes_after(&self) -> Option<EventId> {
-        self.last.clone()
     }
 
     fn advance(&mut self, bytes: u64) {

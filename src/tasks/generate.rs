@@ -21,6 +21,7 @@
 //! time of the schedule.
 
 mod pace;
+mod position;
 mod schedule;
 
 use std::{mem, time::Duration};
@@ -180,11 +181,12 @@ impl Source for Making {
         let is_scheduled = matches!(self.pace, Pace::Interval(_) | Pace::Cron(_));
         let mut pacer = Pacer::new(self.pace, self.now);
         let (mut made, mut skipped) = (0, 0);
-        if let Some(EventId::Sequence(last)) = emitter.resumes_after() {
-            made = last + 1;
+        if let Some(resumption) = emitter.resumptions().pop() {
+            made = position::made(&resumption);
             // The first event is not due at the start again.
             pacer.made(1);
         }
+        emitter.reach(position::at(made));
         if is_scheduled {
             emitter.trigger(Trigger::Fired, 0);
         }
@@ -242,6 +244,7 @@ async fn make(
             let mut make = || maker.make().inspect_err(|_| *failed += 1);
             emitter.stage(EventId::Sequence(sequence), |_| make()).await?;
         }
+        emitter.reach(position::at(*made));
         chunks += 1;
         if chunks.is_multiple_of(CHUNKS_A_TURN) {
             tokio::task::yield_now().await;

@@ -29,7 +29,7 @@ use serde::Deserialize;
 
 use crate::{
     event::Input,
-    format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin},
+    format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin, Reading},
     problem::Problems,
     shutdown::Stop,
     task::{
@@ -87,6 +87,8 @@ impl Source for Reader {
             .map_err(|error| format::io_error("cannot start a thread", error))?;
         let decoder = Decoder::new(self.0.format, self.0.max_line_bytes.0);
         let origin = Origin::Stream(Arc::new(Input::new(Stdin::NAME)));
-        format::feed(&origin, blocks, decoder, self.0.trace_context, None, emitter, &stop).await
+        let reading = Reading::new(&origin, blocks, decoder, self.0.trace_context);
+        // There is no going on in an input that is there once.
+        format::feed(reading, emitter, &stop, |_, _| {}).await.map(drop)
     }
 }

@@ -17,7 +17,8 @@ use flowgen::{
     runtime::{Report, TaskManager},
     shutdown::Stop,
     task::{
-        BuildContext, BuildError, Emitter, FlushError, Output, Processor, Source, Target, Task, TaskError,
+        BuildContext, BuildError, Emitter, FlushError, Output, Position, Processor, Resumption, Source,
+        Target, Task, TaskError,
     },
 };
 use tokio::time::Instant;
@@ -273,11 +274,13 @@ struct Resuming {
 #[async_trait]
 impl Source for Resuming {
     async fn run(self: Box<Self>, emitter: &mut Emitter, _: Stop) -> Result<(), TaskError> {
-        let first = match emitter.resumes_after() {
-            Some(EventId::Sequence(last)) => last + 1,
-            _ => 0,
-        };
+        let resumed = emitter.resumptions().pop();
+        let first =
+            resumed.map_or(0, |Resumption { position, events }| position.at.as_u64().unwrap() + events);
         for n in first..self.count {
+            if n == first || n % 10 == 0 {
+                emitter.reach(Position { part: "".into(), at: n.into() });
+            }
             if let Some((_, fault)) = self.fault.filter(|(at, _)| *at == n) {
                 fault()?;
             }

@@ -7,7 +7,7 @@ use flowgen::{
     ack::{Receipt, Settled, Verdict},
     event::{EventId, Payload},
     shutdown::Stop,
-    task::{Emitter, Incoming, Source, TaskError},
+    task::{Emitter, Incoming, Position, Resumption, Source, TaskError},
 };
 use serde_json::json;
 
@@ -35,9 +35,14 @@ impl Source for Reader {
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
         let Self { made: Made { world, task: source }, reading } = &*self;
         let case = &world.case;
-        let last = emitter.resumes_after().map(|id| super::deed::origin(&id.to_string()).1);
-        for n in last.map_or(0, |last| last + 1)..reading.events {
+        let resumed = emitter.resumptions().pop();
+        let first =
+            resumed.map_or(0, |Resumption { position, events }| position.at.as_u64().unwrap() + events);
+        for n in first..reading.events {
             let hash = case.hash(("read", source, n));
+            if n == first || (hash >> 16).is_multiple_of(5) {
+                emitter.reach(Position { part: "".into(), at: n.into() });
+            }
             if hash.is_multiple_of(7) {
                 emitter.flush().await?;
                 tokio::time::sleep(Duration::from_millis(hash % 40)).await;

@@ -10,7 +10,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::task::testing::{Admitted, Collector};
+use crate::task::{
+    Extent, Source,
+    testing::{Admitted, Collector},
+};
+
+mod resuming;
 
 fn folder(files: &[(&str, &str)]) -> (TempDir, BuildContext) {
     let folder = tempfile::tempdir().unwrap();
@@ -190,36 +195,6 @@ async fn a_file_that_cannot_be_read_ends_the_source() {
     let error = result.unwrap_err();
     assert_eq!((error.error_type(), error.to_string().as_str()), ("io", "cannot read `in`"));
     assert!(admitted.is_empty());
-}
-
-async fn read_behind(last: EventId, config: Value, files: &[(&str, &str)]) -> Result<Vec<String>, TaskError> {
-    let (_folder, context) = folder(files);
-    let source = build(config, &context).await.unwrap();
-    assert!(source.can_resume());
-    let (result, admitted, _) = Collector::until(usize::MAX).behind(last).run(source).await;
-    result.map(|()| admitted.iter().map(shown).collect())
-}
-
-fn position(path: &str, offset: u64, line: u32) -> EventId {
-    EventId::Position { path: path.into(), offset, line }
-}
-
-#[tokio::test]
-async fn a_source_that_is_built_again_goes_on_behind_the_last_record() {
-    let files = [("d/a.csv", "x\n1\n2\n"), ("d/b.csv", "x\n3\n4\n5\n"), ("d/c.csv", "x\n6\n")];
-    let config = json!({"path": "d/*.csv", "format": "csv"});
-    let read = |last| read_behind(last, config.clone(), &files);
-    let ids = |events: Vec<String>| -> Vec<String> {
-        events.iter().map(|event| event.split(' ').next().unwrap().to_owned()).collect()
-    };
-    assert_eq!(ids(read(position("d/b.csv", 2, 2)).await.unwrap()), ["d/b.csv:4", "d/b.csv:6", "d/c.csv:2"]);
-    assert_eq!(ids(read(position("d/b.csv", 6, 4)).await.unwrap()), ["d/c.csv:2"]);
-    assert!(read(position("d/c.csv", 2, 2)).await.unwrap().is_empty());
-    let error = read(position("d/z.csv", 2, 2)).await.unwrap_err();
-    assert_eq!(error.to_string(), "`d/z.csv` is gone: there is no going on behind what was read of it");
-    assert_eq!(error.class(), crate::task::ErrorClass::Permanent);
-    let error = read(position("d/a.csv", 6, 4)).await.unwrap_err();
-    assert!(error.to_string().starts_with("`d/a.csv` is shorter than before"), "{error}");
 }
 
 #[tokio::test]

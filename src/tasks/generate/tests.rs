@@ -4,7 +4,10 @@ use serde_json::json;
 use tokio::time::Instant;
 
 use super::*;
-use crate::task::testing::{Admitted, Collector};
+use crate::task::{
+    Resumption,
+    testing::{Admitted, Collector},
+};
 
 /// 2024-03-30 12:00:00.25 in UTC at the first call on a thread, and then as tokio's clock goes.
 fn wall() -> Timestamp {
@@ -33,15 +36,17 @@ async fn run(config: Value, limit: usize) -> (Vec<Admitted>, Instant) {
     (admitted, start)
 }
 
-/// Runs one that takes the place of one that made the events up to `last`. Returns their numbers and when they came.
-async fn run_behind(last: u64, config: Value) -> Vec<(String, u128)> {
+/// Runs one that takes the place of one that made so many events. Returns their numbers and when they came.
+async fn run_behind(made: u64, config: Value) -> Vec<(String, u128)> {
     let config: Config = serde_json::from_value(config).unwrap();
     let (pace, maker) = (pace(&config).unwrap(), maker(&config).unwrap());
     let source = Making { pace, maker, count: config.count, now: wall };
     assert!(source.can_resume());
     let start = Instant::now();
     wall();
-    let collector = Collector::until(usize::MAX).behind(EventId::Sequence(last));
+    // The last one came after the last position.
+    let resumption = Resumption { position: position::at(made - 1), events: 1 };
+    let collector = Collector::until(usize::MAX).resumed(vec![resumption]);
     let (result, admitted, _) = collector.run(Box::new(source)).await;
     result.unwrap();
     admitted.iter().map(|event| (event.id.to_string(), (event.at - start).as_millis())).collect()
@@ -52,17 +57,17 @@ async fn one_that_is_built_again_goes_on_with_the_next_number_and_its_pace() {
     let made = |numbers: &[(u64, u128)]| -> Vec<(String, u128)> {
         numbers.iter().map(|(number, time)| (number.to_string(), *time)).collect()
     };
-    assert_eq!(run_behind(2, json!({"count": 5})).await, made(&[(3, 0), (4, 0)]));
-    assert_eq!(run_behind(4, json!({"count": 5})).await, []);
+    assert_eq!(run_behind(3, json!({"count": 5})).await, made(&[(3, 0), (4, 0)]));
+    assert_eq!(run_behind(5, json!({"count": 5})).await, []);
     let hourly = json!({"count": 5, "interval": "1h"});
-    assert_eq!(run_behind(2, hourly).await, made(&[(3, 3_600_000), (4, 7_200_000)]));
+    assert_eq!(run_behind(3, hourly).await, made(&[(3, 3_600_000), (4, 7_200_000)]));
     let rate = json!({"count": 1003, "rate": 2});
-    assert_eq!(run_behind(999, rate).await, made(&[(1000, 500), (1001, 1000), (1002, 1500)]));
+    assert_eq!(run_behind(1000, rate).await, made(&[(1000, 500), (1001, 1000), (1002, 1500)]));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_goes_on_with_its_next_time() {
-    let made = run_behind(2, json!({"count": 5, "cron": "*/15 * * * * *"})).await;
+    let made = run_behind(3, json!({"count": 5, "cron": "*/15 * * * * *"})).await;
     assert_eq!(made, [("3".to_owned(), 14_750), ("4".to_owned(), 29_750)]);
 }
 
