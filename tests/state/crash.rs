@@ -111,7 +111,7 @@ fn a_killed_worker_loses_no_line_of_a_file() {
     fs::write(folder.join("input"), &input).unwrap();
     fs::write(folder.join("flow.yaml"), FLOW).unwrap();
     let out: PathBuf = folder.join("out");
-    let (mut before, mut again) = (0, Vec::new());
+    let (mut before, mut again, mut starts) = (0, Vec::new(), vec![0]);
     for kill in 0..kills() {
         let mut child = worker(folder).spawn().unwrap();
         let length = fs::metadata(&out).map_or(0, |file| file.len());
@@ -131,6 +131,7 @@ fn a_killed_worker_loses_no_line_of_a_file() {
             "{done} lines are said to be done, but not all of them are in the output"
         );
         again.push(sorted.len() as u64 - done);
+        starts.push(done);
         before = done;
     }
     let ended = worker(folder).status().unwrap();
@@ -138,16 +139,11 @@ fn a_killed_worker_loses_no_line_of_a_file() {
     assert_eq!(ended.code(), Some(0), "{log}");
     let (numbers, torn) = written(&out);
     assert_eq!(torn, 0);
-    let mut runs = 1;
-    for pair in numbers.windows(2) {
-        if pair[1] != pair[0] + 1 {
-            assert!(pair[1] <= pair[0], "{} follows {}", pair[1], pair[0]);
-            runs += 1;
-        }
+    for pair in numbers.windows(2).filter(|pair| pair[1] != pair[0] + 1) {
+        assert!(starts.contains(&pair[1]), "a run began at {} and not at any of {starts:?}", pair[1]);
     }
-    assert!(runs <= kills() + 1, "{runs} runs");
-    let repeated: u64 = again.iter().sum();
-    assert_eq!(numbers.len() as u64, LINES + repeated, "exactly what was not done for good is done again");
+    let most: u64 = again.iter().sum();
+    assert!(numbers.len() as u64 <= LINES + most, "more than what was not done for good is done again");
     let mut sorted = numbers;
     sorted.sort_unstable();
     sorted.dedup();

@@ -159,6 +159,7 @@ flow:
     worker.until_logged("event failed and is stored");
     let of_calls = [("flow", "calls"), ("task", "call")];
     let depth = |metrics: &crate::support::collector::Metrics| {
+        metrics.get("flowgen.dead_letters.depth")?;
         metrics
             .select("flowgen.dead_letters.depth", &of_calls)
             .first()
