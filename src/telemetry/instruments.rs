@@ -222,10 +222,11 @@ pub(super) fn is_observed(name: &str) -> bool {
 }
 
 /// The instruments of the documentation, by what the names of those under each heading begin with.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Spans: of every name `S`", &["S."]),
     ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule.", "flowgen.cache."]),
     ("Tasks", &["flowgen.task."]),
+    ("State", &["flowgen.checkpoint.", "flowgen.dead_letters"]),
     ("Connectors", &["http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),
 ];
