@@ -73,15 +73,18 @@ impl MemoryCache {
     pub fn kept(limits: CacheLimits, state: State) -> Result<Self, StateError> {
         let cache = Self::new(limits);
         let journal = Journal::new(state);
-        let mut too_large = Vec::new();
+        let mut keys = Vec::new();
         journal.read(|key, value, ttl| {
-            // The limits may have been others.
-            if cache.put(key, value, ttl).is_err() {
-                too_large.push(key.to_owned());
-            }
+            keys.push(key.to_owned());
+            // The limits may have been others; what has no room is told below.
+            let _ = cache.put(key, value, ttl);
         })?;
-        too_large.iter().for_each(|key| journal.remove(key));
-        cache.entries().journal = Some(journal);
+        let mut entries = cache.entries();
+        keys.iter()
+            .filter(|key| !entries.by_key.contains_key(key.as_str()))
+            .for_each(|key| journal.remove(key));
+        entries.journal = Some(journal);
+        drop(entries);
         Ok(cache)
     }
 

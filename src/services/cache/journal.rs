@@ -96,3 +96,6 @@ impl Backlog {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
