@@ -5,6 +5,7 @@
 mod attempts;
 mod buffered;
 mod concurrent;
+mod job;
 mod keys;
 mod line;
 mod retries;
