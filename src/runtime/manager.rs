@@ -238,8 +238,8 @@ impl TaskManager {
             }
             let work = match (&task, inbox) {
                 (Task::Transform(_), Some(inbox)) => Work::Transform(TransformWork::new(inbox, hop)),
-                (Task::Processor(_), Some(inbox)) => {
-                    Work::Processor(ProcessorWork::new(inbox, hop, &node.concurrency))
+                (Task::Processor(processor), Some(inbox)) => {
+                    Work::Processor(ProcessorWork::new(inbox, hop, &node.concurrency, &**processor))
                 }
                 (Task::Source(source), _) => {
                     let is_resumed = source.can_resume() && flow.on_task_panic == OnTaskPanic::Restart;
@@ -261,11 +261,7 @@ fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
     for _ in 0..tasks.len() {
         for (n, (node, built)) in flow.tasks.iter().zip(tasks).enumerate() {
             let on_error = node.policy.on_error;
-            let fails = match &built.task {
-                // What one that panics has not flushed is given back, whatever becomes of what fails.
-                Task::Processor(task) => on_error == OnError::Fail || task.is_buffered(),
-                Task::Source(_) | Task::Transform(_) => false,
-            };
+            let fails = matches!(built.task, Task::Processor(_)) && on_error == OnError::Fail;
             let route = match on_error {
                 OnError::Route(task) => Some(task),
                 OnError::Fail | OnError::Drop | OnError::Continue => None,
