@@ -126,7 +126,8 @@ pub trait Processor: Send + Sync {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError>;
 
     /// Returns whether [`Self::handle`] only collects and [`Self::flush`] does the work. The runtime then
-    /// settles and sends on nothing before the flush that follows each batch.
+    /// settles and sends on nothing before the flush that follows each batch. If it panics before that, the one
+    /// that is built in its place is to handle again what it had collected.
     fn is_buffered(&self) -> bool {
         false
     }

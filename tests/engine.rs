@@ -1,6 +1,7 @@
 //! The engine through its public surface: random flows against a model, panics, deadlines.
 
 mod batches;
+mod collecting;
 mod concurrency;
 mod dedupe;
 mod faults;

@@ -7,6 +7,7 @@
 mod batcher;
 mod case;
 mod check;
+mod collected;
 mod deed;
 mod expected;
 mod joined;
@@ -104,7 +105,8 @@ fn watch(seeds: &mpsc::Receiver<u64>) {
 /// Scenario: any flow of sources that can be answered or not, chains, fan-out, fan-in, named edges, arrays, filters and
 /// conditions, under any policy; tasks fail for now or for good, panic, hang, are slow, are stopped. Guarantee: every
 /// event that enters ends once, in the outcome that the model says; no failure is told as a success; order is kept
-/// where it is promised; nothing is done twice that was done; and no more events are there at once than fit.
+/// where it is promised; nothing is done twice that was done, and nothing is brought in again because of a panic at
+/// something else; and no more events are there at once than fit.
 #[test]
 fn any_flow_delivers_as_the_model_says_whatever_goes_wrong() {
     let (begin, begun) = mpsc::channel();

@@ -5,6 +5,8 @@
 mod attempts;
 mod buffered;
 mod concurrent;
+mod held;
+mod job;
 mod keys;
 mod line;
 mod retries;
@@ -13,7 +15,7 @@ mod sequential;
 use std::{collections::VecDeque, sync::Arc};
 
 pub(super) use self::attempts::catch;
-use self::{attempts::Attempts, line::Line};
+use self::{attempts::Attempts, held::Held, line::Line};
 use super::{Failure, RunEnd, hop::Hop, inbox::Inbox, outlets::BATCH};
 use crate::{event::Event, plan::Concurrency, task::Processor, telemetry::error_chain};
 
@@ -22,28 +24,41 @@ pub(super) struct ProcessorWork {
     inbox: Inbox,
     hop: Hop,
     attempts: Attempts,
-    /// What was taken from the inbox and not handled yet, one event after the other.
-    batch: VecDeque<Box<Event>>,
-    /// What was taken from the inbox, if several events are handled at a time.
-    line: Option<Box<Line>>,
+    taken: Taken,
+}
+
+/// What was taken from the inbox and has not left, by how it is handled.
+enum Taken {
+    /// One event after the other.
+    Batch(VecDeque<Box<Event>>),
+    /// Collected, and then flushed.
+    Held(Box<Held>),
+    /// Several at a time.
+    Line(Box<Line>),
 }
 
 impl ProcessorWork {
-    pub(super) fn new(inbox: Inbox, hop: Hop, concurrency: &Concurrency) -> Self {
+    /// Makes the work of the first of these processors, and of all that are built in its place.
+    pub(super) fn new(inbox: Inbox, hop: Hop, concurrency: &Concurrency, processor: &dyn Processor) -> Self {
         let attempts = Attempts::new(&hop);
-        let line = (concurrency.limit > 1).then(|| Box::new(Line::new(concurrency, &hop.meters.inflight)));
-        Self { inbox, hop, attempts, batch: VecDeque::with_capacity(BATCH), line }
+        let inflight = &hop.meters.inflight;
+        let taken = match concurrency.limit {
+            _ if processor.is_buffered() => Taken::Held(Box::new(Held::new(inflight))),
+            ..=1 => Taken::Batch(VecDeque::with_capacity(BATCH)),
+            _ => Taken::Line(Box::new(Line::new(concurrency, inflight))),
+        };
+        Self { inbox, hop, attempts, taken }
     }
 
     /// Handles events until no one upstream is left and then closes the processor, or until it panics.
     pub(super) async fn run(&mut self, processor: Box<dyn Processor>) -> RunEnd {
-        let Self { inbox, hop, attempts, batch, line } = self;
+        let Self { inbox, hop, attempts, taken } = self;
         let processor: Arc<dyn Processor> = processor.into();
         hop.flow.sinks().add(&processor);
-        let ended = match line {
-            _ if processor.is_buffered() => buffered::run(inbox, hop, attempts, batch, &*processor).await,
-            None => sequential::run(inbox, hop, attempts, batch, &*processor).await,
-            Some(line) => concurrent::run(inbox, hop, attempts, line, &*processor).await,
+        let ended = match taken {
+            Taken::Batch(batch) => sequential::run(inbox, hop, attempts, batch, &*processor).await,
+            Taken::Held(held) => buffered::run(inbox, hop, attempts, held, &*processor).await,
+            Taken::Line(line) => concurrent::run(inbox, hop, attempts, line, &*processor).await,
         };
         if let Err(panic) = ended {
             return RunEnd::Panicked(panic);
@@ -60,8 +75,10 @@ impl ProcessorWork {
 
     /// Ends the work for good.
     pub(super) async fn finish(&mut self) {
-        if let Some(line) = &mut self.line {
-            line.give_up(&mut self.hop);
+        match &mut self.taken {
+            Taken::Batch(_) => {}
+            Taken::Held(held) => held.give_up(&mut self.hop),
+            Taken::Line(line) => line.give_up(&mut self.hop),
         }
         self.hop.finish().await;
     }

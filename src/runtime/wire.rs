@@ -269,7 +269,7 @@ impl Loops<'_> {
                     if !processor.is_buffered() {
                         hop_of.describe_all();
                     }
-                    let work = ProcessorWork::new(inbox, hop_of, &shared.node.concurrency);
+                    let work = ProcessorWork::new(inbox, hop_of, &shared.node.concurrency, &**processor);
                     self.live(task, Work::Processor(work));
                 }
                 Task::Source(_) => unreachable!("a source has no inbox"),
@@ -302,8 +302,7 @@ fn asks_again(flow: &Flow, tasks: &[BuiltTask]) -> Vec<bool> {
             let fails = match built.task() {
                 // What cannot be stored for now is given back.
                 _ if on_error == OnError::DeadLetter => true,
-                // What one that panics has not flushed is given back, whatever becomes of what fails.
-                Task::Processor(task) => on_error == OnError::Fail || task.is_buffered(),
+                Task::Processor(_) => on_error == OnError::Fail,
                 Task::Source(_) | Task::Transform(_) => false,
             };
             let route = match on_error {

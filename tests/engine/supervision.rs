@@ -17,8 +17,7 @@ use flowgen::{
     runtime::{Report, TaskManager},
     shutdown::Stop,
     task::{
-        BuildContext, BuildError, Emitter, FlushError, Output, Position, Processor, Resumption, Source,
-        Target, Task, TaskError,
+        BuildContext, BuildError, Emitter, Output, Position, Resumption, Source, Target, Task, TaskError,
     },
 };
 use tokio::time::Instant;
@@ -28,21 +27,21 @@ use crate::support::{
     tasks::{Apply, counting, numbers, slow},
 };
 
-async fn run(plan: Plan) -> Report {
+pub(super) async fn run(plan: Plan) -> Report {
     TaskManager::start(plan, None).await.expect("test tasks always build").run().await
 }
 
 /// A flow whose tasks are built again when they panic.
-fn restarting(tasks: Vec<Node>) -> Flow {
+pub(super) fn restarting(tasks: Vec<Node>) -> Flow {
     Flow { on_task_panic: OnTaskPanic::Restart, ..flow("restarting", tasks) }
 }
 
 /// The ids that reached the end, in order.
 #[derive(Clone, Default)]
-struct Seen(Arc<Mutex<Vec<String>>>);
+pub(super) struct Seen(pub(super) Arc<Mutex<Vec<String>>>);
 
 impl Seen {
-    fn sink(&self) -> impl Fn() -> Task + Send + Sync + 'static {
+    pub(super) fn sink(&self) -> impl Fn() -> Task + Send + Sync + 'static {
         let seen = self.clone();
         move || {
             let seen = seen.clone();
@@ -54,12 +53,12 @@ impl Seen {
         }
     }
 
-    fn ids(&self) -> Vec<String> {
+    pub(super) fn ids(&self) -> Vec<String> {
         self.0.lock().unwrap().clone()
     }
 }
 
-fn all_but(count: u64, missing: &[u64]) -> Vec<String> {
+pub(super) fn all_but(count: u64, missing: &[u64]) -> Vec<String> {
     (0..count).filter(|n| !missing.contains(n)).map(|n| n.to_string()).collect()
 }
 
@@ -120,76 +119,6 @@ async fn what_a_task_says_of_failures_holds_for_a_panic_too() {
     assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 10)].into());
     assert_eq!(seen.ids(), all_but(10, &[3]));
     assert_eq!(routed.load(Ordering::Relaxed), 1);
-}
-
-/// Collects events, and panics at one of them or in a flush.
-struct Collecting {
-    seen: Seen,
-    batch: Mutex<Vec<String>>,
-    poison: Option<u64>,
-    flushes_to_panic_in: Arc<AtomicU32>,
-}
-
-#[async_trait]
-impl Processor for Collecting {
-    async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        assert!(self.poison.is_none_or(|n| event.id != EventId::Sequence(n)), "as the test wants it");
-        self.batch.lock().unwrap().push(event.id.to_string());
-        output.forward();
-        Ok(())
-    }
-
-    fn is_buffered(&self) -> bool {
-        true
-    }
-
-    async fn flush(&self) -> Result<(), FlushError> {
-        let left = &self.flushes_to_panic_in;
-        let panics =
-            left.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok();
-        assert!(!panics, "as the test wants it");
-        self.seen.0.lock().unwrap().append(&mut self.batch.lock().unwrap());
-        Ok(())
-    }
-}
-
-fn collecting(seen: &Seen, poison: Option<u64>, flushes: u32) -> impl Fn() -> Task + Send + Sync + 'static {
-    let (seen, flushes_to_panic_in) = (seen.clone(), Arc::new(AtomicU32::new(flushes)));
-    move || {
-        Task::Processor(Box::new(Collecting {
-            seen: seen.clone(),
-            batch: Mutex::default(),
-            poison,
-            flushes_to_panic_in: Arc::clone(&flushes_to_panic_in),
-        }))
-    }
-}
-
-/// Scenario: a processor that collects events panics at one of them, and what it had collected goes down with it.
-/// Guarantee: only the event at which it panicked has failed; the others are brought in again.
-#[tokio::test(start_paused = true)]
-async fn what_a_panic_takes_along_is_brought_in_again() {
-    let seen = Seen::default();
-    let tasks =
-        vec![node("source", vec![1], || numbers(100)), node("sink", vec![], collecting(&seen, Some(40), 0))];
-    let report = run(plan(vec![restarting(tasks)], 64)).await;
-    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 99), (Outcome::Failed, 1)].into());
-    let mut ids = seen.ids();
-    ids.sort_by_key(|id| id.parse::<u64>().unwrap());
-    assert_eq!(ids, all_but(100, &[40]));
-}
-
-/// Scenario: it panics in the flush. Guarantee: the batch has failed, which is counted, and the rest arrives.
-#[tokio::test(start_paused = true)]
-async fn a_panic_in_a_flush_fails_the_batch_and_nothing_else() {
-    let seen = Seen::default();
-    let tasks =
-        vec![node("source", vec![1], || numbers(1000)), node("sink", vec![], collecting(&seen, None, 1))];
-    let report = run(plan(vec![restarting(tasks)], 8)).await;
-    let summary = &report.flows[0].summary;
-    assert_eq!(summary.count(Outcome::Completed) + summary.count(Outcome::Failed), 1000);
-    assert_eq!(seen.ids().len() as u64, summary.count(Outcome::Completed));
-    assert!((1..=256).contains(&summary.count(Outcome::Failed)), "{summary:?}");
 }
 
 /// Builds what it is told to, and fails to when it is told that.

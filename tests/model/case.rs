@@ -65,6 +65,8 @@ pub(crate) struct Spec {
     /// The share of the events that something goes wrong with, in percent.
     pub(crate) faults: u32,
     pub(crate) is_panicking: bool,
+    /// Whether it panics in flushes too, and so takes down events with which nothing is wrong.
+    pub(crate) panics_in_flushes: bool,
     pub(crate) is_slow: bool,
     /// How many events it handles at a time.
     pub(crate) limit: usize,
@@ -210,7 +212,10 @@ impl Case {
             || self.stopping.is_some_and(|stopping| is_short(stopping.timeout))
             || self.on_task_panic == OnTaskPanic::Stop
             || self.has_batches()
-            || self.tasks.iter().any(|spec| spec.is_panicking && spec.is_together())
+            || self
+                .tasks
+                .iter()
+                .any(|spec| spec.panics_in_flushes || spec.is_panicking && spec.is_concurrent())
             || (0..self.tasks.len()).any(|task| self.at_a_time(task) > 1 && !self.has_one_path_to(task))
     }
 
@@ -233,7 +238,7 @@ impl Case {
             [] => Kept::All,
             [one] if self.instances(*one) > 1 => Kept::No,
             [one] if self.tasks[*one].limit > 1 => self.order_at(*one).min(self.tasks[*one].kept),
-            [one] if self.tasks[*one].is_overtaken() || self.tasks[*one].is_batching() => Kept::No,
+            [one] if self.tasks[*one].is_batching() => Kept::No,
             [one] => self.order_at(*one),
             _ => Kept::No,
         }
@@ -253,15 +258,9 @@ impl Spec {
         }
     }
 
-    /// Returns whether it has several events in its hands at a time.
-    pub(crate) fn is_together(&self) -> bool {
-        self.role == Role::Buffered || self.limit > 1 || self.parallelism > 1
-    }
-
-    /// Returns whether what this task does not flush leaves it before what it does.
-    fn is_overtaken(&self) -> bool {
-        let goes_on = matches!(self.on_error, OnError::Continue | OnError::Route(_));
-        self.role == Role::Buffered && (goes_on || self.when.is_some())
+    /// Returns whether it handles several events at a time.
+    fn is_concurrent(&self) -> bool {
+        self.limit > 1 || self.parallelism > 1
     }
 
     fn plain(role: Role) -> Self {
@@ -276,6 +275,7 @@ impl Spec {
             when: None,
             faults: 0,
             is_panicking: false,
+            panics_in_flushes: false,
             is_slow: false,
             limit: 1,
             kept: Kept::All,
@@ -303,7 +303,7 @@ impl Spec {
         let limit = if is_processor && rng.u32(..4) == 0 { rng.usize(2..5) } else { 1 };
         let parallelism = if role == Role::Transform && rng.u32(..4) == 0 { rng.usize(2..4) } else { 1 };
         let plain = Self { limit, parallelism, ..Self::plain(role) };
-        Self {
+        let spec = Self {
             on_error,
             max_attempts: rng.u32(1..=4),
             backoff: Duration::from_millis([0, 0, 10, 1000][rng.usize(..4)]),
@@ -314,11 +314,13 @@ impl Spec {
                 _ => None,
             },
             faults: [0, 5, 20, 50][rng.usize(..4)],
-            is_panicking: rng.u32(..3) == 0 && (is_loose || !plain.is_together()),
+            is_panicking: rng.u32(..3) == 0 && (is_loose || !plain.is_concurrent()),
             is_slow: role != Role::Transform && rng.u32(..3) == 0,
             kept: [Kept::All, Kept::ByKey, Kept::No][rng.usize(..3)],
             ..plain
-        }
+        };
+        let panics_in_flushes = spec.is_panicking && is_loose && role == Role::Buffered;
+        Self { panics_in_flushes, ..spec }
     }
 }
 

@@ -6,10 +6,11 @@ use flowgen::{ack::Outcome, plan::OnError, runtime::Report};
 
 use super::{
     case::{Case, Role},
+    collected,
     deed::{Step, root},
     expected::{Attempts, Expected, is_junk, outputs},
     joined, order,
-    world::{Note, State, World},
+    world::{Note, World},
 };
 use crate::support::graph::outcomes;
 
@@ -32,14 +33,15 @@ pub(crate) use ensure;
 pub(crate) fn check(world: &World, report: &Report) -> Check {
     let case = &world.case;
     let state = world.state();
-    let observed = Observed::of(case, &state);
+    let notes = collected::check(case, &state.notes)?;
+    let observed = Observed::of(case, &notes);
     let expected = Expected::of(case, observed.entered.iter().copied());
     account(case, report, &observed)?;
-    order::check(case, &state.notes, report.flows[0].failure.is_some())?;
+    order::check(case, &notes, report.flows[0].failure.is_some())?;
     receipts(case, &observed, &expected)?;
     watchers(&observed)?;
     if case.is_tapped {
-        joined::check(case, &state.notes, &observed.deliveries)?;
+        joined::check(case, &notes, &observed.deliveries)?;
     }
     let bound = bound(case);
     ensure!(state.peak <= bound, "{} events were there at once, not {bound} at most", state.peak);
@@ -64,7 +66,7 @@ pub(crate) struct Observed {
 }
 
 impl Observed {
-    fn of(case: &Case, state: &State) -> Self {
+    fn of(case: &Case, notes: &[Note]) -> Self {
         let mut observed = Self {
             entered: BTreeSet::new(),
             attempts: Attempts::new(),
@@ -74,7 +76,7 @@ impl Observed {
             told: BTreeMap::new(),
             wrong: Vec::new(),
         };
-        for note in state.notes.iter().cloned() {
+        for note in notes.iter().cloned() {
             match note {
                 Note::Entered { source, n, .. } => drop(observed.entered.insert((source, n))),
                 Note::Tapped { id, .. } => {
@@ -112,8 +114,12 @@ impl Observed {
     }
 
     fn count(&self, task: usize, id: &str, delivery: u64, step: Step) -> u64 {
-        self.attempts.get(&(task, id.to_owned(), delivery, step)).copied().unwrap_or_default()
+        count(&self.attempts, task, id, delivery, step)
     }
+}
+
+fn count(attempts: &Attempts, task: usize, id: &str, delivery: u64, step: Step) -> u64 {
+    attempts.get(&(task, id.to_owned(), delivery, step)).copied().unwrap_or_default()
 }
 
 fn account(case: &Case, report: &Report, observed: &Observed) -> Check {
@@ -187,11 +193,10 @@ fn exactly(case: &Case, report: &Report, observed: &Observed, expected: &Expecte
         let told = observed.watched.get(&key).map_or(0, Vec::len) as u64;
         let (task, id, delivery) = &key;
         let is_emitting = !outputs(case, *task, id).is_empty();
-        let times = if is_emitting { observed.count(*task, id, *delivery, Step::Done) } else { 0 };
-        ensure!(
-            told == times || case.tasks[*task].role == Role::Buffered,
-            "t{task} watches {id} and is told {told} times, not {times}"
-        );
+        let is_buffered = case.tasks[*task].role == Role::Buffered;
+        let of_work = if is_buffered { &observed.flushes } else { &observed.attempts };
+        let times = if is_emitting { count(of_work, *task, id, *delivery, Step::Done) } else { 0 };
+        ensure!(told == times, "t{task} watches {id} and is told {told} times, not {times}");
     }
     Ok(())
 }

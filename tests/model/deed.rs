@@ -78,8 +78,7 @@ impl Case {
             _ if !has_fault => Fault::None,
             (Role::Source(_) | Role::Tap | Role::Batching { .. }, _) => Fault::None,
             (_, 0..10) if spec.is_panicking => Fault::PanicOnce,
-            // Parts of one event that stand in one batch would take each other down for good.
-            (_, 10..20) if spec.is_panicking && !spec.is_together() => Fault::PanicAlways,
+            (_, 10..20) if spec.is_panicking => Fault::PanicAlways,
             (Role::Transform, _) | (_, 20..35) => Fault::Permanent,
             (_, 35..45) => Fault::Spoiling(times),
             _ => Fault::Transient(times),
@@ -89,7 +88,7 @@ impl Case {
             _ if spec.role != Role::Buffered || rng.u32(..100) >= spec.faults => Fault::None,
             // An event that is there twice is flushed twice at a time.
             _ if !self.has_one_path_to(task) => Fault::None,
-            0..20 if spec.is_panicking => Fault::PanicOnce,
+            0..20 if spec.panics_in_flushes => Fault::PanicOnce,
             0..40 => Fault::Permanent,
             _ => Fault::Transient(times),
         };

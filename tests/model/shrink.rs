@@ -51,6 +51,7 @@ fn smaller(case: &Case) -> Vec<Case> {
         }
         with(&|case| case.tasks[task].faults = 0);
         with(&|case| case.tasks[task].is_panicking = false);
+        with(&|case| case.tasks[task].panics_in_flushes = false);
         with(&|case| case.tasks[task].on_error = OnError::Fail);
         with(&|case| case.tasks[task].when = None);
         with(&|case| case.tasks[task].timeout = None);

@@ -68,6 +68,11 @@ impl Handling {
         self.ack.expires()
     }
 
+    /// Returns whether it is.
+    pub(in crate::runtime) fn is_expired(&self) -> bool {
+        self.expires().is_some_and(|expires| expires <= Instant::now())
+    }
+
     /// Ends the work on the event: what comes between this and its conclusion is no part of its span.
     pub(in crate::runtime) fn stop(&mut self) {
         self.span.stop();

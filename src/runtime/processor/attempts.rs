@@ -11,7 +11,6 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use super::{
@@ -111,7 +110,7 @@ impl Attempts {
                     return End::Recalled;
                 }
                 // It may have waited longer than it was meant to.
-                if handling.expires().is_some_and(|expires| expires <= Instant::now()) {
+                if handling.is_expired() {
                     return End::Expired;
                 }
                 retry.span = Some(self.spans.child(event.trace));
@@ -155,6 +154,7 @@ pub(super) fn conclude(
             hop.expire(handling);
         }
         End::Panicked(message) => {
+            handling.take_over(output, false);
             *output = Output::default();
             hop.panicked(handling, &message);
             return Some(message);

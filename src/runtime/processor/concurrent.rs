@@ -18,7 +18,8 @@ use tokio_util::sync::CancellationToken;
 use super::{
     super::{hop::Hop, inbox::Inbox},
     attempts::{Attempts, End},
-    line::{Job, Line},
+    job::Job,
+    line::{Line, Placed},
 };
 use crate::task::Processor;
 
@@ -36,15 +37,15 @@ pub(super) async fn run(
 ) -> Result<(), String> {
     let recall = CancellationToken::new();
     let mut flight = Flight { jobs: FuturesUnordered::new(), recall: &recall, panic: None };
-    let attempt = |job| attempt(attempts, processor, job, &recall);
+    let attempt = |placed| attempt(attempts, processor, placed, &recall);
     flight.jobs.extend(line.resume().into_iter().map(attempt));
     let mut taken = Vec::new();
     let mut is_open = true;
     loop {
         while flight.panic.is_none()
-            && let Some(job) = line.begin(hop)
+            && let Some(placed) = line.begin(hop)
         {
-            flight.jobs.push(attempt(job));
+            flight.jobs.push(attempt(placed));
         }
         if line.conclude(hop) {
             flight.outlast(hop.flush(), line).await;
@@ -80,19 +81,20 @@ pub(super) async fn run(
 async fn attempt(
     attempts: &Attempts,
     processor: &dyn Processor,
-    mut job: Job,
+    mut placed: Placed,
     recall: &CancellationToken,
-) -> (Job, End) {
+) -> (Placed, End) {
+    let Job { handling, output, tried } = &mut placed.job;
     let recalled = async {
         recall.cancelled().await;
         tokio::time::sleep(PATIENCE).await;
     };
     let end = tokio::select! {
         biased;
-        end = attempts.make(processor, &job.handling, &mut job.output, &mut job.tried, Some(recall)) => end,
+        end = attempts.make(processor, handling, output, tried, Some(recall)) => end,
         () = recalled => End::Recalled,
     };
-    (job, end)
+    (placed, end)
 }
 
 /// The events that are being handled.
@@ -104,16 +106,16 @@ struct Flight<'a, F> {
     panic: Option<String>,
 }
 
-impl<F: Future<Output = (Job, End)>> Flight<'_, F> {
+impl<F: Future<Output = (Placed, End)>> Flight<'_, F> {
     /// Lets all go on that can. Returns whether any ended.
     fn land(&mut self, line: &mut Line, context: &mut Context<'_>) -> bool {
         let mut is_any = false;
-        while let Poll::Ready(Some((job, end))) = self.jobs.poll_next_unpin(context) {
+        while let Poll::Ready(Some((placed, end))) = self.jobs.poll_next_unpin(context) {
             if let End::Panicked(message) = &end {
                 self.panic.get_or_insert_with(|| message.clone());
                 self.recall.cancel();
             }
-            line.end(job, end);
+            line.end(placed, end);
             is_any = true;
         }
         is_any

@@ -7,16 +7,17 @@ use std::collections::VecDeque;
 
 use super::{
     super::{
-        hop::{Due, Handling, Hop},
+        hop::{Due, Hop},
         outlets::BATCH,
     },
-    attempts::{End, Tried, conclude},
+    attempts::End,
+    job::{Job, Jobs, Leaving},
     keys::{Key, Keys, Turn},
 };
 use crate::{
     event::Event,
     plan::{Concurrency, Order},
-    task::{Output, TaskError},
+    task::TaskError,
     telemetry::Level,
 };
 
@@ -32,18 +33,15 @@ pub(super) struct Line {
     /// Events that may leave, in this order.
     leaving: VecDeque<Leaving>,
     /// Events whose attempts another processor goes on with.
-    recalled: Vec<Job>,
-    /// Kept between events for their allocation only.
-    outputs: Vec<Output>,
+    recalled: Vec<Placed>,
+    jobs: Jobs,
     inflight: Level,
 }
 
-/// An event that is handled.
+/// An event that is handled, and where it stands.
 #[derive(Debug)]
-pub(super) struct Job {
-    pub(super) handling: Handling,
-    pub(super) output: Output,
-    pub(super) tried: Tried,
+pub(super) struct Placed {
+    pub(super) job: Job,
     place: Place,
 }
 
@@ -66,14 +64,6 @@ enum Place {
     Of(Key),
 }
 
-/// An event that is done, or that is not to be handled.
-#[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "most are done, and a box would cost each an allocation")]
-enum Leaving {
-    Done(Job, End),
-    Undone(Box<Event>, Due),
-}
-
 impl Line {
     pub(super) fn new(concurrency: &Concurrency, inflight: &Level) -> Self {
         let places = match &concurrency.order {
@@ -88,7 +78,7 @@ impl Line {
             begun: 0,
             leaving: VecDeque::new(),
             recalled: Vec::new(),
-            outputs: Vec::new(),
+            jobs: Jobs::default(),
             inflight: inflight.clone(),
         }
     }
@@ -113,20 +103,18 @@ impl Line {
     }
 
     /// Returns the events whose attempts are to be gone on with.
-    pub(super) fn resume(&mut self) -> Vec<Job> {
+    pub(super) fn resume(&mut self) -> Vec<Placed> {
         std::mem::take(&mut self.recalled)
     }
 
     /// Begins the next event that is to be handled, if there is one and room for it.
-    pub(super) fn begin(&mut self, hop: &Hop) -> Option<Job> {
+    pub(super) fn begin(&mut self, hop: &Hop) -> Option<Placed> {
         while self.begun < self.limit {
             let (event, place, keyless) = self.next()?;
             self.begun += 1;
             match (hop.due(&event), keyless) {
                 (Due::Handling, None) => {
-                    let mut output = self.outputs.pop().unwrap_or_default();
-                    let handling = hop.open(event, &mut output);
-                    return Some(Job { handling, output, tried: Tried::default(), place });
+                    return Some(Placed { job: self.jobs.open(hop, event), place });
                 }
                 (Due::Handling, Some(error)) => {
                     self.leave(place, Leaving::Undone(event, Due::Failure(error)))
@@ -154,14 +142,14 @@ impl Line {
     }
 
     /// Takes back an event whose attempts ended.
-    pub(super) fn end(&mut self, mut job: Job, end: End) {
+    pub(super) fn end(&mut self, mut placed: Placed, end: End) {
         if let End::Recalled = end {
-            self.recalled.push(job);
+            self.recalled.push(placed);
             return;
         }
         // Others may be concluded before it.
-        job.handling.stop();
-        let place = std::mem::replace(&mut job.place, Place::Anywhere);
+        placed.job.handling.stop();
+        let Placed { job, place } = placed;
         self.leave(place, Leaving::Done(job, end));
     }
 
@@ -187,19 +175,7 @@ impl Line {
     pub(super) fn conclude(&mut self, hop: &mut Hop) -> bool {
         let count = self.leaving.len();
         for leaving in self.leaving.drain(..) {
-            let mut output = match leaving {
-                Leaving::Done(Job { handling, mut output, tried, .. }, end) => {
-                    conclude(hop, handling, &mut output, tried, end);
-                    output
-                }
-                Leaving::Undone(event, due) => {
-                    let mut output = self.outputs.pop().unwrap_or_default();
-                    hop.dispose(event, due, &mut output);
-                    output
-                }
-            };
-            output.shrink_to(BATCH);
-            self.outputs.push(output);
+            self.jobs.conclude(hop, leaving);
         }
         self.begun -= count;
         self.inflight.add(-number(count));
@@ -213,8 +189,7 @@ impl Line {
 
     /// Ends the work for good: concludes what is done, and gives back what is not.
     pub(super) fn give_up(&mut self, hop: &mut Hop) {
-        for mut job in self.resume() {
-            let place = std::mem::replace(&mut job.place, Place::Anywhere);
+        for Placed { job, place } in self.resume() {
             self.leave(place, Leaving::Done(job, End::Recalled));
         }
         self.conclude(hop);

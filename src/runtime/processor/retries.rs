@@ -59,7 +59,7 @@ pub(super) enum Verdict {
 impl Retries {
     /// Returns how many attempts were made, if the last one failed, and was or was not followed by a decision.
     pub(super) fn made(&self, is_decided: bool) -> u32 {
-        self.failed + u32::from(!is_decided)
+        (self.failed + u32::from(!is_decided)).max(1)
     }
 
     /// Returns whether no attempt has failed yet.

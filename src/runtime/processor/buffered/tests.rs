@@ -6,6 +6,7 @@ use super::{super::retries::Retrying, *};
 use crate::{
     plan::{OnError, Policy},
     retry::RetryPolicy,
+    task::Output,
 };
 
 /// Answers each flush with the next of these.
