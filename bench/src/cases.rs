@@ -15,7 +15,7 @@ use flate2::read::GzDecoder;
 use crate::{
     delivery, faults, machine,
     measure::{self, Sample},
-    telemetry,
+    state, telemetry,
 };
 
 /// What the cases of two groups are compared with.
@@ -172,6 +172,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
 
     if let Some((flights, rows)) = &input.flights {
         cases.extend(file_cases(folder, flights, *rows, input.has_jq, &run)?);
+        cases.extend(state::cases(folder, flights, *rows, &run)?);
     }
 
     for times in [1, 4] {
@@ -254,7 +255,7 @@ fn file_cases(folder: &Path, flights: &Path, rows: u64, has_jq: bool, run: Runne
     Ok(cases)
 }
 
-fn count_lines(path: &Path) -> Result<u64> {
+pub(crate) fn count_lines(path: &Path) -> Result<u64> {
     let mut file = File::open(path).with_context(|| format!("no output at {}", path.display()))?;
     let (mut buffer, mut lines) = (vec![0; 1 << 16], 0);
     loop {

@@ -13,6 +13,7 @@ mod machine;
 mod measure;
 mod report;
 mod sink;
+mod state;
 mod telemetry;
 
 use std::{env, path::PathBuf, process::Command};
@@ -33,7 +34,7 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
   --events    events of the engine, telemetry and faults cases (2000000), fewer with all traces or paced
   --rows      rows of the file cases (2000000)
   --only      one group: engine, delivery, fairness, telemetry, faults (or faults-paced, faults-flat-out), file,
-              memory, start
+              state, memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.

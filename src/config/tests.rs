@@ -232,7 +232,7 @@ fn values_that_mean_nothing_are_accepted() {
     let text = "\
 health: {enabled: '${H:-false}', address: '127.0.0.1:1'}
 cache: {type: '${C:-memory}', max_bytes: null}
-state: ${S:-}
+state:
 flow:
   durable: '${X:-false}'
   deadline: null
@@ -408,10 +408,8 @@ fn a_wrong_variable_is_named() {
         ["FLOWGEN_TELEMETRY__TIMEOUT telemetry.timeout: expected a duration such as `5s`, \
           found `${FLOWGEN_TELEMETRY__TIMEOUT}`"]
     );
-    assert_eq!(
-        one("FLOWGEN_STATE__PATH", "/var"),
-        ["FLOWGEN_STATE__PATH state: `state` is not supported yet"]
-    );
+    assert_eq!(one("FLOWGEN_STATE__PAHT", "/var"), ["FLOWGEN_STATE__PAHT state.paht: unknown field `paht`"]);
+    assert_eq!(one("FLOWGEN_STATE__PATH", ""), ["FLOWGEN_STATE__PATH state.path: the path is empty"]);
     assert_eq!(
         one("FLOWGEN_RETRY__MAX_ATTEMPTS", "5"),
         ["FLOWGEN_RETRY__MAX_ATTEMPTS : no variable sets `retry`"]
@@ -791,8 +789,8 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     assert_eq!(schema["$defs"]["OnTaskPanicKey"]["oneOf"][1]["const"], "stop");
     assert_eq!(schema["properties"]["cache"]["anyOf"][0]["$ref"], "#/$defs/CacheKeys");
     let on_error = schema["$defs"]["OnErrorKey"]["oneOf"].as_array().unwrap();
-    assert_eq!(on_error[3]["properties"]["route"]["type"], "string");
-    assert_eq!(on_error[4]["pattern"], r"\$\{.+\}");
+    assert_eq!(on_error[4]["properties"]["route"]["type"], "string");
+    assert_eq!(on_error[5]["pattern"], r"\$\{.+\}");
     let buckets = &schema["$defs"]["Histogram"]["oneOf"][0]["properties"]["buckets"];
     assert_eq!(buckets["maxItems"], 1000);
     let health = &schema["properties"]["health"];

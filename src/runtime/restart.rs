@@ -84,8 +84,11 @@ impl Life {
     /// Runs `task` on `work`, and others in its place when it panics, to the end.
     pub(super) async fn run(self, mut task: Task, mut work: Work) {
         let mut attempts = 0;
-        // It may have failed before it began.
-        while !self.flow.has_failed() {
+        // The flow may have failed before it began; then nothing is to enter it.
+        if self.is_source && self.flow.has_failed() {
+            return work.finish().await;
+        }
+        loop {
             let began = Instant::now();
             let can_go_on = work.can_go_on(&task);
             let end = self.tenure(&mut work, task).await;

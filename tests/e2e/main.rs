@@ -7,6 +7,7 @@
 
 mod collector;
 mod container;
+mod disk;
 mod earthquakes;
 mod hosted;
 mod image;

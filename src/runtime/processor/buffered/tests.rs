@@ -4,6 +4,7 @@ use async_trait::async_trait;
 
 use super::{super::retries::Retrying, *};
 use crate::{
+    event::Event,
     plan::{OnError, Policy},
     retry::RetryPolicy,
     task::Output,
