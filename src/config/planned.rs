@@ -63,8 +63,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Flow, "durable", Neutral::Bool(false)),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
-    // Without state every run counts anew.
-    (Place::Kind("generate"), "allow_rerun", Neutral::Bool(true)),
     (Place::Kind("file"), "follow", Neutral::Bool(false)),
     (Place::Kind("file"), "start_at", Neutral::Text("beginning")),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
