@@ -27,7 +27,7 @@ use serde::Deserialize;
 
 use crate::{problem::Problems, task::TraceContextMode};
 
-pub use blocks::{Block, Blocks};
+pub use blocks::{Block, Blocks, Filler};
 pub use decoder::{Decoder, RawRecord};
 pub use encoder::Encoder;
 pub use fault::io_error;

@@ -27,7 +27,6 @@ enum Neutral {
     /// No other.
     Null,
     Bool(bool),
-    Text(&'static str),
     /// A mapping that has this key with this value, whatever else it has.
     With(&'static str, &'static Neutral),
 }
@@ -38,7 +37,6 @@ impl Neutral {
             || match self {
                 Self::Null => false,
                 Self::Bool(neutral) => *value == neutral,
-                Self::Text(neutral) => *value == neutral,
                 Self::With(key, neutral) => value.get(key).is_some_and(|value| neutral.is(value)),
             }
     }
@@ -47,7 +45,6 @@ impl Neutral {
         match self {
             Self::Null => json!({"const": null}),
             Self::Bool(neutral) => json!({"enum": [neutral, null]}),
-            Self::Text(neutral) => json!({"enum": [neutral, null]}),
             Self::With(key, neutral) => {
                 json!({"type": ["object", "null"], "properties": {key: neutral.schema()}, "required": [key]})
             }
@@ -62,10 +59,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Flow, "durable", Neutral::Bool(false)),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
-    // Without state every run counts anew.
-    (Place::Kind("generate"), "allow_rerun", Neutral::Bool(true)),
-    (Place::Kind("file"), "follow", Neutral::Bool(false)),
-    (Place::Kind("file"), "start_at", Neutral::Text("beginning")),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
     (Place::Kind("http_request"), "auth", Neutral::Null),
     (Place::Kind("http_request"), "circuit_breaker", Neutral::Null),
@@ -166,9 +159,9 @@ mod tests {
         assert_eq!(flow("durable", json!(false)), Some(Verdict::Neutral));
         assert_eq!(flow("slo", json!(null)), Some(Verdict::Neutral));
         assert_eq!(flow("durable", json!(true)), Some(Verdict::NotYet));
-        let file = |name, value| key(Place::Kind("file"), name, &value);
-        assert_eq!(file("start_at", json!("beginning")), Some(Verdict::Neutral));
-        assert_eq!(file("start_at", json!("end")), Some(Verdict::NotYet));
+        let file = |name, value| key(Place::Kind("file_write"), name, &value);
+        assert_eq!(file("rotate", json!(null)), Some(Verdict::Neutral));
+        assert_eq!(file("rotate", json!("1h")), Some(Verdict::NotYet));
         assert_eq!(flow("name", json!("x")), None);
         let worker = |name, value| key(Place::Worker, name, &value);
         let off = json!({"enabled": false, "address": "127.0.0.1:8081"});

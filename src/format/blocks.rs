@@ -49,16 +49,19 @@ impl Blocks {
     /// # Errors
     /// No thread can be had.
     pub fn read<R: Read>(open: impl FnOnce() -> io::Result<R> + Send + 'static) -> io::Result<Self> {
+        let (blocks, filler) = Self::channel();
+        thread::Builder::new().name("flowgen-read".to_owned()).spawn(move || match open() {
+            Ok(input) => filler.fill(input),
+            Err(error) => filler.fail(error),
+        })?;
+        Ok(blocks)
+    }
+
+    /// Makes blocks that are read by a thread that is there already.
+    pub fn channel() -> (Self, Filler) {
         let (sender, filled) = mpsc::channel(WAITING);
         let (spare, emptied) = blocking::sync_channel(WAITING + 1);
-        thread::Builder::new().name("flowgen-read".to_owned()).spawn(move || {
-            let failed = |error| drop(sender.blocking_send(Err(error)));
-            match open() {
-                Ok(input) => fill(input, &emptied, &sender).unwrap_or_else(failed),
-                Err(error) => failed(error),
-            }
-        })?;
-        Ok(Self { filled, spare })
+        (Self { filled, spare }, Filler { emptied, sender })
     }
 
     /// Returns the next block if it is there already.
@@ -75,6 +78,25 @@ impl Blocks {
     pub fn recycle(&self, block: Block) {
         // With no room for it, or no one to fill it, it is freed.
         drop(self.spare.try_send(block.buffer));
+    }
+}
+
+/// Fills blocks.
+#[derive(Debug)]
+pub struct Filler {
+    emptied: blocking::Receiver<Vec<u8>>,
+    sender: mpsc::Sender<io::Result<Block>>,
+}
+
+impl Filler {
+    /// Reads an input to its end, or until nobody takes its blocks any more.
+    pub fn fill(self, input: impl Read) {
+        fill(input, &self.emptied, &self.sender).unwrap_or_else(|error| self.fail(error));
+    }
+
+    fn fail(&self, error: io::Error) {
+        // Nobody may be there to learn it.
+        drop(self.sender.blocking_send(Err(error)));
     }
 }
 

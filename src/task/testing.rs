@@ -86,6 +86,16 @@ impl Collector {
         resumptions
     }
 
+    /// Asks the source to stop.
+    pub(crate) fn stop(&self) {
+        self.stop.stop();
+    }
+
+    /// Returns how what a source has let in so far is shown.
+    pub(crate) fn so_far<R>(&self, shown: impl Fn(&Admitted) -> R) -> Vec<R> {
+        self.state.lock().unwrap().admitted.iter().map(shown).collect()
+    }
+
     /// Runs a source to its end, and returns what it let in and how many bytes it says it read.
     pub(crate) async fn run(self, source: Box<dyn Source>) -> (Result<(), TaskError>, Vec<Admitted>, u64) {
         let mut emitter = Emitter::new(Box::new(self.clone()));

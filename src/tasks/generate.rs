@@ -17,8 +17,14 @@
 //! scheduled events that a busy flow has no room for in time are skipped; how many is logged at the end, at
 //! least: after a jump of the clock not every missed time of a `cron` is counted.
 //!
-//! A source that is restarted goes on with the next number: with `interval` one interval later, with `cron` at the next
-//! time of the schedule.
+//! After a panic, and with state in the next run too, it goes on: with the next number, and at the next time of its schedule.
+//! A source with `interval: 1h` that was away for ten minutes makes its next event when an hour has passed since the last
+//! one; the times that came meanwhile are skipped. One that has made `count` events makes no more in any run, unless
+//! `allow_rerun: true` lets it count anew in each. Without state every run begins with number 0.
+//!
+//! A clock that is set back by up to three hours makes no time of a `cron` come twice: the schedule waits until the time of
+//! its last event has passed again. If it is set back by more, it goes by the new time at once. An `interval` is measured
+//! without that clock; only if it was set back while nothing ran, the first event comes one interval after the start.
 
 mod pace;
 mod position;
@@ -31,9 +37,11 @@ use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
+use uuid::Uuid;
 
 use self::{
     pace::{Pace, Pacer},
+    position::At,
     schedule::Schedule,
 };
 use crate::{
@@ -73,12 +81,28 @@ pub(super) struct Config {
     timezone: Option<String>,
     /// Events a second.
     rate: Option<f64>,
-    /// How many events to make; without end if it is not given.
+    /// How many events to make; without end if it is not given. With state they are counted over all runs.
     count: Option<u64>,
+    /// Whether they are counted anew in each run, so that one that has made all of them makes them again.
+    #[serde(default)]
+    allow_rerun: bool,
     /// The data of every event.
     payload: Option<Value>,
     /// A script that makes the data of each event.
     code: Option<String>,
+    /// Told apart from other starts by this: the configuration is read once in each, and not when a task is built again.
+    #[serde(skip)]
+    start: Start,
+}
+
+/// One start of a flow.
+#[derive(Debug)]
+struct Start(Uuid);
+
+impl Default for Start {
+    fn default() -> Self {
+        Self(Uuid::now_v7())
+    }
 }
 
 impl Kind for Generate {
@@ -116,7 +140,8 @@ impl Kind for Generate {
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
         let pace = pace(config).map_err(BuildError::new)?;
         let maker = maker(config).map_err(|error| BuildError::new(error.message))?;
-        Ok(Task::Source(Box::new(Making { pace, maker, count: config.count, now: Timestamp::now })))
+        let start = config.allow_rerun.then(|| config.start.0.to_string());
+        Ok(Task::Source(Box::new(Making { pace, maker, count: config.count, start, now: Timestamp::now })))
     }
 }
 
@@ -153,6 +178,8 @@ struct Making {
     pace: Pace,
     maker: Maker,
     count: Option<u64>,
+    /// The start that events are counted from; without one they are counted from the first one that was ever made.
+    start: Option<String>,
     /// The clock of the wall, which tests replace.
     now: fn() -> Timestamp,
 }
@@ -180,18 +207,26 @@ impl Source for Making {
         let count = self.count.unwrap_or(u64::MAX);
         let is_scheduled = matches!(self.pace, Pace::Interval(_) | Pace::Cron(_));
         let mut pacer = Pacer::new(self.pace, self.now);
-        let (mut made, mut skipped) = (0, 0);
-        if let Some(resumption) = emitter.resumptions().pop() {
-            made = position::made(&resumption);
-            // The first event is not due at the start again.
-            pacer.made(1);
+        let mut at = At { start: self.start, ..At::default() };
+        if let Some((before, events)) = At::read(emitter.resumptions()) {
+            let made = before.made.saturating_add(events);
+            let is_anew = at.start.is_some() && at.start != before.start;
+            at.made = if is_anew { 0 } else { made };
+            at.due = before.due;
+            if made > 0 {
+                pacer.go_on(before.due, events)?;
+            }
+            if at.made >= count {
+                tracing::info!(count, "all events were made before");
+            }
         }
-        emitter.reach(position::at(made));
+        emitter.reach(at.position());
+        let mut skipped = 0;
         if is_scheduled {
             emitter.trigger(Trigger::Fired, 0);
         }
         let result = loop {
-            if made >= count {
+            if at.made >= count {
                 break Ok(());
             }
             let due = tokio::select! {
@@ -199,16 +234,18 @@ impl Source for Making {
                 () = stop.stopped() => break Ok(()),
                 due = pacer.due() => due?,
             };
-            let end = made.saturating_add(due).min(count);
-            let (before, mut failed) = (made, 0);
-            let result = make(&self.maker, &mut made, &mut failed, end, emitter, &stop).await;
-            pacer.made(made - before);
+            let end = at.made.saturating_add(due).min(count);
+            let (before, mut failed) = (at.made, 0);
+            at.due = pacer.last();
+            let result = make(&self.maker, &mut at, &mut failed, end, emitter, &stop).await;
+            let made = at.made - before;
+            pacer.made(made);
             if is_scheduled {
-                emitter.trigger(Trigger::Fired, made - before - failed);
+                emitter.trigger(Trigger::Fired, made - failed);
                 emitter.trigger(Trigger::Failed, failed);
                 emitter.trigger(Trigger::Skipped, pacer.skipped() - mem::replace(&mut skipped, pacer.skipped()));
             }
-            if result.is_err() || made < end {
+            if result.is_err() || at.made < end {
                 break result;
             }
         };
@@ -228,23 +265,23 @@ impl Source for Making {
     }
 }
 
-/// Makes the events from the number `made` up to `end`, or until `stop`, and sends them on. Counts those that `failed`.
+/// Makes the events from where `at` stands up to `end`, or until `stop`, and sends them on. Counts those that `failed`.
 async fn make(
     maker: &Maker,
-    made: &mut u64,
+    at: &mut At,
     failed: &mut u64,
     end: u64,
     emitter: &mut Emitter,
     stop: &Stop,
 ) -> Result<(), Closed> {
     let mut chunks = 0_u64;
-    while *made < end && !stop.is_stopped() {
-        for sequence in *made..end.min(*made + CHUNK) {
-            *made += 1;
+    while at.made < end && !stop.is_stopped() {
+        for sequence in at.made..end.min(at.made + CHUNK) {
+            at.made += 1;
             let mut make = || maker.make().inspect_err(|_| *failed += 1);
             emitter.stage(EventId::Sequence(sequence), |_| make()).await?;
         }
-        emitter.reach(position::at(*made));
+        emitter.reach(at.position());
         chunks += 1;
         if chunks.is_multiple_of(CHUNKS_A_TURN) {
             tokio::task::yield_now().await;

@@ -7,6 +7,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
+use memchr::memrchr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -66,28 +67,34 @@ impl Head {
         Ok(Self(bytes))
     }
 
-    /// Returns the fingerprint of the first so many bytes, of fewer if there are fewer.
-    pub(super) fn fingerprint(&self, bytes: u64) -> Fingerprint {
-        let covered = &self.0[..self.covered(bytes)];
-        let hash = Sha256::digest(covered)[..HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
-        Fingerprint { bytes: covered.len() as u64, hash }
+    pub(super) fn fingerprint(&self) -> Fingerprint {
+        let hash = Sha256::digest(&self.0)[..HASH_BYTES].iter().map(|byte| format!("{byte:02x}")).collect();
+        Fingerprint { bytes: self.0.len(), hash }
     }
 
     /// Returns whether it begins with what a fingerprint is of.
     pub(super) fn matches(&self, fingerprint: &Fingerprint) -> bool {
-        self.fingerprint(fingerprint.bytes) == *fingerprint
+        let before = self.0.get(..fingerprint.bytes);
+        before.is_some_and(|before| Self(before.to_owned()).fingerprint() == *fingerprint)
     }
 
-    /// Returns how many of the first so many bytes are here.
-    pub(super) fn covered(&self, bytes: u64) -> usize {
-        usize::try_from(bytes).unwrap_or(usize::MAX).min(self.0.len())
+    /// Adds what was read of the file at `offset`, as far as it is among the first bytes.
+    pub(super) fn extend(&mut self, offset: u64, read: &[u8]) {
+        let known = self.0.len() as u64;
+        let new = known.checked_sub(offset).and_then(|known| read.get(usize::try_from(known).ok()?..));
+        self.0.extend(new.into_iter().flatten().take(HEAD_BYTES - self.0.len()));
+    }
+
+    /// Returns whether it begins with another head.
+    pub(super) fn begins_with(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
     }
 }
 
 /// A hash of the first bytes of a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Fingerprint {
-    bytes: u64,
+    bytes: usize,
     hash: String,
 }
 
@@ -100,6 +107,22 @@ pub(super) fn is_behind_a_line(file: &File, offset: u64) -> io::Result<bool> {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
         Err(error) => Err(error),
     }
+}
+
+/// Returns where the last line ends that has an end.
+pub(super) fn end_of_lines(file: &File) -> io::Result<u64> {
+    let mut end = file.metadata()?.len();
+    let mut block = [0; HEAD_BYTES];
+    while end > 0 {
+        let start = end.saturating_sub(HEAD_BYTES as u64);
+        let bytes = &mut block[..usize::try_from(end - start).unwrap_or(HEAD_BYTES)];
+        file.read_exact_at(bytes, start)?;
+        if let Some(place) = memrchr(b'\n', bytes) {
+            return Ok(start + place as u64 + 1);
+        }
+        end = start;
+    }
+    Ok(0)
 }
 
 /// Fills `bytes` with the first bytes of a file, and returns how many there are.

@@ -1,10 +1,9 @@
-//! A file that was opened where it is to be read on, after a look at whether it is still the one that was read.
+//! How a file that was opened is read on, after a look at whether it is still the one that was read.
 
 use std::{
     fs::File,
-    io::{self, Read, Seek, SeekFrom},
+    io::{self, Read},
     os::unix::fs::FileExt,
-    path::Path,
     sync::Arc,
 };
 
@@ -38,34 +37,32 @@ impl Change {
     }
 }
 
-/// A file, ready to be read on.
+/// How a file that was opened is read on.
 #[derive(Debug)]
 pub(super) struct Opened {
-    /// It stands at the byte that `decoder` wants first.
-    pub(super) file: File,
     pub(super) decoder: Decoder,
     pub(super) place: Place,
-    /// Bytes before the one that is read first.
+    /// The byte of the file that `decoder` wants first.
     pub(super) skipped: u64,
+    /// How the file begins.
+    pub(super) head: Head,
     pub(super) marker: Marker,
     /// Why it is read from its start although it was read before.
     pub(super) change: Option<Change>,
 }
 
 impl Opened {
-    /// Opens a file and looks for where a source before left off. Blocks as disks do.
-    pub(super) fn open(
+    /// Looks in a file for where a source before left off. Blocks as disks do.
+    pub(super) fn look(
+        file: &File,
         name: Arc<str>,
-        path: &Path,
         saved: Option<Saved>,
         format: InputFormat,
         limit: usize,
     ) -> io::Result<Self> {
-        let mut file = File::open(path)?;
-        let metadata = file.metadata()?;
-        let (identity, head) = (Identity::of(&metadata), Head::read(&file)?);
+        let (identity, head) = (Identity::of(&file.metadata()?), Head::read(file)?);
         let change = match &saved {
-            Some(saved) => change(&file, &identity, &head, saved)?,
+            Some(saved) => change(file, &identity, &head, saved)?,
             None => None,
         };
         let part = match &saved {
@@ -76,11 +73,10 @@ impl Opened {
         let (decoder, skipped) = if place == Place::default() {
             (Decoder::new(format, limit), 0)
         } else {
-            Decoder::resume(format, limit, &place, FromStart { file: &file, offset: 0 })?
+            Decoder::resume(format, limit, &place, FromStart { file, offset: 0 })?
         };
-        file.seek(SeekFrom::Start(skipped))?;
-        let marker = Marker::new(part, name, identity, head);
-        Ok(Self { file, decoder, place, skipped, marker, change })
+        let marker = Marker::new(part, name, identity, &head);
+        Ok(Self { decoder, place, skipped, head, marker, change })
     }
 }
 

@@ -2,12 +2,11 @@
 
 use std::{
     fs,
-    os::unix::fs::DirEntryExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use super::{find::Input, identity::Identity, position::Saved};
+use super::{beside::Beside, find::Input, identity::Identity, position::Saved};
 
 /// A file that is to be read, from its first byte or from where one before left off.
 #[derive(Debug)]
@@ -63,15 +62,17 @@ impl Plan {
             }
         }
         let mut before: Vec<Vec<Leg>> = inputs.iter().map(|_| Vec::new()).collect();
-        let (mut first, mut gone) = (Vec::new(), Vec::new());
+        let (mut first, mut gone, mut beside) = (Vec::new(), Vec::new(), Beside::default());
         let mut is_taken = vec![false; inputs.len()];
         for saved in moved {
             let is_it = |n: &usize| {
                 of_input[*n].is_none() && !is_taken[*n] && identities[*n] == Some(saved.identity)
             };
             let found = (0..inputs.len()).find(is_it).map(Whereabouts::Input);
-            let found =
-                found.or_else(|| beside(&base_dir.join(&*saved.name), &saved.identity).map(Whereabouts::Beside));
+            let found = found.or_else(|| {
+                let found = beside.find(&base_dir.join(&*saved.name), &saved.identity);
+                found.map(|(path, _)| Whereabouts::Beside(path))
+            });
             let successor = inputs.iter().position(|input| input.name == saved.name);
             let (path, sort) = match found {
                 Some(Whereabouts::Input(n)) => {
@@ -103,14 +104,4 @@ impl Plan {
 /// Returns which file is at a path; `None` for what is no file, or not there.
 fn identity(path: &Path) -> Option<Identity> {
     fs::metadata(path).ok().filter(fs::Metadata::is_file).map(|metadata| Identity::of(&metadata))
-}
-
-/// Looks for a file in the folder where it was.
-pub(super) fn beside(path: &Path, file: &Identity) -> Option<PathBuf> {
-    let entries = fs::read_dir(path.parent()?).ok()?;
-    let mut entries = entries.filter_map(Result::ok).filter(|entry| entry.ino() == file.inode());
-    entries.find_map(|entry| {
-        let path = entry.path();
-        (identity(&path)? == *file).then_some(path)
-    })
 }

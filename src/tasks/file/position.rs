@@ -1,11 +1,11 @@
 //! Where the reading of a file stands, in the form that outlives the process.
 
-use std::sync::Arc;
+use std::{fs::File, io, sync::Arc};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::identity::{Fingerprint, Head, Identity};
+use super::identity::{Fingerprint, Head, Identity, end_of_lines};
 use crate::{
     format::{Passed, Place},
     task::{Position, Resumption},
@@ -50,6 +50,13 @@ impl Saved {
         let place = Place { offset, line, records, open, left_out: events, passed: Passed::default() };
         Some(Self { part, name: path.into(), identity: file, head, place })
     }
+
+    /// Leaves out what is in a file now, up to the end of its last line.
+    pub(super) fn at_end(file: &File, identity: Identity, name: &Arc<str>) -> io::Result<Self> {
+        let place = Place { offset: end_of_lines(file)?, ..Place::default() };
+        let head = Head::read(file)?.fingerprint();
+        Ok(Self { part: identity.part(name).into(), name: Arc::clone(name), identity, head, place })
+    }
 }
 
 /// Makes the positions of one file.
@@ -58,14 +65,17 @@ pub(super) struct Marker {
     part: Arc<str>,
     name: Arc<str>,
     identity: Identity,
-    head: Head,
-    /// The last fingerprint that was made, and how many bytes it is of.
-    made: Option<(usize, Fingerprint)>,
+    head: Fingerprint,
 }
 
 impl Marker {
-    pub(super) fn new(part: Arc<str>, name: Arc<str>, identity: Identity, head: Head) -> Self {
-        Self { part, name, identity, head, made: None }
+    pub(super) fn new(part: Arc<str>, name: Arc<str>, identity: Identity, head: &Head) -> Self {
+        Self { part, name, identity, head: head.fingerprint() }
+    }
+
+    /// Makes the positions of a file that was not opened yet.
+    pub(super) fn of_new(identity: Identity, name: &Arc<str>) -> Self {
+        Self::new(identity.part(name).into(), Arc::clone(name), identity, &Head::default())
     }
 
     pub(super) fn part(&self) -> &str {
@@ -73,10 +83,8 @@ impl Marker {
     }
 
     /// Returns the position of a place.
-    pub(super) fn position(&mut self, place: &Place) -> Position {
+    pub(super) fn position(&self, place: &Place) -> Position {
         let &Place { offset, line, records, open, .. } = place;
-        // Of lines only what was read is sure to stay. A document does not grow.
-        let sure = if records > 0 { u64::MAX } else { open.unwrap_or(offset) };
         let at = At {
             path: self.name.as_ref().to_owned(),
             offset,
@@ -84,21 +92,15 @@ impl Marker {
             records: (records > 0).then_some(records),
             open,
             file: self.identity,
-            head: self.fingerprint(sure),
+            head: self.head.clone(),
         };
         let at = serde_json::to_value(at).unwrap_or(Value::Null);
         Position { part: Arc::clone(&self.part), at }
     }
 
-    fn fingerprint(&mut self, bytes: u64) -> Fingerprint {
-        let covered = self.head.covered(bytes);
-        match &self.made {
-            Some((made, fingerprint)) if *made == covered => fingerprint.clone(),
-            _ => {
-                let fingerprint = self.head.fingerprint(bytes);
-                self.made = Some((covered, fingerprint.clone()));
-                fingerprint
-            }
-        }
+    /// Returns where the reading of the file stands at a place.
+    pub(super) fn saved(self, place: Place) -> Saved {
+        let Self { part, name, identity, head } = self;
+        Saved { part, name, identity, head, place }
     }
 }

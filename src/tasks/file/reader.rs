@@ -1,6 +1,10 @@
 //! The source that reads files to their ends, one after the other.
 
-use std::{fs::File, io, path::PathBuf};
+use std::{
+    fs::File,
+    io::{self, Seek, SeekFrom},
+    path::PathBuf,
+};
 
 use async_trait::async_trait;
 
@@ -39,14 +43,7 @@ impl Source for Reader {
         let saved: Vec<_> = emitter.resumptions().into_iter().filter_map(Saved::read).collect();
         let Plan { legs, gone } = blocking(move || Plan::new(&inputs, &base_dir, saved)).await?;
         for (saved, is_replaced) in gone {
-            if is_replaced {
-                tracing::warn!(
-                    file.path = &*saved.name,
-                    "the file was replaced: what was not read of the old one is lost"
-                );
-            } else {
-                tracing::info!(file.path = &*saved.name, "the file is gone");
-            }
+            tell_gone(&saved.name, is_replaced);
             emitter.forget(&saved.part);
         }
         for leg in legs {
@@ -77,9 +74,14 @@ impl Decoding {
         let Self { format, limit, trace_context } = self;
         let Leg { name, path, saved, sort } = leg;
         let origin = Origin::File(name.clone());
-        let open = move || Opened::open(name, &path, saved, format, limit);
-        let opened = blocking(open).await?.map_err(|error| cannot_read(&origin, error))?;
-        let Opened { file, decoder, place, skipped, mut marker, change } = opened;
+        let open = move || {
+            let mut file = File::open(path)?;
+            let opened = Opened::look(&file, name, saved, format, limit)?;
+            file.seek(SeekFrom::Start(opened.skipped))?;
+            Ok((file, opened))
+        };
+        let (file, opened) = blocking(open).await?.map_err(|error| cannot_read(&origin, error))?;
+        let Opened { decoder, place, skipped, marker, change, .. } = opened;
         if let Some(change) = change {
             change.tell(origin.name());
         }
@@ -108,8 +110,17 @@ fn blocks(open: impl FnOnce() -> io::Result<File> + Send + 'static) -> Result<Bl
     Blocks::read(open).map_err(|error| format::io_error("cannot start a thread", error))
 }
 
-fn cannot_read(origin: &Origin, error: io::Error) -> TaskError {
+pub(super) fn cannot_read(origin: &Origin, error: io::Error) -> TaskError {
     format::io_error(format!("cannot read `{}`", origin.name()), error)
+}
+
+/// Says that a file which was read before is nowhere.
+pub(super) fn tell_gone(name: &str, is_replaced: bool) {
+    if is_replaced {
+        tracing::warn!(file.path = name, "the file was replaced: what was not read of the old one is lost");
+    } else {
+        tracing::info!(file.path = name, "the file is gone");
+    }
 }
 
 /// Does what blocks as disks do.

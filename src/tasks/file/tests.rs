@@ -15,6 +15,7 @@ use crate::task::{
     testing::{Admitted, Collector},
 };
 
+mod following;
 mod resuming;
 
 fn folder(files: &[(&str, &str)]) -> (TempDir, BuildContext) {

@@ -1,5 +1,9 @@
-use std::cell::OnceCell;
+use std::{
+    cell::{Cell, OnceCell},
+    collections::BTreeSet,
+};
 
+use jiff::SignedDuration;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -9,12 +13,17 @@ use crate::task::{
     testing::{Admitted, Collector},
 };
 
+thread_local! {
+    static START: OnceCell<Instant> = const { OnceCell::new() };
+    /// How far the clock of the wall was set ahead, in seconds.
+    static SET_AHEAD: Cell<i64> = const { Cell::new(0) };
+}
+
 /// 2024-03-30 12:00:00.25 in UTC at the first call on a thread, and then as tokio's clock goes.
 fn wall() -> Timestamp {
-    thread_local!(static START: OnceCell<Instant> = const { OnceCell::new() });
     let start = START.with(|start| *start.get_or_init(Instant::now));
     let zero: Timestamp = "2024-03-30T12:00:00.25Z".parse().unwrap();
-    zero + start.elapsed()
+    zero + start.elapsed() + SignedDuration::from_secs(SET_AHEAD.get())
 }
 
 fn check(config: Value) -> Vec<(String, String)> {
@@ -23,52 +32,187 @@ fn check(config: Value) -> Vec<(String, String)> {
     problems.into_vec().into_iter().map(|problem| (problem.path.to_string(), problem.message)).collect()
 }
 
+fn source(config: Value) -> Box<Making> {
+    let config: Config = serde_json::from_value(config).unwrap();
+    let start = config.allow_rerun.then(|| config.start.0.to_string());
+    let (pace, maker) = (pace(&config).unwrap(), maker(&config).unwrap());
+    Box::new(Making { pace, maker, count: config.count, start, now: wall })
+}
+
 /// Runs it until it has made `limit` events.
 async fn run(config: Value, limit: usize) -> (Vec<Admitted>, Instant) {
-    let config: Config = serde_json::from_value(config).unwrap();
-    let pace = pace(&config).unwrap();
-    let maker = maker(&config).unwrap();
-    let source = Making { pace, maker, count: config.count, now: wall };
     let start = Instant::now();
     wall();
-    let (result, admitted, _) = Collector::until(limit).run(Box::new(source)).await;
+    let (result, admitted, _) = Collector::until(limit).run(source(config)).await;
     result.unwrap();
     (admitted, start)
 }
 
-/// Runs one that takes the place of one that made so many events. Returns their numbers and when they came.
-async fn run_behind(made: u64, config: Value) -> Vec<(String, u128)> {
-    let config: Config = serde_json::from_value(config).unwrap();
-    let (pace, maker) = (pace(&config).unwrap(), maker(&config).unwrap());
-    let source = Making { pace, maker, count: config.count, now: wall };
-    assert!(source.can_resume());
+/// Runs one where another one stood. Returns the numbers of its events and when they came.
+async fn run_from(at: At, events: u64, config: Value) -> Vec<(String, u128)> {
     let start = Instant::now();
     wall();
-    // The last one came after the last position.
-    let resumption = Resumption { position: position::at(made - 1), events: 1 };
+    let resumption = Resumption { position: at.position(), events };
     let collector = Collector::until(usize::MAX).resumed(vec![resumption]);
-    let (result, admitted, _) = collector.run(Box::new(source)).await;
+    let (result, admitted, _) = collector.run(source(config)).await;
     result.unwrap();
     admitted.iter().map(|event| (event.id.to_string(), (event.at - start).as_millis())).collect()
 }
 
+fn made(numbers: &[(u64, u128)]) -> Vec<(String, u128)> {
+    numbers.iter().map(|(number, time)| (number.to_string(), *time)).collect()
+}
+
+/// Returns where one stands that made so many events, the last of them so many seconds ago.
+fn at(made: u64, ago: i64) -> At {
+    At { made, due: Some(wall() - SignedDuration::from_secs(ago)), start: None }
+}
+
 #[tokio::test(start_paused = true)]
-async fn one_that_is_built_again_goes_on_with_the_next_number_and_its_pace() {
-    let made = |numbers: &[(u64, u128)]| -> Vec<(String, u128)> {
-        numbers.iter().map(|(number, time)| (number.to_string(), *time)).collect()
-    };
-    assert_eq!(run_behind(3, json!({"count": 5})).await, made(&[(3, 0), (4, 0)]));
-    assert_eq!(run_behind(5, json!({"count": 5})).await, []);
-    let hourly = json!({"count": 5, "interval": "1h"});
-    assert_eq!(run_behind(3, hourly).await, made(&[(3, 3_600_000), (4, 7_200_000)]));
+async fn one_that_is_built_again_goes_on_with_the_next_number() {
+    let counted = |made| At { made, ..At::default() };
+    assert_eq!(run_from(counted(3), 0, json!({"count": 5})).await, made(&[(3, 0), (4, 0)]));
+    assert_eq!(run_from(counted(2), 1, json!({"count": 5})).await, made(&[(3, 0), (4, 0)]));
+    assert_eq!(run_from(counted(5), 0, json!({"count": 5})).await, []);
+    assert_eq!(run_from(counted(0), 0, json!({"count": 1, "interval": "1h"})).await, made(&[(0, 0)]));
     let rate = json!({"count": 1003, "rate": 2});
-    assert_eq!(run_behind(1000, rate).await, made(&[(1000, 500), (1001, 1000), (1002, 1500)]));
+    assert_eq!(run_from(counted(1000), 0, rate).await, made(&[(1000, 500), (1001, 1000), (1002, 1500)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interval_keeps_its_phase_while_nothing_runs() {
+    const HOUR: u128 = 3_600_000;
+    let hourly = || json!({"count": 5, "interval": "1h"});
+    let minutes = |minutes: u128| minutes * 60_000;
+    for (ago, events, first) in [
+        (10 * 60, 0, minutes(50)),
+        (0, 0, HOUR),
+        (3600, 0, 0),
+        (2 * 3600 + 30 * 60, 0, minutes(30)),
+        // Another one came behind that position.
+        (3600 + 10 * 60, 1, minutes(50)),
+        // The clock was set back.
+        (-86_400, 0, HOUR),
+    ] {
+        let expected = made(&[(3, first), (4, first + HOUR)]);
+        assert_eq!(run_from(at(3 - events, ago), events, hourly()).await, expected, "{ago} {events}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_times_that_came_while_nothing_ran_are_counted_as_skipped() {
+    for (pace, ago, skipped) in [
+        (Pace::Interval(Duration::from_secs(3600)), 2 * 3600 + 60, 2),
+        (Pace::Interval(Duration::from_secs(3600)), 2 * 3600, 1),
+        (Pace::Interval(Duration::from_secs(3600)), -60, 0),
+        (Pace::Cron(Box::new(Schedule::new("* * * * *", None).unwrap())), 150, 3),
+    ] {
+        let mut pacer = Pacer::new(pace, wall);
+        pacer.go_on(at(1, ago).due, 0).unwrap();
+        pacer.due().await.unwrap();
+        assert_eq!(pacer.skipped(), skipped, "{ago}");
+    }
+}
+
+/// Scenario: every kind of pace, interrupted behind each of its events, and another one in its place at once. Guarantee:
+/// the numbers go on, and the times are those of one that was not interrupted.
+#[tokio::test(start_paused = true)]
+async fn an_interruption_changes_no_number_and_no_time() {
+    let paces = [json!({"interval": "7s"}), json!({"cron": "*/10 * * * * *"}), json!({"payload": 1})];
+    for pace in paces {
+        for n in 0..5 {
+            let mut config = pace.clone();
+            config["count"] = 6.into();
+            let start = Instant::now();
+            let before = Collector::until(n.max(1));
+            let (result, first, _) = before.clone().run(source(config.clone())).await;
+            result.unwrap();
+            let after = Collector::until(usize::MAX).resumed(before.resumptions_at(first.len()));
+            let (result, rest, _) = after.run(source(config)).await;
+            result.unwrap();
+            let all: Vec<_> = first.iter().chain(&rest).collect();
+            let ids: Vec<_> = all.iter().map(|event| event.id.to_string()).collect();
+            assert_eq!(ids, ["0", "1", "2", "3", "4", "5"], "{pace} {n}");
+            let gaps: BTreeSet<_> = all.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64().round() as u64).collect();
+            assert_eq!(gaps.len(), 1, "{pace} {n}: {:?}", all.iter().map(|event| event.at - start).collect::<Vec<_>>());
+        }
+    }
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_schedule_goes_on_with_its_next_time() {
-    let made = run_behind(3, json!({"count": 5, "cron": "*/15 * * * * *"})).await;
-    assert_eq!(made, [("3".to_owned(), 14_750), ("4".to_owned(), 29_750)]);
+    let every = || json!({"count": 5, "cron": "*/15 * * * * *"});
+    // At 12:00:00.25.
+    assert_eq!(run_from(at(3, 10), 0, every()).await, made(&[(3, 14_750), (4, 29_750)]));
+    assert_eq!(run_from(at(3, 86_400 * 365), 0, every()).await.len(), 2);
+}
+
+#[tokio::test]
+async fn one_that_has_made_all_of_them_makes_none_in_a_later_run_unless_it_may_run_again() {
+    let rerun = || json!({"count": 2, "allow_rerun": true});
+    for (first, second, is_rerun) in [
+        (json!({"count": 2}), json!({"count": 2}), false),
+        (json!({"count": 2}), rerun(), true),
+        (rerun(), rerun(), true),
+        (rerun(), json!({"count": 2}), false),
+    ] {
+        let before = Collector::until(usize::MAX);
+        let (_, made, _) = before.clone().run(source(first)).await;
+        assert_eq!(made.len(), 2);
+        let after = Collector::until(usize::MAX).resumed(before.resumptions_at(2));
+        let (_, made, _) = after.run(source(second)).await;
+        let ids: Vec<_> = made.iter().map(|event| event.id.to_string()).collect();
+        assert_eq!(ids, if is_rerun { vec!["0", "1"] } else { vec![] });
+    }
+    // What is built again in the same run goes on: it has the same configuration.
+    let config: Config = serde_json::from_value(rerun()).unwrap();
+    let built = async || match Generate::build(&config, &BuildContext::new("f", "t", ".".into())).await.unwrap() {
+        Task::Source(source) => source,
+        task => panic!("{task:?}"),
+    };
+    let before = Collector::until(usize::MAX);
+    before.clone().run(built().await).await.0.unwrap();
+    let after = Collector::until(usize::MAX).resumed(before.resumptions_at(1));
+    let (_, made, _) = after.run(built().await).await;
+    assert_eq!(made.len(), 1);
+}
+
+/// Scenario: the clock is set back while a schedule waits, by less than three hours and by more. Guarantee: in the first
+/// case no time comes twice and the wait is as long as what was set back, in the second it goes by the new time at once.
+#[tokio::test(start_paused = true)]
+async fn a_clock_that_is_set_back_makes_no_time_come_twice_and_nothing_stall() {
+    const HOURLY: &str = "0 * * * *";
+    for (back, expected) in [(0, 60), (30, 90), (179, 239), (24 * 60, 60), (30 * 24 * 60, 60)] {
+        SET_AHEAD.set(0);
+        let mut pacer = Pacer::new(Pace::Cron(Box::new(Schedule::new(HOURLY, None).unwrap())), wall);
+        pacer.due().await.unwrap();
+        let (fired, before) = (Instant::now(), pacer.last().unwrap());
+        SET_AHEAD.set(-60 * back);
+        pacer.due().await.unwrap();
+        let minutes = (fired.elapsed().as_secs_f64() / 60.0).round() as i64;
+        assert_eq!(minutes, expected, "set back by {back}");
+        assert_eq!(pacer.last().unwrap() > before, back < 180, "set back by {back}");
+        assert_eq!(pacer.skipped(), 0);
+    }
+}
+
+/// Scenario: the clock was wrong at the start, and is set back before the first time of the schedule has come. Guarantee:
+/// the schedule does not wait for a time of the wrong clock.
+#[tokio::test(start_paused = true)]
+async fn a_schedule_that_has_not_begun_goes_by_the_clock_as_it_is() {
+    let mut pacer = Pacer::new(Pace::Cron(Box::new(Schedule::new("0 * * * *", None).unwrap())), wall);
+    let start = Instant::now();
+    wall();
+    let due = async {
+        pacer.due().await.unwrap();
+        start.elapsed()
+    };
+    let set = async {
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        SET_AHEAD.set(-2 * 3600);
+    };
+    let (waited, ()) = tokio::join!(due, set);
+    assert!(waited <= Duration::from_secs(3600), "{waited:?}");
 }
 
 /// Returns when each event came, in milliseconds.
@@ -246,7 +390,13 @@ fn a_schedule_has_five_or_six_fields_and_comes_some_time() {
 
 #[test]
 fn what_is_finite_says_so() {
-    let making = |count| Making { pace: Pace::FlatOut, maker: Maker::Payload(Payload::default()), count, now: wall };
+    let making = |count| Making {
+        pace: Pace::FlatOut,
+        maker: Maker::Payload(Payload::default()),
+        count,
+        start: None,
+        now: wall,
+    };
     assert_eq!(making(Some(3)).extent(), Some(Extent::Events(3)));
     assert_eq!(making(None).extent(), None);
 }
