@@ -364,6 +364,19 @@ async fn a_line_that_is_too_long_is_passed_over_in_pieces() {
     assert_eq!(came, ["in:1 the record is longer than 10 bytes (`max_line_bytes`)", "in:2 short"]);
 }
 
+/// Scenario: one file has more to read than a turn may take. Guarantee: another one need not wait for all of it, and the rest
+/// is read at the next looks, although nothing is written any more.
+#[tokio::test]
+async fn a_large_file_does_not_hold_up_the_others() {
+    let mut scene = Scene::new("*.log");
+    let line = "x".repeat(1 << 20) + "\n";
+    write(&scene.folder.path().join("a.log"), &line.repeat(50));
+    write(&scene.folder.path().join("b.log"), "small\n");
+    let came = scene.run(async |_, looks| looks.grant(4).await).await;
+    assert_eq!(came.len(), 51);
+    assert!(came.iter().position(|line| line == "b.log:1 small") < Some(25));
+}
+
 #[tokio::test]
 async fn a_file_with_two_names_is_read_once() {
     let mut scene = Scene::new("*.log");

@@ -5,14 +5,11 @@
 //! missing only if it was destroyed before a look could come upon it, or, after a restart of the process, before it was
 //! handled.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    os::unix::fs::MetadataExt,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::*;
+use super::{super::super::identity::Identity, *};
 
 /// How many looks may pass before a writer has to have left a file that was renamed.
 const LATE: usize = UNTIL_FINISHED / 2;
@@ -146,9 +143,10 @@ impl History {
     /// Notes that the next source knows only of the files that it has positions of: it cannot find another one that was
     /// renamed.
     fn forget_unknown(&mut self, resumptions: &[Resumption]) {
+        // Numbers come again.
         let is_known = |path: &Path| {
-            let inode = fs::metadata(path).ok().map(|metadata| metadata.ino());
-            resumptions.iter().any(|resumption| resumption.position.at["file"]["inode"].as_u64() == inode)
+            let identity = fs::metadata(path).ok().map(|metadata| serde_json::to_value(Identity::of(&metadata)).unwrap());
+            resumptions.iter().any(|resumption| resumption.position.at.get("file") == identity.as_ref())
         };
         for content in self.contents.values_mut() {
             content.is_seen = is_known(&content.path);
