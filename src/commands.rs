@@ -8,20 +8,16 @@ pub(crate) mod schema;
 mod signals;
 pub(crate) mod validate;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::ValueEnum;
 
+use self::run::Configuration;
 use crate::{
-    config::{self, Environment, ProcessEnvironment},
+    config::{Environment, ProcessEnvironment},
     report::{self, Colours},
     services::resources::ResourceDirectory,
     task::Resources,
-    tasks,
     telemetry::{self, Pipeline, Telemetry},
     trace::Ticks,
 };
@@ -41,10 +37,11 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Loads flows and runs them.
-pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode {
+/// Loads flows and runs them. Watched, changes of their files are taken over.
+pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watched: bool) -> ExitCode {
     let began = Ticks::now();
-    let loaded = match config::load(paths, worker_config, tasks::registry(), &ProcessEnvironment) {
+    let mut configuration = Configuration::new(paths, worker_config, is_watched);
+    let loaded = match configuration.load(None) {
         Ok(loaded) => loaded,
         Err(problems) => {
             report::problems(&problems);
@@ -57,11 +54,7 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     let pipeline = Pipeline::new(&worker.telemetry);
     let service = &worker.telemetry.service_name;
     telemetry::init(&worker.logging, directives.as_deref(), service, use_color, &pipeline);
-    if telemetry::is_json(&worker.logging) {
-        report::log_warnings(&loaded.warnings);
-    } else {
-        report::warnings(&loaded.warnings);
-    }
+    report::warnings_while_running(&loaded.warnings, telemetry::is_json(&worker.logging));
     worker.telemetry.log_sources();
     let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
         Ok(telemetry) => telemetry,
@@ -72,7 +65,7 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
     };
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
-    run::execute(loaded.plan, resources, telemetry, began)
+    run::execute(configuration, loaded, resources, telemetry, began)
 }
 
 /// Writes a command's output, and says how that went.

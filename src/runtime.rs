@@ -1,11 +1,12 @@
 //! The engine: it alone loops, spawns, retries, settles acks and stops.
 //!
 //! The [`TaskManager`] builds the tasks of a plan and spawns one loop for each; [`TaskManager::run`]
-//! follows them to their end. Must not know the configuration's text or any task kind.
+//! follows them to their end. Flows come and go meanwhile, as an [`Exchange`] says. Must not know the configuration's text or any task kind.
 
 mod batches;
 mod blocked;
 mod drain;
+mod exchange;
 mod flow;
 mod hop;
 mod hurry;
@@ -17,11 +18,14 @@ mod processor;
 mod redelivery;
 mod registration;
 mod restart;
+mod roster;
+mod running;
 mod source;
 mod supervisor;
 mod transform;
 mod turn;
 mod wire;
+mod workshop;
 
 /// How the loop of a task ended.
 #[derive(Debug)]
@@ -44,6 +48,11 @@ struct Failure {
 }
 
 pub(crate) use drain::abort_patience;
+pub use exchange::{Exchange, Exchanges, Order, Stopping};
+pub use drain::Report;
 pub use flow::{FlowHandle, FlowReport};
-pub use manager::{Built, Report, TaskManager};
+pub use manager::{Built, TaskManager};
 pub use registration::StartError;
+pub use roster::Roster;
+pub use running::Former;
+pub use workshop::{BuiltFlow, Workshop};

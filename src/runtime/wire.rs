@@ -9,14 +9,14 @@ use super::{
     flow::FlowHandle,
     hop::{Hop, TaskSpans},
     inbox::Inbox,
-    manager::RunningFlow,
     meters::{LoopMeters, TaskMeters},
     outlets::Outlets,
     processor::ProcessorWork,
     registration::{BuiltTask, Instance},
     restart::{Life, Work},
+    running::RunningFlow,
     source::{Again, SourceWork},
-    supervisor::{Spawn, Supervisor},
+    supervisor::{FlowId, Spawn, Supervisor},
     transform::{Conductor, TransformWork},
 };
 use crate::{
@@ -78,10 +78,10 @@ impl Shared<'_> {
 }
 
 impl Wiring<'_> {
-    /// Wires the tasks of the flow of this index, and spawns their loops.
+    /// Wires the tasks of the flow of this number, and spawns their loops.
     pub(super) fn spawn(
         &mut self,
-        index: usize,
+        id: FlowId,
         flow: &Flow,
         handle: FlowHandle,
         tasks: Vec<BuiltTask>,
@@ -91,7 +91,8 @@ impl Wiring<'_> {
         let sources = tasks.iter().filter(|built| matches!(built.task(), Task::Source(_))).count();
         handle.start(sources, extents(&tasks));
         let asks_again = asks_again(flow, &tasks);
-        let mut running = RunningFlow { handle, tasks: 0, sources, series: Vec::with_capacity(tasks.len()) };
+        let series = Vec::with_capacity(tasks.len());
+        let mut running = RunningFlow { handle, tasks: 0, sources, series, is_cancelled: false, end: None };
         for ((node, built), inboxes) in flow.tasks.iter().zip(tasks).zip(inboxes) {
             let BuiltTask { identity, instances, context } = built;
             let task = &instances[0].task;
@@ -110,7 +111,7 @@ impl Wiring<'_> {
             let life = self.life(flow, &shared, of_loop.clone(), context, task);
             let again = asks_again[shared.identity.task_id]
                 .then(|| Again::new(shared.hop(&Arc::default()), self.tracer));
-            let mut loops = Loops { supervisor: self.supervisor, index, life, count: 0 };
+            let mut loops = Loops { supervisor: self.supervisor, flow: id, life, count: 0 };
             match inboxes {
                 inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, self.tracer),
                 inboxes => loops.others(&shared, instances, inboxes),
@@ -167,8 +168,7 @@ impl Wiring<'_> {
 /// The loops of one task.
 struct Loops<'a> {
     supervisor: &'a mut Supervisor,
-    /// Of its flow.
-    index: usize,
+    flow: FlowId,
     life: Life,
     /// How many were spawned.
     count: usize,
@@ -229,7 +229,7 @@ impl Loops<'_> {
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         let Life { identity, is_source, .. } = &self.life;
-        let spawn = Spawn { flow: self.index, identity: Arc::clone(identity), is_source: *is_source };
+        let spawn = Spawn { flow: self.flow, identity: Arc::clone(identity), is_source: *is_source };
         self.supervisor.spawn(spawn, task);
         self.count += 1;
     }
