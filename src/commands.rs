@@ -54,7 +54,11 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
     let pipeline = Pipeline::new(&worker.telemetry);
     let service = &worker.telemetry.service_name;
     telemetry::init(&worker.logging, directives.as_deref(), service, use_color, &pipeline);
-    report::warnings_while_running(&loaded.warnings, telemetry::is_json(&worker.logging));
+    if telemetry::is_json(&worker.logging) {
+        report::log_warnings(&loaded.warnings);
+    } else {
+        report::warnings(&loaded.warnings);
+    }
     worker.telemetry.log_sources();
     let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
         Ok(telemetry) => telemetry,

@@ -146,22 +146,16 @@ pub fn warnings(warnings: &[Problem]) {
     talk(&render(warnings, Severity::Warning, Colours::of_stderr()));
 }
 
-/// Tells problems that stop nothing that runs already; logs them where a program reads what is told.
-pub fn problems_while_running(problems: &[Problem], is_json: bool) {
-    if !is_json {
-        return self::problems(problems);
-    }
+/// Logs problems, where a program reads what is told.
+pub fn log_problems(problems: &[Problem]) {
     for problem in problems {
         let source = source(problem);
         tracing::error!(source, key = %problem.path, hint = problem.hint, "{}", problem.message);
     }
 }
 
-/// As [`problems_while_running`], of problems that do not stop anything.
-pub fn warnings_while_running(warnings: &[Problem], is_json: bool) {
-    if !is_json {
-        return self::warnings(warnings);
-    }
+/// Logs warnings, where a program reads what is told.
+pub fn log_warnings(warnings: &[Problem]) {
     for warning in warnings {
         let source = source(warning);
         tracing::warn!(source, key = %warning.path, hint = warning.hint, "{}", warning.message);
@@ -189,11 +183,8 @@ pub fn failure(error: &(dyn Error + 'static)) {
     talk(&text);
 }
 
-/// As [`failure`], of one that stops nothing that runs already; logs it where a program reads what is told.
-pub fn failure_while_running(error: &(dyn Error + 'static), is_json: bool) {
-    if !is_json {
-        return failure(error);
-    }
+/// Logs an error with the chain of its causes, where a program reads what is told.
+pub fn log_failure(error: &(dyn Error + 'static)) {
     let cause = error.source().map(error_chain);
     tracing::error!(error.message = cause, "{error}");
 }

@@ -85,8 +85,9 @@ pub(super) fn execute(
                 return FAILED_TO_RUN;
             }
         };
+        let is_watched = configuration.is_watched();
         let configuration = Arc::new(Mutex::new(configuration));
-        let reloadable = Reloadable { hangups, configuration, footprint, is_json };
+        let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json };
         let run = Run { tasks: tasks.handle().clone(), signals, limits: Cell::new(limits), deadline: None };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
@@ -124,7 +125,9 @@ impl Limits {
 struct Reloadable {
     hangups: Hangups,
     configuration: Arc<Mutex<Configuration>>,
+    is_watched: bool,
     footprint: Footprint,
+    /// Whether log lines are JSON.
     is_json: bool,
 }
 
@@ -205,8 +208,7 @@ impl Run {
     /// Runs all flows until they have ended or have drained after a signal.
     async fn drain(&mut self, built: Built, reloadable: Reloadable, telemetry: &Telemetry) -> End {
         let Self { tasks, signals, limits, deadline } = self;
-        let Reloadable { hangups, configuration, footprint, is_json } = reloadable;
-        let is_watched = configuration.lock().is_ok_and(|configuration| configuration.is_watched());
+        let Reloadable { hangups, configuration, is_watched, footprint, is_json } = reloadable;
         let manager = built.start(tasks.clone()).staying(is_watched);
         let roster = manager.roster();
         let stop = manager.stop();

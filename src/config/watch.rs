@@ -22,12 +22,18 @@ const QUIET: Duration = Duration::from_secs(10);
 pub struct Watch {
     paths: Vec<PathBuf>,
     worker_config: Option<PathBuf>,
-    /// Files that those name, as far as they are known.
-    others: BTreeSet<PathBuf>,
     /// What was loaded last, or refused.
-    taken: Contents,
-    latest: Contents,
+    taken: Look,
+    latest: Look,
     known: BTreeMap<PathBuf, Known>,
+}
+
+/// What all files hold at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Look {
+    named: Contents,
+    /// The files that those name, as far as they are known.
+    others: Contents,
 }
 
 /// A file that was read.
@@ -45,9 +51,8 @@ type Stamp = (u64, u64, u64, (i64, i64), (i64, i64));
 impl Watch {
     /// Watches the files of `paths` and of `worker_config`, from what they hold now on.
     pub fn new(paths: Vec<PathBuf>, worker_config: Option<PathBuf>) -> Self {
-        let (others, known) = Default::default();
         let (taken, latest) = Default::default();
-        let mut watch = Self { paths, worker_config, others, taken, latest, known };
+        let mut watch = Self { paths, worker_config, taken, latest, known: BTreeMap::new() };
         watch.take();
         watch
     }
@@ -58,12 +63,16 @@ impl Watch {
         self.latest = self.taken.clone();
     }
 
-    /// Watches these files as well, of which this was loaded.
+    /// Watches these files as well and no others, of which this was loaded.
     pub fn add(&mut self, others: Contents) {
-        self.others = others.keys().cloned().collect();
-        for (path, content) in others {
-            self.taken.entry(path).or_insert(content);
-        }
+        let before = std::mem::take(&mut self.taken.others);
+        // One that was watched before may have changed between the look and its load.
+        let taken = |(path, content)| {
+            let content = before.get(&path).copied().unwrap_or(content);
+            (path, content)
+        };
+        self.taken.others = others.into_iter().map(taken).collect();
+        self.latest = self.taken.clone();
     }
 
     /// Returns whether the files hold something else than what was taken, and the same as when this was last asked:
@@ -75,12 +84,16 @@ impl Watch {
         is_settled && self.latest != self.taken
     }
 
-    fn look(&mut self, now: Instant) -> Contents {
+    fn look(&mut self, now: Instant) -> Look {
         // What is wrong with the paths is told when they are loaded.
         let named = sources::named(&self.paths, self.worker_config.as_deref(), &mut Vec::new());
-        let files: BTreeSet<_> = named.into_iter().map(|(path, _)| path).chain(self.others.clone()).collect();
-        self.known.retain(|path, _| files.contains(path));
-        files.into_iter().map(|path| (path.clone(), self.content(path, now))).collect()
+        let named: BTreeSet<_> = named.into_iter().map(|(path, _)| path).collect();
+        let others: BTreeSet<_> = self.taken.others.keys().cloned().collect();
+        self.known.retain(|path, _| named.contains(path) || others.contains(path));
+        let mut contents = |paths: BTreeSet<PathBuf>| {
+            paths.into_iter().map(|path| (path.clone(), self.content(path, now))).collect()
+        };
+        Look { named: contents(named), others: contents(others) }
     }
 
     fn content(&mut self, path: PathBuf, now: Instant) -> Option<Fingerprint> {
@@ -186,6 +199,9 @@ mod tests {
         fs::write(&secret, "new").unwrap();
         watch.add(Contents::from([(secret, Some(Fingerprint::of(b"old")))]));
         assert!(!watch.has_changed() && watch.has_changed(), "it changed after it was read");
+        watch.take();
+        watch.add(Contents::new());
+        assert!(!watch.has_changed() && !watch.has_changed(), "nobody names it any more");
     }
 
     #[test]

@@ -42,32 +42,37 @@ type Sent = (Exchange, oneshot::Sender<()>);
 
 /// Exchanges flows of a worker that runs.
 #[derive(Clone, Debug)]
-pub struct Exchanges(mpsc::Sender<oneshot::Receiver<Sent>>);
+pub struct Exchanges(mpsc::Sender<Announced>);
 
 impl Exchanges {
-    /// Announces an exchange: while it is prepared, the worker does not end because all its flows have.
+    /// Announces an exchange. As long as the order is there, the worker does not end because all its flows have.
     ///
     /// # Errors
     /// The worker stops.
     pub async fn order(&self) -> Result<Order, Stopping> {
-        let (order, ordered) = oneshot::channel();
-        self.0.send(ordered).await.map_err(|_| Stopping)?;
-        Ok(Order(order))
+        let (ready, prepared) = oneshot::channel();
+        let (alive, over) = oneshot::channel();
+        self.0.send(Announced { prepared: Some(prepared), over }).await.map_err(|_| Stopping)?;
+        Ok(Order { ready: Some(ready), _alive: alive })
     }
 }
 
-/// An exchange that is being prepared. Dropped, there is none.
+/// An exchange that is being prepared or made. Dropped before it is made, there is none.
 #[derive(Debug)]
-pub struct Order(oneshot::Sender<Sent>);
+pub struct Order {
+    ready: Option<oneshot::Sender<Sent>>,
+    _alive: oneshot::Sender<()>,
+}
 
 impl Order {
-    /// Makes the exchange, and waits until all flows that leave have ended and all that come have started.
+    /// Makes the exchange, once, and waits until all flows that leave have ended and all that come have started.
     ///
     /// # Errors
     /// The worker stops. What was not started until then is not.
-    pub async fn make(self, exchange: Exchange) -> Result<(), Stopping> {
+    pub async fn make(&mut self, exchange: Exchange) -> Result<(), Stopping> {
         let (done, is_done) = oneshot::channel();
-        self.0.send((exchange, done)).map_err(|_| Stopping)?;
+        let ready = self.ready.take().ok_or(Stopping)?;
+        ready.send((exchange, done)).map_err(|_| Stopping)?;
         is_done.await.map_err(|_| Stopping)
     }
 }
@@ -75,10 +80,19 @@ impl Order {
 /// The worker's side of [`Exchanges`].
 #[derive(Debug)]
 pub(super) struct Orders {
-    announced: mpsc::Receiver<oneshot::Receiver<Sent>>,
-    prepared: Option<oneshot::Receiver<Sent>>,
+    announced: mpsc::Receiver<Announced>,
+    order: Option<Announced>,
     /// The one that is being made.
     current: Option<Current>,
+}
+
+/// The worker's side of an [`Order`].
+#[derive(Debug)]
+struct Announced {
+    /// There until it is made.
+    prepared: Option<oneshot::Receiver<Sent>>,
+    /// Closed when nobody has the order any more.
+    over: oneshot::Receiver<()>,
 }
 
 /// An exchange on its way.
@@ -105,12 +119,12 @@ impl Orders {
     pub(super) fn new() -> (Exchanges, Self) {
         // One at a time: whoever has another one waits.
         let (sender, announced) = mpsc::channel(1);
-        (Exchanges(sender), Self { announced, prepared: None, current: None })
+        (Exchanges(sender), Self { announced, order: None, current: None })
     }
 
     /// Returns whether nobody is about to exchange anything.
     pub(super) fn is_empty(&self) -> bool {
-        self.current.is_none() && self.prepared.is_none() && self.announced.is_empty()
+        self.current.is_none() && self.order.is_none() && self.announced.is_empty()
     }
 
     /// Waits until something is to be done for an exchange. Safe to drop and call again.
@@ -123,13 +137,19 @@ impl Orders {
             }
             return Step::TimeIsUp;
         }
-        if self.prepared.is_none() {
-            self.prepared = self.announced.recv().await;
+        if self.order.is_none() {
+            self.order = self.announced.recv().await;
         }
         // Nobody who could make one is left.
-        let Some(prepared) = &mut self.prepared else { return pending().await };
+        let Some(order) = &mut self.order else { return pending().await };
+        let Some(prepared) = &mut order.prepared else {
+            // Closed, never sent to.
+            let _ = (&mut order.over).await;
+            self.order = None;
+            return Step::Nothing;
+        };
         let sent = prepared.await;
-        self.prepared = None;
+        order.prepared = None;
         match sent {
             Ok((exchange, done)) => Step::Begin(Box::new(exchange), done),
             Err(_) => Step::Nothing,
@@ -165,6 +185,7 @@ impl Orders {
             let Some(id) = flows.find(&name) else { continue };
             match flows.get(id).filter(|flow| flow.tasks > 0) {
                 Some(flow) => {
+                    tracing::info!(flow = flow.handle.name(), "flow stops: what has entered drains");
                     flow.handle.enter(State::Draining);
                     flow.handle.stop().stop();
                     leaving.insert(id, Leaving { successor: None, until });
@@ -228,7 +249,7 @@ impl Current {
 /// What is to be done for an exchange.
 #[derive(Debug)]
 pub(super) enum Step {
-    /// It was given up.
+    /// It was given up, or it is over.
     Nothing,
     /// It is prepared.
     Begin(Box<Exchange>, oneshot::Sender<()>),

@@ -66,12 +66,12 @@ impl Reloader<'_> {
     }
 
     async fn reload(&mut self, cause: &'static str) -> Result<(), Stopping> {
-        let order = self.exchanges.order().await?;
+        let mut order = self.exchanges.order().await?;
         let attempt = self.reloads.begin(cause, self.generation);
         let stop = self.stop.clone();
         let taken = tokio::select! {
             biased;
-            taken = self.take_over(order, &attempt) => taken,
+            taken = self.take_over(&mut order, &attempt) => taken,
             () = stop.stopped() => Err(Unapplied::Stopping),
         };
         match taken {
@@ -87,7 +87,7 @@ impl Reloader<'_> {
     }
 
     /// Lets the worker run by the configuration as it is now. Nothing changes before all of it is known to be right.
-    async fn take_over(&mut self, order: Order, attempt: &Attempt<'_>) -> Result<Changes, Unapplied> {
+    async fn take_over(&mut self, order: &mut Order, attempt: &Attempt<'_>) -> Result<Changes, Unapplied> {
         let Loaded { plan, footprint, .. } = self.load().await?;
         let changes = self.running.changes(&footprint);
         let limits = Limits { shutdown: plan.worker.shutdown_timeout, ..self.limits.get() };
@@ -102,7 +102,8 @@ impl Reloader<'_> {
         let start = match building.join_next().await {
             Some(Ok(Ok(built))) => built,
             Some(Ok(Err(errors))) => {
-                errors.iter().for_each(|error| report::failure_while_running(error, self.is_json));
+                let tell = if self.is_json { report::log_failure } else { report::failure };
+                errors.iter().for_each(|error| tell(error));
                 return Err(Unapplied::Refused(Refusal::Build));
             }
             Some(Err(_)) | None => return Err(Unapplied::Refused(Refusal::Panic)),
@@ -130,11 +131,13 @@ impl Reloader<'_> {
         };
         match self.tasks.spawn_blocking(load).await {
             Ok(Ok(loaded)) => {
-                report::warnings_while_running(&loaded.warnings, self.is_json);
+                let tell = if self.is_json { report::log_warnings } else { report::warnings };
+                tell(&loaded.warnings);
                 Ok(loaded)
             }
             Ok(Err(problems)) => {
-                report::problems_while_running(&problems, self.is_json);
+                let tell = if self.is_json { report::log_problems } else { report::problems };
+                tell(&problems);
                 Err(Unapplied::Refused(Refusal::Config))
             }
             Err(_) => Err(Unapplied::Refused(Refusal::Panic)),
