@@ -40,8 +40,11 @@ enum Command {
         /// Loads the worker's settings from this file.
         #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
         config: Option<PathBuf>,
-        /// Loads changed flows anew while running.
-        #[arg(long, hide = true)]
+        /// Takes over changes of the files within about two seconds, and stays when all flows have ended.
+        ///
+        /// Only the flows that changed are restarted, once they have drained. What is wrong changes nothing and is
+        /// reported. SIGHUP does the same at once, also without this.
+        #[arg(long)]
         watch: bool,
         /// Files of flows, or directories of them.
         #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
@@ -112,10 +115,7 @@ fn command() -> ExitCode {
         }
     };
     match cli.command {
-        Command::Run { watch: true, .. } => {
-            refuse("--watch", "`run --watch` is not supported yet".into(), None)
-        }
-        Command::Run { config, paths, watch: false } => commands::start(&paths, config.as_deref()),
+        Command::Run { config, paths, watch } => commands::start(paths, config, watch),
         Command::Validate { config, output, paths } => {
             commands::validate::execute(&paths, config.as_deref(), output)
         }

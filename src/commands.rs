@@ -9,23 +9,19 @@ pub(crate) mod schema;
 mod signals;
 pub(crate) mod validate;
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-    sync::Arc,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::ValueEnum;
 
+use self::run::Configuration;
 use crate::{
-    config::{self, Environment, ProcessEnvironment},
+    config::{Environment, ProcessEnvironment},
     plan::Worker,
     report::{self, Colours},
     runtime::Lent,
     services::{cache::MemoryCache, resources::ResourceDirectory},
     state::{State, StateError},
     task::{Cache, Resources},
-    tasks,
     telemetry::{self, Pipeline, Telemetry},
     trace::Ticks,
 };
@@ -45,10 +41,11 @@ pub(crate) enum Output {
     Json,
 }
 
-/// Loads flows and runs them.
-pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode {
+/// Loads flows and runs them. Watched, changes of their files are taken over.
+pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watched: bool) -> ExitCode {
     let began = Ticks::now();
-    let loaded = match config::load(paths, worker_config, tasks::registry(), &ProcessEnvironment) {
+    let mut configuration = Configuration::new(paths, worker_config, is_watched);
+    let loaded = match configuration.load(None) {
         Ok(loaded) => loaded,
         Err(problems) => {
             report::problems(&problems);
@@ -82,7 +79,7 @@ pub(crate) fn start(paths: &[PathBuf], worker_config: Option<&Path>) -> ExitCode
             return ExitCode::from(NOT_STARTED);
         }
     };
-    run::execute(loaded.plan, lent, telemetry, began)
+    run::execute(configuration, loaded, lent, telemetry, began)
 }
 
 /// Opens what the tasks of a worker are lent.

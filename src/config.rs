@@ -6,7 +6,9 @@
 
 mod document;
 mod environment;
+mod fingerprint;
 mod flow;
+mod footprint;
 mod graph;
 mod interpolate;
 mod keys;
@@ -18,6 +20,7 @@ mod schema;
 mod sources;
 mod task;
 mod typed;
+mod watch;
 mod worker;
 mod yaml;
 
@@ -32,8 +35,11 @@ use std::{
 use serde_json::Value;
 
 pub use document::{Key, document, keys};
-pub use environment::{Environment, ProcessEnvironment};
+pub use environment::{Contents, Environment, ProcessEnvironment, Recorder};
+pub use fingerprint::Fingerprint;
+pub use footprint::{Changes, Footprint};
 pub use planned::commands as planned_commands;
+pub use watch::Watch;
 
 use crate::{
     plan::{Flow, Plan},
@@ -50,6 +56,8 @@ pub struct Loaded {
     pub plan: Plan,
     /// What is right, but probably not meant.
     pub warnings: Vec<Problem>,
+    /// What tells it from another configuration.
+    pub footprint: Footprint,
 }
 
 /// Loads the flows of `paths` (files, or directories of them) with the worker's settings, which may stand
@@ -58,6 +66,30 @@ pub struct Loaded {
 /// # Errors
 /// Every problem of every file, by file, line and column.
 pub fn load(
+    paths: &[PathBuf],
+    worker_config: Option<&Path>,
+    registry: Registry,
+    environment: &dyn Environment,
+) -> Result<Loaded, Vec<Problem>> {
+    load_for(None, paths, worker_config, registry, environment)
+}
+
+/// As [`load`], for a worker that runs by `running` and is to go on by what is loaded.
+///
+/// # Errors
+/// The same, and every change that such a worker cannot take over.
+pub fn reload(
+    running: &Footprint,
+    paths: &[PathBuf],
+    worker_config: Option<&Path>,
+    registry: Registry,
+    environment: &dyn Environment,
+) -> Result<Loaded, Vec<Problem>> {
+    load_for(Some(running), paths, worker_config, registry, environment)
+}
+
+fn load_for(
+    running: Option<&Footprint>,
     paths: &[PathBuf],
     worker_config: Option<&Path>,
     registry: Registry,
@@ -76,8 +108,13 @@ pub fn load(
     for (n, file) in files.iter_mut().enumerate() {
         defined |= ["flow", "flows"].iter().any(|key| file.tree.get(key).is_some());
         for (value, path) in file.take_flows() {
+            let tree = Fingerprint::of_tree(&value);
             if let Some(flow) = flow::build(file, value, &path, registry, &settings) {
-                flows.push(Named { flow, file: n, path });
+                let complete = flow.complete.as_ref();
+                let fingerprint = complete.map_or(tree, |complete| {
+                    footprint::of_flow(tree, complete, &flow.resources, &settings, environment)
+                });
+                flows.push(Named { flow, file: n, path, fingerprint });
             }
         }
     }
@@ -89,12 +126,16 @@ pub fn load(
     }
     refuse_same_names(&flows, &mut files);
     refuse_second_stdin(&flows, &mut files);
+    if let Some(running) = running {
+        running.refuse(&settings.blocks, &flows, &mut files, &mut problems);
+    }
     for file in &mut files {
         problems.append(&mut file.located());
     }
     if problems.is_empty() {
+        let footprint = Footprint::new(settings.blocks, &flows);
         let flows = flows.into_iter().filter_map(|named| named.flow.complete).collect();
-        return Ok(Loaded { plan: Plan { worker: settings.worker, flows }, warnings });
+        return Ok(Loaded { plan: Plan { worker: settings.worker, flows }, warnings, footprint });
     }
     let order: HashMap<_, _> =
         files.iter().enumerate().map(|(n, file)| (file.source.path.clone(), n)).collect();
@@ -207,6 +248,8 @@ struct Named {
     flow: flow::Built,
     file: usize,
     path: KeyPath,
+    /// Of its keys alone, if there is more wrong with it.
+    fingerprint: Fingerprint,
 }
 
 fn refuse_same_names(flows: &[Named], files: &mut [File]) {

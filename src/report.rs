@@ -11,7 +11,7 @@ use std::{
 
 use crate::{
     problem::{Origin, Place, Problem},
-    telemetry::stderr,
+    telemetry::{error_chain, stderr},
 };
 
 const RED: &str = "\x1b[1;31m";
@@ -146,15 +146,29 @@ pub fn warnings(warnings: &[Problem]) {
     talk(&render(warnings, Severity::Warning, Colours::of_stderr()));
 }
 
+/// Logs problems, where a program reads what is told.
+pub fn log_problems(problems: &[Problem]) {
+    for problem in problems {
+        let source = source(problem);
+        tracing::error!(source, key = %problem.path, hint = problem.hint, "{}", problem.message);
+    }
+}
+
 /// Logs warnings, where a program reads what is told.
 pub fn log_warnings(warnings: &[Problem]) {
     for warning in warnings {
-        let source = warning.origin.as_ref().map(|origin| match origin {
-            Origin::Place(place) => format!("{}:{}:{}", place.file.display(), place.line, place.column),
-            Origin::Variable(name) | Origin::Argument(name) => name.clone(),
-        });
+        let source = source(warning);
         tracing::warn!(source, key = %warning.path, hint = warning.hint, "{}", warning.message);
     }
+}
+
+/// Returns where a problem is, in one line.
+fn source(problem: &Problem) -> Option<String> {
+    problem.origin.as_ref().map(|origin| match origin {
+        Origin::Place(place) if place.line == 0 => place.file.display().to_string(),
+        Origin::Place(place) => format!("{}:{}:{}", place.file.display(), place.line, place.column),
+        Origin::Variable(name) | Origin::Argument(name) => name.clone(),
+    })
 }
 
 /// Tells an error with the chain of its causes.
@@ -167,6 +181,12 @@ pub fn failure(error: &(dyn Error + 'static)) {
         cause = error.source();
     }
     talk(&text);
+}
+
+/// Logs an error with the chain of its causes, where a program reads what is told.
+pub fn log_failure(error: &(dyn Error + 'static)) {
+    let cause = error.source().map(error_chain);
+    tracing::error!(error.message = cause, "{error}");
 }
 
 /// Writes text for people to stderr. That nobody listens is no error.

@@ -1,12 +1,13 @@
 //! The engine: it alone loops, spawns, retries, settles acks and stops.
 //!
 //! The [`TaskManager`] builds the tasks of a plan and spawns one loop for each; [`TaskManager::run`]
-//! follows them to their end. Must not know the configuration's text or any task kind.
+//! follows them to their end. Flows come and go meanwhile, as an [`Exchange`] says. Must not know the configuration's text or any task kind.
 
 mod batches;
 mod blocked;
 mod checkpoints;
 mod drain;
+mod exchange;
 mod flow;
 mod hop;
 mod hurry;
@@ -22,12 +23,15 @@ mod redelivery;
 mod registration;
 mod replays;
 mod restart;
+mod roster;
+mod running;
 mod sinks;
 mod source;
 mod supervisor;
 mod transform;
 mod turn;
 mod wire;
+mod workshop;
 
 /// How the loop of a task ended.
 #[derive(Debug)]
@@ -49,7 +53,12 @@ struct Failure {
     is_transient: bool,
 }
 
+pub use drain::Report;
 pub(crate) use drain::abort_patience;
+pub use exchange::{Exchange, Exchanges, Order, Stopping};
 pub use flow::{FlowHandle, FlowReport};
-pub use manager::{Built, Lent, Report, TaskManager};
+pub use manager::{Built, Lent, TaskManager};
 pub use registration::StartError;
+pub use roster::Roster;
+pub use running::Former;
+pub use workshop::{BuiltFlow, Workshop};

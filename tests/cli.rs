@@ -70,7 +70,7 @@ fn bad_usage_ends_with_2_and_says_why() {
         (&["run", "--nope", "x"][..], "--nope"),
         (&["valdate", "x"][..], "did you mean `validate`?"),
         (&["graph", "x"][..], "the command `graph` is not supported yet"),
-        (&["run", "--watch", "x"][..], "`run --watch` is not supported yet"),
+        (&["run", "--watch", "x"][..], "cannot read the file"),
         (&["list", "genrate"][..], "did you mean `generate`?"),
         (&["run", "no/such/file.yaml"][..], "cannot read the file"),
     ] {

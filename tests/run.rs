@@ -2,5 +2,6 @@
 
 mod pipes;
 mod records;
+mod reload;
 mod signals;
 mod terminal;

@@ -21,6 +21,7 @@ mod metrics;
 mod model;
 mod off;
 mod panics;
+mod reload;
 mod restarts;
 mod runtime_metrics;
 mod sampling;

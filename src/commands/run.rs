@@ -1,8 +1,20 @@
 //! `flowgen run`: starts the worker, watches for signals, and says how it ended.
 
+mod attempt;
+mod configuration;
 mod progress;
+mod reload;
+mod triggers;
 
-use std::{future::pending, mem, process::ExitCode, thread, time::Duration};
+use std::{
+    cell::Cell,
+    future::pending,
+    io, mem,
+    process::ExitCode,
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use tokio::{
     runtime::{Builder, Handle},
@@ -10,13 +22,16 @@ use tokio::{
     time::Instant,
 };
 
-use super::signals::{Questions, Received, Signals};
+pub(super) use self::configuration::Configuration;
+use self::{attempt::Reloads, reload::Reloader, triggers::Triggers};
+use super::signals::{Hangups, Questions, Received, Signals};
 use crate::{
     ack::Outcome,
+    config::{Footprint, Loaded},
     plan::Plan,
     report,
-    runtime::{Built, FlowHandle, Lent, Report, TaskManager, abort_patience},
-    telemetry::Telemetry,
+    runtime::{Built, Lent, Report, Roster, TaskManager, abort_patience},
+    telemetry::{Telemetry, is_json},
     trace::Ticks,
 };
 
@@ -35,12 +50,18 @@ const STACK: usize = 32 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 const FLUSH_SHARE: u32 = 5;
 
-/// Runs all flows of a plan to their end, or until a signal, and then flushes telemetry. `began` is when the
+/// Runs all flows of a configuration to their end, or until a signal, and then flushes telemetry. `began` is when the
 /// start of the worker did.
 ///
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
-pub(crate) fn execute(mut plan: Plan, lent: Lent, telemetry: Telemetry, began: Ticks) -> ExitCode {
+pub(super) fn execute(
+    configuration: Configuration,
+    loaded: Loaded,
+    lent: Lent,
+    telemetry: Telemetry,
+    began: Ticks,
+) -> ExitCode {
     let tasks = Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
     let control = Builder::new_current_thread().enable_all().build();
     let (tasks, control) = match (tasks, control) {
@@ -50,22 +71,26 @@ pub(crate) fn execute(mut plan: Plan, lent: Lent, telemetry: Telemetry, began: T
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    let shutdown_time = plan.worker.shutdown_timeout;
-    let flush_time =
-        if telemetry.is_on() { FLUSH_TIME.min(shutdown_time / FLUSH_SHARE) } else { Duration::ZERO };
-    plan.worker.shutdown_timeout -= flush_time;
+    let Loaded { mut plan, footprint, .. } = loaded;
+    let limits = Limits { shutdown: plan.worker.shutdown_timeout, is_exporting: telemetry.is_on() };
+    plan.worker.shutdown_timeout = limits.drain();
+    let is_json = is_json(&plan.worker.logging);
     let code = control.block_on(async {
-        let (signals, questions) = match Signals::new().and_then(|signals| Ok((signals, Questions::new()?))) {
+        let heard = || io::Result::Ok((Signals::new()?, Questions::new()?, Hangups::new()?));
+        let (signals, questions, hangups) = match heard() {
             Ok(heard) => heard,
             Err(error) => {
                 report::failure(&error);
                 return FAILED_TO_RUN;
             }
         };
-        let run = Run { tasks: tasks.handle().clone(), signals, shutdown_time, flush_time, deadline: None };
+        let is_watched = configuration.is_watched();
+        let configuration = Arc::new(Mutex::new(configuration));
+        let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json };
+        let run = Run { tasks: tasks.handle().clone(), signals, limits: Cell::new(limits), deadline: None };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
-            code = run.worker(plan, lent, telemetry, began) => code,
+            code = run.worker(plan, reloadable, lent, telemetry, began) => code,
             never = answers => match never {},
         }
     });
@@ -74,14 +99,42 @@ pub(crate) fn execute(mut plan: Plan, lent: Lent, telemetry: Telemetry, began: T
     ExitCode::from(code)
 }
 
+/// How long what comes after a signal may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limits {
+    /// All of it.
+    shutdown: Duration,
+    /// Whether a part of that is kept for telemetry.
+    is_exporting: bool,
+}
+
+impl Limits {
+    /// Returns how long the drain may take.
+    fn drain(self) -> Duration {
+        self.shutdown - self.flush()
+    }
+
+    /// Returns how long the flush may take.
+    fn flush(self) -> Duration {
+        if self.is_exporting { FLUSH_TIME.min(self.shutdown / FLUSH_SHARE) } else { Duration::ZERO }
+    }
+}
+
+/// What is needed to load a configuration anew.
+struct Reloadable {
+    hangups: Hangups,
+    configuration: Arc<Mutex<Configuration>>,
+    is_watched: bool,
+    footprint: Footprint,
+    /// Whether log lines are JSON.
+    is_json: bool,
+}
+
 /// One run of a worker.
 struct Run {
     tasks: Handle,
     signals: Signals,
-    /// How long all may take that comes after a signal.
-    shutdown_time: Duration,
-    /// How much of that is kept for telemetry.
-    flush_time: Duration,
+    limits: Cell<Limits>,
     /// When it is over, once a signal came.
     deadline: Option<Instant>,
 }
@@ -95,9 +148,16 @@ enum End {
 }
 
 impl Run {
-    async fn worker(mut self, plan: Plan, lent: Lent, telemetry: Telemetry, began: Ticks) -> u8 {
+    async fn worker(
+        mut self,
+        plan: Plan,
+        reloadable: Reloadable,
+        lent: Lent,
+        telemetry: Telemetry,
+        began: Ticks,
+    ) -> u8 {
         let end = match self.build(plan, lent, &telemetry, began).await {
-            Ok(built) => self.drain(built, &telemetry).await,
+            Ok(built) => self.drain(built, reloadable, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
         telemetry.tracer().flight_recorder().tell_end();
@@ -126,7 +186,7 @@ impl Run {
             built = &mut building => built,
             signal = self.signals.next() => {
                 tracing::info!(signal = signal.name, "stopping: nothing was started");
-                self.deadline = Some(Instant::now() + self.shutdown_time);
+                self.deadline = Some(Instant::now() + self.limits.get().shutdown);
                 building.abort();
                 // Its spans end when it is gone, and are to be flushed.
                 let _ = tokio::time::timeout(patience, building).await;
@@ -145,32 +205,53 @@ impl Run {
     }
 
     /// Runs all flows until they have ended or have drained after a signal.
-    async fn drain(&mut self, built: Built, telemetry: &Telemetry) -> End {
-        let manager = built.start(self.tasks.clone());
-        let flows = manager.flows();
+    async fn drain(&mut self, built: Built, reloadable: Reloadable, telemetry: &Telemetry) -> End {
+        let Self { tasks, signals, limits, deadline } = self;
+        let Reloadable { hangups, configuration, is_watched, footprint, is_json } = reloadable;
+        let manager = built.start(tasks.clone()).staying(is_watched);
+        let roster = manager.roster();
         let stop = manager.stop();
-        let progress = progress::show(&flows);
+        let reloads = Reloads::new(&telemetry.tracer());
+        let reloader = Reloader {
+            triggers: Triggers {
+                hangups,
+                configuration: Arc::clone(&configuration),
+                is_watched,
+                tasks: tasks.clone(),
+            },
+            configuration,
+            running: footprint,
+            generation: 1,
+            reloads: &reloads,
+            tasks: tasks.clone(),
+            workshop: manager.workshop(),
+            exchanges: manager.exchanges(),
+            stop: stop.clone(),
+            limits,
+            is_json,
+        };
         let stopped_twice = async {
-            let first = self.signals.next().await;
+            let first = signals.next().await;
             tracing::info!(signal = first.name, "stopping: sources stop, what has entered drains");
-            self.deadline = Some(Instant::now() + self.shutdown_time);
+            *deadline = Some(Instant::now() + limits.get().shutdown);
             stop.stop();
-            let second = self.signals.next().await;
+            let second = signals.next().await;
             // Here, because tasks are aborted as soon as nobody follows them.
             if telemetry.is_on() {
                 log_unflushed(telemetry.spans_left()(), &second);
             }
-            log_rest(&flows, &second);
+            log_rest(&roster, &second);
             second.exit_code()
         };
         let ended = tokio::select! {
             report = manager.run() => Ok(report),
             code = stopped_twice => Err(code),
-            () = progress => pending().await,
+            never = reloader.run() => match never {},
+            () = progress::show(&roster) => pending().await,
         };
         progress::clear();
         match ended {
-            Ok(report) => End::Orderly(exit_code(&report, self.deadline.is_some())),
+            Ok(report) => End::Orderly(exit_code(&report, deadline.is_some())),
             Err(code) => End::AtOnce(code),
         }
     }
@@ -183,7 +264,7 @@ impl Run {
         if !telemetry.is_on() {
             return code;
         }
-        let latest = Instant::now() + self.flush_time;
+        let latest = Instant::now() + self.limits.get().flush();
         let deadline = self.deadline.map_or(latest, |deadline| deadline.min(latest));
         let spans_left = telemetry.spans_left();
         let (done, flushed) = oneshot::channel();
@@ -208,14 +289,16 @@ impl Run {
     }
 }
 
-/// Returns the exit code for how the flows ended. A failure to run outweighs a shutdown that ran out of
-/// time; events that failed are the verdict only of a run that came to its own end.
+/// Returns the exit code for how the flows ended. A failure to run outweighs a drain that ran out of time. Events that
+/// failed, and what became of flows that others have taken the place of, are the verdict only of a run that came to its
+/// own end.
 fn exit_code(report: &Report, is_stopped: bool) -> u8 {
+    let has_failed_events = || report.flows.iter().any(|flow| flow.summary.count(Outcome::Failed) > 0);
     if report.flows.iter().any(|flow| flow.failure.is_some()) {
         FAILED_TO_RUN
-    } else if report.is_cut_short {
+    } else if report.is_cut_short || (!is_stopped && report.former.is_cut_short) {
         CUT_SHORT
-    } else if !is_stopped && report.flows.iter().any(|flow| flow.summary.count(Outcome::Failed) > 0) {
+    } else if !is_stopped && (report.former.has_failed_events || has_failed_events()) {
         EVENTS_FAILED
     } else {
         0
@@ -226,8 +309,8 @@ fn log_unflushed(spans_left: u64, signal: &Received) {
     tracing::warn!(spans_left, signal = signal.name, "signal: telemetry is not flushed");
 }
 
-fn log_rest(flows: &[FlowHandle], signal: &Received) {
-    for flow in flows {
+fn log_rest(roster: &Roster, signal: &Received) {
+    for flow in roster.flows() {
         let inflight = flow.summary().inflight();
         tracing::warn!(
             flow = flow.name(),

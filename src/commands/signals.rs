@@ -1,9 +1,10 @@
-//! The signals that a worker hears: those that end it, and the one that asks what happened.
+//! The signals that a worker hears: those that end it, the one that asks for a reload, and the one that asks what
+//! happened.
 
 use std::{
     convert::Infallible,
     future::pending,
-    io,
+    io::{self, IsTerminal, stderr},
     time::{Duration, Instant},
 };
 
@@ -21,6 +22,7 @@ const SAME_SIGNAL: Duration = Duration::from_millis(100);
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    hangup: Hangup,
     /// Listened to so that a file that may not grow is an error of its write, and not the end.
     _file_size: Signal,
     /// The number of the last one, and when it came.
@@ -44,6 +46,7 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
+            hangup: Hangup::new()?,
             _file_size: signal(SignalKind::from_raw(SIGXFSZ))?,
             last: None,
         })
@@ -55,6 +58,7 @@ impl Signals {
             let received = tokio::select! {
                 _ = self.terminate.recv() => Received { name: "SIGTERM", number: 15 },
                 _ = self.interrupt.recv() => Received { name: "SIGINT", number: 2 },
+                () = self.hangup.next(Means::End) => Received { name: "SIGHUP", number: 1 },
             };
             let is_same =
                 |(number, came): (u8, Instant)| number == received.number && came.elapsed() <= SAME_SIGNAL;
@@ -63,6 +67,51 @@ impl Signals {
                 return received;
             }
         }
+    }
+}
+
+/// SIGHUP. It asks for a reload, unless it comes because the terminal is gone that the worker was started from.
+struct Hangup {
+    signal: Signal,
+    /// Whether there was a terminal.
+    is_on_terminal: bool,
+}
+
+/// What SIGHUP can mean.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Means {
+    End,
+    Reload,
+}
+
+impl Hangup {
+    fn new() -> io::Result<Self> {
+        Ok(Self { signal: signal(SignalKind::hangup())?, is_on_terminal: stderr().is_terminal() })
+    }
+
+    /// Waits for the next one that means this.
+    async fn next(&mut self, means: Means) {
+        while self.signal.recv().await.is_some() {
+            let is_gone = self.is_on_terminal && !stderr().is_terminal();
+            if (if is_gone { Means::End } else { Means::Reload }) == means {
+                return;
+            }
+        }
+        pending().await
+    }
+}
+
+/// The signal that asks for a reload, while there is one of these. Without it the signal would end the process.
+pub(super) struct Hangups(Hangup);
+
+impl Hangups {
+    pub(super) fn new() -> io::Result<Self> {
+        Hangup::new().map(Self)
+    }
+
+    /// Waits for the next one. May be given up at any time.
+    pub(super) async fn next(&mut self) {
+        self.0.next(Means::Reload).await;
     }
 }
 

@@ -2,7 +2,14 @@
 //!
 //! The only place that reads the process's environment. Tests bring their own.
 
-use std::{env, fs, io, path::Path};
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    env, fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::fingerprint::Fingerprint;
 
 /// Gives the configuration what stands outside of it.
 pub trait Environment {
@@ -37,6 +44,44 @@ impl Environment for ProcessEnvironment {
 
     fn read(&self, path: &Path) -> io::Result<String> {
         fs::read_to_string(path)
+    }
+}
+
+/// What files hold, each by its path; `None` of one that cannot be read.
+pub type Contents = BTreeMap<PathBuf, Option<Fingerprint>>;
+
+/// An environment that notes what is read of another one.
+pub struct Recorder<'a> {
+    environment: &'a dyn Environment,
+    read: RefCell<Contents>,
+}
+
+impl<'a> Recorder<'a> {
+    /// Notes what is read of `environment` from here on.
+    pub fn new(environment: &'a dyn Environment) -> Self {
+        Self { environment, read: RefCell::default() }
+    }
+
+    /// Returns what was read.
+    pub fn into_contents(self) -> Contents {
+        self.read.into_inner()
+    }
+}
+
+impl Environment for Recorder<'_> {
+    fn variable(&self, name: &str) -> Option<String> {
+        self.environment.variable(name)
+    }
+
+    fn variables(&self) -> Vec<(String, String)> {
+        self.environment.variables()
+    }
+
+    fn read(&self, path: &Path) -> io::Result<String> {
+        let text = self.environment.read(path);
+        let content = text.as_ref().ok().map(|text| Fingerprint::of(text.as_bytes()));
+        self.read.borrow_mut().insert(path.to_path_buf(), content);
+        text
     }
 }
 

@@ -32,6 +32,8 @@ pub(super) struct Built {
     pub(super) name: String,
     /// The tasks that read the standard input.
     pub(super) stdin: Vec<KeyPath>,
+    /// The resources that tasks are made of.
+    pub(super) resources: Vec<String>,
     /// The flow, if nothing is wrong with it.
     pub(super) complete: Option<Flow>,
 }
@@ -57,12 +59,14 @@ pub(super) fn build(
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let mut stdin = Vec::new();
+    let mut resources = Vec::new();
     for (n, task) in tasks.into_iter().enumerate() {
         let at = path.key("tasks").index(n);
         let (draft, part) = TaskBuilder { file: &mut *file, registry, settings }.build(task, &at);
         if draft.needs_stdin {
             stdin.push(draft.path.clone());
         }
+        resources.extend(part.as_ref().and_then(|part| part.resource.clone()));
         drafts.push(draft);
         parts.push(part);
     }
@@ -71,7 +75,7 @@ pub(super) fn build(
     let links = graph::link(&drafts, &mut problems);
     file.problems.append(&mut problems.into_vec());
     let nodes = drafts.into_iter().zip(parts).zip(links).map(|((draft, part), links)| {
-        let Part { kind, prepared, common } = part?;
+        let Part { kind, prepared, common, .. } = part?;
         let name = Arc::from(draft.name?);
         let Links { downstream, targets, route } = links;
         let policy = common.policy(route)?;
@@ -100,7 +104,7 @@ pub(super) fn build(
         parallel_instances: keys.parallel_instances.unwrap_or(1),
         tasks,
     });
-    Some(Built { name, stdin, complete })
+    Some(Built { name, stdin, resources, complete })
 }
 
 fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {

@@ -59,10 +59,7 @@ pub(super) fn read(
 ) -> Vec<SourceFile> {
     let mut files = Vec::new();
     let mut seen = HashSet::new();
-    let configs = worker_config.into_iter().map(|path| (path.to_path_buf(), true));
-    let named = paths.iter().flat_map(|path| expand(path, problems)).map(|path| (path, false));
-    let named: Vec<_> = named.collect();
-    for (path, is_worker_config) in configs.chain(named) {
+    for (path, is_worker_config) in named(paths, worker_config, problems) {
         if !seen.insert(fs::canonicalize(&path).unwrap_or_else(|_| path.clone())) {
             continue;
         }
@@ -72,6 +69,17 @@ pub(super) fn read(
         }
     }
     files
+}
+
+/// Returns the files that `paths` and `worker_config` name, and whether each is the latter.
+pub(super) fn named(
+    paths: &[PathBuf],
+    worker_config: Option<&Path>,
+    problems: &mut Vec<Problem>,
+) -> Vec<(PathBuf, bool)> {
+    let config = worker_config.map(|path| (path.to_path_buf(), true));
+    let flows = paths.iter().flat_map(|path| expand(path, problems)).map(|path| (path, false));
+    config.into_iter().chain(flows).collect()
 }
 
 /// Says why a file could not be read, without the number of the operating system's error.

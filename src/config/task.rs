@@ -24,6 +24,8 @@ pub(super) struct Part {
     pub(super) kind: &'static KindEntry,
     pub(super) prepared: Box<dyn Prepared>,
     pub(super) common: Common,
+    /// The file of `resources.path` that it is made of.
+    pub(super) resource: Option<String>,
 }
 
 /// Builds one task.
@@ -81,6 +83,7 @@ impl TaskBuilder<'_> {
         unknown.iter().for_each(|unknown| self.unknown(kind, unknown));
         let is_clean = self.file.problems.len() == before;
         let raw_targets = Draft::targets_in(kind.target_keys, &own);
+        let keys = own.clone();
         let prepared = self.prepare(kind, own, &own_shape, &path, &unknown);
         draft.targets = match &prepared {
             Some(prepared) => prepared.targets(),
@@ -95,13 +98,14 @@ impl TaskBuilder<'_> {
                 .hint("add `resources: {path: ...}` at the top of the file: the directory of such files");
             self.file.problems.append(&mut problems.into_vec());
         }
+        let resource = needs.resources.and_then(|key| resource(&keys, key));
         draft.is_typed = prepared.is_some() && common.is_some() && unknown.is_empty();
         let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
         draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);
         let is_route = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["on_error"]).is_some();
         draft.is_route_certain &= !unknown.iter().any(is_route);
         let parts = prepared.zip(common).filter(|_| is_clean);
-        (draft, parts.map(|(prepared, common)| Part { kind, prepared, common }))
+        (draft, parts.map(|(prepared, common)| Part { kind, prepared, common, resource }))
     }
 
     /// Splits `{<kind>: {...}}`.
@@ -228,6 +232,13 @@ impl TaskBuilder<'_> {
             }
         }
     }
+}
+
+/// Returns the file that a key names as `{resource: <path>}`. A key that reads files while the task works names none.
+fn resource(own: &Value, key: &str) -> Option<String> {
+    let named = key.strip_suffix("resource").is_some_and(|above| above.is_empty() || above.ends_with('.'));
+    let value = key.split('.').try_fold(own, |value, key| value.get(key)).filter(|_| named)?;
+    value.as_str().map(str::to_owned)
 }
 
 fn is_name(name: &str) -> bool {

@@ -11,6 +11,8 @@ use serde_json::{Map, Value};
 use super::{
     File,
     environment::Environment,
+    fingerprint::Fingerprint,
+    footprint::{self, Block},
     keys::{CacheKeys, Period, ResourcesKeys, RetryKeys, StateKeys, WORKER_KEYS, elsewhere},
     mask,
     overrides::{self, Override},
@@ -40,7 +42,12 @@ pub(super) struct Settings {
     pub(super) has_resources: bool,
     /// Whether there is a block `state`, usable or not.
     pub(super) has_state: bool,
+    /// The blocks that stay what they are for as long as the worker lives.
+    pub(super) blocks: footprint::Blocks,
 }
+
+/// The blocks that a worker can take over while it runs.
+const ADAPTABLE: [&str; 3] = ["retry", "shutdown_timeout", "channel_capacity"];
 
 /// Types the worker's blocks of all files.
 pub(super) fn settings(
@@ -51,7 +58,7 @@ pub(super) fn settings(
     warnings: &mut Vec<Problem>,
 ) -> Settings {
     refuse_unknown(files);
-    let mut blocks = Blocks { files, overrides, problems, warnings };
+    let mut blocks = Blocks { files, overrides, problems, warnings, fixed: footprint::Blocks::new() };
     for key in planned::keys(Place::Worker) {
         blocks.planned(key);
     }
@@ -90,6 +97,7 @@ pub(super) fn settings(
             blocks.blame(Some(owner), top("channel_capacity"), &message);
         }
     }
+    settings.blocks = blocks.fixed;
     settings
 }
 
@@ -126,6 +134,8 @@ struct Blocks<'a> {
     overrides: &'a [Override],
     problems: &'a mut Vec<Problem>,
     warnings: &'a mut Vec<Problem>,
+    /// Those that were found and stay what they are.
+    fixed: footprint::Blocks,
 }
 
 impl Blocks<'_> {
@@ -154,7 +164,18 @@ impl Blocks<'_> {
             None => return None,
         };
         overrides::apply(key, &mut value, self.overrides);
+        if !ADAPTABLE.contains(&key) {
+            self.fix(key, &value, owner);
+        }
         Some((value, owner))
+    }
+
+    /// Notes what a block is made of. Its paths start where its file is.
+    fn fix(&mut self, key: &str, value: &Value, owner: Option<usize>) {
+        let tree = Fingerprint::of_tree(value);
+        let base = owner.map(|owner| self.base_of(owner)).unwrap_or_default();
+        let fingerprint = Fingerprint::of_parts([tree.bytes(), base.as_os_str().as_encoded_bytes()]);
+        self.fixed.insert(key.to_owned(), Block { fingerprint, owner });
     }
 
     /// Types a block.

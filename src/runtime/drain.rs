@@ -7,12 +7,10 @@ use tokio::time::Instant;
 
 use super::{
     flow::{FlowReport, State},
-    manager::{Report, RunningFlow},
-    supervisor::{Ended, Supervisor},
+    running::{Former, RunningFlows},
 };
 use crate::{
-    shutdown::Stop,
-    telemetry::{FlightRecorder, SpanOutcome, Spans},
+    telemetry::{SpanOutcome, Spans},
     trace::TraceContext,
 };
 
@@ -20,134 +18,55 @@ use crate::{
 const ABORT_PATIENCE: Duration = Duration::from_millis(500);
 const ABORT_SHARE: u32 = 5;
 
+/// How all flows of a worker ended.
+#[derive(Debug)]
+pub struct Report {
+    /// One report a flow, in the order of the plan; those that were started later follow.
+    pub flows: Vec<FlowReport>,
+    /// Of flows that were there before.
+    pub former: Former,
+    /// Whether the shutdown ran out of time and cancelled what was left.
+    pub is_cut_short: bool,
+}
+
 /// Returns how much of a shutdown's time is kept for aborted tasks to notice.
 pub(crate) fn abort_patience(timeout: Duration) -> Duration {
     ABORT_PATIENCE.min(timeout / ABORT_SHARE)
 }
 
-/// Follows the tasks of a worker to their end.
-pub(super) struct Drain {
-    supervisor: Supervisor,
-    flows: Vec<RunningFlow>,
-    stop: Stop,
-    timeout: Duration,
-    spans: Spans,
-    flight: FlightRecorder,
-    reports: Vec<Option<FlowReport>>,
-    is_cancelling: bool,
-}
-
-impl Drain {
-    pub(super) fn new(
-        supervisor: Supervisor,
-        flows: Vec<RunningFlow>,
-        stop: Stop,
-        timeout: Duration,
-        spans: Spans,
-        flight: FlightRecorder,
-    ) -> Self {
-        let reports = flows.iter().map(|_| None).collect();
-        Self { supervisor, flows, stop, timeout, spans, flight, reports, is_cancelling: false }
-    }
-
-    pub(super) async fn run(mut self) -> Report {
-        let stop = self.stop.clone();
-        tokio::select! {
-            () = self.all_ended() => {}
-            () = stop.stopped() => {}
-        }
-        for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
+impl RunningFlows {
+    /// Follows all flows to their end, whose sources stop or have ended. That takes no longer than `timeout`.
+    pub(super) async fn drain(mut self, timeout: Duration, spans: Spans) -> Report {
+        for (_, flow) in self.live() {
             flow.handle.enter(State::Draining);
         }
-        let span = self.spans.lifecycle(TraceContext::default());
-        let deadline = Instant::now() + (self.timeout - abort_patience(self.timeout));
+        let span = spans.lifecycle(TraceContext::default());
+        let deadline = Instant::now() + (timeout - abort_patience(timeout));
         let is_drained = tokio::time::timeout_at(deadline, self.all_ended()).await.is_ok();
         if is_drained {
             span.end(SpanOutcome::Completed, None);
         } else {
-            self.cancel().await;
+            self.cancel_rest(timeout).await;
             span.end(SpanOutcome::Cancelled, None);
         }
-        let flows = self.flows.iter().zip(&mut self.reports);
-        let flows =
-            flows.map(|(flow, report)| report.take().unwrap_or_else(|| flow.handle.report())).collect();
-        Report { flows, is_cut_short: !is_drained }
+        let former = self.former;
+        Report { flows: self.into_reports(), former, is_cut_short: !is_drained }
     }
 
-    /// Waits until every task has ended. Safe to drop and call again.
+    /// Waits until every flow has ended. Safe to drop and call again.
     async fn all_ended(&mut self) {
-        while let Some(ended) = self.supervisor.ended().await {
-            self.note(ended);
-        }
+        while self.next_end().await.is_some() {}
     }
 
-    fn note(&mut self, ended: Ended) {
-        let flow = &mut self.flows[ended.flow];
-        flow.tasks -= 1;
-        if ended.is_source {
-            flow.sources -= 1;
-            if flow.sources == 0 {
-                flow.handle.enter(State::Draining);
-            }
+    async fn cancel_rest(&mut self, timeout: Duration) {
+        let rest: Vec<_> = self.live().map(|(id, _)| id).collect();
+        for id in &rest {
+            self.cancel(*id, "shutdown");
         }
-        if let Some(message) = ended.panic {
-            let Ended { identity, .. } = ended;
-            tracing::error!(
-                flow = &*identity.flow,
-                task = &*identity.task,
-                error.message = message,
-                "task panicked"
-            );
-            self.flight.tell_panic(&identity.flow);
-            flow.handle.fail(format!("task `{}` panicked: {message}", identity.task));
-        }
-        if flow.tasks == 0 {
-            flow.handle.end();
-            if self.is_cancelling {
-                flow.handle.meters().cancel_finished.add(1);
-            }
-            let report = flow.handle.report();
-            conclude(&report);
-            self.reports[ended.flow] = Some(report);
-        }
-    }
-
-    /// Cancels what is left: from here on a share that is dropped counts as cancelled.
-    async fn cancel(&mut self) {
-        for flow in self.flows.iter().filter(|flow| flow.tasks > 0) {
-            flow.handle.ledger().cancel();
-            flow.handle.meters().cancel_started.add(1);
-            let inflight = flow.handle.summary().inflight();
-            tracing::warn!(
-                flow = flow.handle.name(),
-                inflight,
-                "shutdown ran out of time, what is left is cancelled"
-            );
-        }
-        self.is_cancelling = true;
-        self.supervisor.abort();
         // Flows whose tasks all notice conclude here, as those that drain do.
-        let _ = tokio::time::timeout(abort_patience(self.timeout), self.all_ended()).await;
-        for identity in self.supervisor.running() {
-            tracing::error!(flow = &*identity.flow, task = &*identity.task, "task cannot be stopped");
+        let _ = tokio::time::timeout(abort_patience(timeout), self.all_ended()).await;
+        for id in rest {
+            self.tell_stuck(id);
         }
-        for (flow, report) in self.flows.iter().zip(&mut self.reports).filter(|(_, report)| report.is_none())
-        {
-            report.insert(flow.handle.report()).log();
-        }
-    }
-}
-
-/// Writes the last line of a flow. All its tasks have ended, so every event must have its outcome.
-fn conclude(report: &FlowReport) {
-    report.log();
-    let (entered, settled) = (report.summary.entered, report.summary.settled());
-    if entered != settled {
-        tracing::error!(
-            flow = &*report.name,
-            entered,
-            settled,
-            "events are unaccounted for: this is a defect of flowgen"
-        );
     }
 }

@@ -189,6 +189,11 @@ impl FlowHandle {
         &self.0.meters
     }
 
+    /// Returns whether both are of the same flow, and not of one and another in its place.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
     /// Returns the flow's name.
     pub fn name(&self) -> &str {
         &self.0.name

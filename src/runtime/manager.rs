@@ -5,53 +5,36 @@ use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
 use super::{
-    drain::Drain,
-    flow::{FlowHandle, FlowReport},
-    hop::TaskSpans,
-    meters::LoopMeters,
-    registration::{BUILD, BuiltTask, Registration, StartError},
+    drain::Report,
+    exchange::{Exchanges, Orders},
+    flow::FlowHandle,
+    registration::{BUILD, StartError},
+    roster::Roster,
+    running::RunningFlows,
     supervisor::Supervisor,
-    wire::Wiring,
+    workshop::{BuiltFlow, Workshop},
 };
 use crate::{
-    plan::{Flow, Plan, Worker},
+    plan::{Plan, Worker},
     services::cache::MemoryCache,
     shutdown::Stop,
     state::State,
     task::{Cache, Resources},
-    telemetry::{OpenSpan, SpanKind, SpanOutcome, Tracer},
+    telemetry::{Meter, OpenSpan, SpanKind, SpanOutcome, Tracer},
     trace::{Ticks, TraceContext},
 };
 
 /// Runs the tasks of all flows of a worker.
 #[derive(Debug)]
 pub struct TaskManager {
-    supervisor: Supervisor,
-    flows: Vec<RunningFlow>,
+    flows: RunningFlows,
+    workshop: Workshop,
+    exchanges: Exchanges,
+    orders: Orders,
     stop: Stop,
     shutdown_timeout: Duration,
-    tracer: Tracer,
-}
-
-#[derive(Debug)]
-pub(super) struct RunningFlow {
-    pub(super) handle: FlowHandle,
-    /// Tasks that have not ended.
-    pub(super) tasks: usize,
-    /// Sources among them.
-    pub(super) sources: usize,
-    /// Of each task, for as long as the flow is known: an event may fail, and be told of, long after the tasks that
-    /// it came through have ended.
-    pub(super) series: Vec<(LoopMeters, TaskSpans)>,
-}
-
-/// How all flows of a worker ended.
-#[derive(Debug)]
-pub struct Report {
-    /// One report a flow, in the order of the plan.
-    pub flows: Vec<FlowReport>,
-    /// Whether the shutdown ran out of time and cancelled what was left.
-    pub is_cut_short: bool,
+    /// Whether it goes on when all flows have ended.
+    stays: bool,
 }
 
 /// What the tasks of a worker are lent that is there before them.
@@ -68,11 +51,10 @@ pub struct Lent {
 /// A worker whose tasks are built; nothing runs yet.
 #[derive(Debug)]
 pub struct Built {
-    plan: Plan,
-    flows: Vec<FlowHandle>,
-    tasks: Vec<Vec<BuiltTask>>,
+    worker: Worker,
+    flows: Vec<(BuiltFlow, FlowHandle)>,
+    workshop: Workshop,
     stop: Stop,
-    tracer: Tracer,
     state: Option<State>,
     span: OpenSpan,
 }
@@ -80,27 +62,17 @@ pub struct Built {
 impl Built {
     /// Starts all flows. Their loops run on `runtime`.
     pub fn start(self, runtime: Handle) -> TaskManager {
-        let Worker { channel_capacity, shutdown_timeout, .. } = self.plan.worker;
-        let mut manager = TaskManager {
-            supervisor: Supervisor::new(runtime),
-            flows: Vec::with_capacity(self.tasks.len()),
-            stop: self.stop,
-            shutdown_timeout,
-            tracer: self.tracer,
-        };
-        for ((flow, handle), tasks) in self.plan.flows.iter().zip(self.flows).zip(self.tasks) {
-            let mut wiring = Wiring {
-                supervisor: &mut manager.supervisor,
-                tracer: &manager.tracer,
-                trace_attributes: &self.plan.worker.trace_attributes,
-                state: self.state.as_ref(),
-                capacity: channel_capacity,
-            };
-            let running = wiring.spawn(manager.flows.len(), flow, handle, tasks);
-            manager.flows.push(running);
+        let Worker { trace_attributes, channel_capacity, shutdown_timeout, .. } = self.worker;
+        let tracer = self.workshop.tracer.clone();
+        let supervisor = Supervisor::new(runtime);
+        let mut flows = RunningFlows::new(supervisor, tracer, trace_attributes, self.state, channel_capacity);
+        for (built, handle) in self.flows {
+            flows.start(built, handle);
         }
         self.span.end(SpanOutcome::Completed, None);
-        manager
+        let (exchanges, orders) = Orders::new();
+        let (workshop, stop) = (self.workshop, self.stop);
+        TaskManager { flows, workshop, exchanges, orders, stop, shutdown_timeout, stays: false }
     }
 }
 
@@ -120,28 +92,21 @@ impl TaskManager {
         let spans = tracer.spans("task_manager.start", SpanKind::Internal, None, &[BUILD]);
         let mut span = spans.lifecycle(TraceContext::default());
         span.set_start(began);
-        let mut registration = Registration {
-            resources,
-            has_state: state.is_some(),
-            cache: cache.unwrap_or_else(|| Arc::new(MemoryCache::new(plan.worker.cache))),
-            tracer: &tracer,
-            parent: span.context(),
-            errors: Vec::new(),
-        };
+        let Plan { worker, flows } = plan;
         let stop = Stop::default();
         let meter = tracer.meter();
-        let flow = |flow: &Flow| FlowHandle::new(flow, stop.child(), &meter);
-        let flows = plan.flows.iter().map(flow).collect();
-        let mut tasks = Vec::with_capacity(plan.flows.len());
-        for flow in &plan.flows {
-            tasks.push(registration.flow(flow).await);
-        }
-        let errors = registration.errors;
-        if errors.is_empty() {
-            Ok(Built { plan, flows, tasks, stop, tracer, state, span })
-        } else {
-            span.end(SpanOutcome::Failed, Some(BUILD));
-            Err(errors)
+        let handles: Vec<_> = flows.iter().map(|flow| FlowHandle::new(flow, stop.child(), &meter)).collect();
+        let cache = cache.unwrap_or_else(|| Arc::new(MemoryCache::new(worker.cache)));
+        let workshop = Workshop { resources, has_state: state.is_some(), cache, tracer };
+        match workshop.build(flows, span.context()).await {
+            Ok(built) => {
+                let flows = built.into_iter().zip(handles).collect();
+                Ok(Built { worker, flows, workshop, stop, state, span })
+            }
+            Err(errors) => {
+                span.end(SpanOutcome::Failed, Some(BUILD));
+                Err(errors)
+            }
         }
     }
 
@@ -155,6 +120,12 @@ impl TaskManager {
         Ok(built.start(Handle::current()))
     }
 
+    /// Lets it go on when all flows have ended, until it is stopped.
+    #[must_use]
+    pub fn staying(self, stays: bool) -> Self {
+        Self { stays, ..self }
+    }
+
     /// Returns a token that stops the sources of all flows.
     pub fn stop(&self) -> Stop {
         self.stop.clone()
@@ -162,14 +133,58 @@ impl TaskManager {
 
     /// Returns all flows.
     pub fn flows(&self) -> Vec<FlowHandle> {
-        self.flows.iter().map(|flow| flow.handle.clone()).collect()
+        self.flows.roster.flows()
+    }
+
+    /// Returns what tells the flows that there are, as they come and go.
+    pub fn roster(&self) -> Roster {
+        self.flows.roster.clone()
+    }
+
+    /// Returns what builds further flows.
+    pub fn workshop(&self) -> Workshop {
+        self.workshop.clone()
+    }
+
+    /// Returns what exchanges flows.
+    pub fn exchanges(&self) -> Exchanges {
+        self.exchanges.clone()
     }
 
     /// Follows all tasks to their end. Once stopped, that takes no longer than the shutdown timeout, on a
     /// runtime that no task can keep busy.
-    pub async fn run(self) -> Report {
-        let spans = self.tracer.spans("task_manager.shutdown", SpanKind::Internal, None, &[]);
-        let flight = self.tracer.flight_recorder();
-        Drain::new(self.supervisor, self.flows, self.stop, self.shutdown_timeout, spans, flight).run().await
+    pub async fn run(mut self) -> Report {
+        let stop = self.stop.clone();
+        let spans = self.workshop.tracer.spans("task_manager.shutdown", SpanKind::Internal, None, &[]);
+        tokio::select! {
+            biased;
+            () = stop.stopped() => {}
+            () = self.go_on() => {}
+        }
+        // From here on nothing is started that was not.
+        drop(self.orders);
+        self.flows.drain(self.shutdown_timeout, spans).await
     }
+
+    /// Follows the flows, and lets them come and go, until all of them have ended.
+    async fn go_on(&mut self) {
+        let (stop, meter) = (self.stop.clone(), self.workshop.tracer.meter());
+        let handle = |built: &BuiltFlow| new_handle(built, &stop, &meter);
+        while self.stays || !self.orders.is_empty() || self.flows.live().next().is_some() {
+            tokio::select! {
+                biased;
+                Some(id) = self.flows.next_end() => self.orders.ended(id, &mut self.flows, &handle),
+                step = self.orders.next() => {
+                    self.shutdown_timeout = step.shutdown_timeout().unwrap_or(self.shutdown_timeout);
+                    self.orders.take(step, &mut self.flows, &handle);
+                }
+            }
+        }
+    }
+}
+
+/// Makes what watches and stops a flow. What it counts goes on where another flow of the name has stopped counting, so
+/// that one must have ended.
+fn new_handle(built: &BuiltFlow, stop: &Stop, meter: &Meter) -> FlowHandle {
+    FlowHandle::new(&built.flow, stop.child(), meter)
 }

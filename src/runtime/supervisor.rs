@@ -4,7 +4,7 @@ use std::{any::Any, collections::HashMap, sync::Arc};
 
 use tokio::{
     runtime::Handle,
-    task::{Id, JoinSet},
+    task::{AbortHandle, Id, JoinSet},
 };
 
 use crate::telemetry::{Identity, Scoped};
@@ -19,27 +19,35 @@ pub(super) struct Supervisor {
     running: HashMap<Id, Running>,
 }
 
+/// The number of a flow among all that a worker ever runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct FlowId(u64);
+
+impl FlowId {
+    /// Returns the next one.
+    pub(super) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// Whose loop it is.
 #[derive(Debug)]
 pub(super) struct Spawn {
-    /// The index of its flow.
-    pub(super) flow: usize,
+    pub(super) flow: FlowId,
     pub(super) identity: Arc<Identity>,
     pub(super) is_source: bool,
 }
 
 #[derive(Debug)]
 struct Running {
-    flow: usize,
-    identity: Arc<Identity>,
-    is_source: bool,
+    of: Spawn,
+    handle: AbortHandle,
 }
 
 /// A task that ended.
 #[derive(Debug)]
 pub(super) struct Ended {
-    /// The index of its flow.
-    pub(super) flow: usize,
+    pub(super) flow: FlowId,
     pub(super) identity: Arc<Identity>,
     pub(super) is_source: bool,
     /// What it panicked with, if it did.
@@ -54,10 +62,9 @@ impl Supervisor {
 
     /// Spawns the loop of one task.
     pub(super) fn spawn(&mut self, spawn: Spawn, task: impl Future<Output = ()> + Send + 'static) {
-        let Spawn { flow, identity, is_source } = spawn;
-        let task = Scoped::new(Arc::clone(&identity), task);
+        let task = Scoped::new(Arc::clone(&spawn.identity), task);
         let handle = self.loops.spawn_on(task, &self.runtime);
-        self.running.insert(handle.id(), Running { flow, identity, is_source });
+        self.running.insert(handle.id(), Running { of: spawn, handle });
     }
 
     /// Waits for the next task to end; `None` when none is left. Safe to drop and call again.
@@ -66,19 +73,23 @@ impl Supervisor {
             Ok((id, ())) => (id, None),
             Err(error) => (error.id(), error.try_into_panic().ok().map(|panic| panic_message(&*panic))),
         };
-        let Running { flow, identity, is_source } =
-            self.running.remove(&id).expect("every spawned loop is in the map");
+        let Running { of, .. } = self.running.remove(&id).expect("every spawned loop is in the map");
+        let Spawn { flow, identity, is_source } = of;
         Some(Ended { flow, identity, is_source, panic })
     }
 
-    /// Aborts all tasks. Those that never yield cannot be stopped.
-    pub(super) fn abort(&mut self) {
-        self.loops.abort_all();
+    /// Aborts all tasks of a flow. Those that never yield cannot be stopped.
+    pub(super) fn abort(&self, flow: FlowId) {
+        self.of(flow).for_each(|running| running.handle.abort());
     }
 
-    /// Returns the tasks that have not ended.
-    pub(super) fn running(&self) -> impl Iterator<Item = &Identity> {
-        self.running.values().map(|running| &*running.identity)
+    /// Returns the tasks of a flow that have not ended.
+    pub(super) fn running(&self, flow: FlowId) -> impl Iterator<Item = &Identity> {
+        self.of(flow).map(|running| &*running.of.identity)
+    }
+
+    fn of(&self, flow: FlowId) -> impl Iterator<Item = &Running> {
+        self.running.values().filter(move |running| running.of.flow == flow)
     }
 }
 

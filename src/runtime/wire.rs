@@ -11,15 +11,15 @@ use super::{
     hop::{Hop, TaskSpans},
     inbox::Inbox,
     letters::DeadLetters,
-    manager::RunningFlow,
     meters::{LetterMeters, LoopMeters, SourceMeters, TaskMeters},
     outlets::Outlets,
     processor::ProcessorWork,
     registration::{BuiltTask, Instance},
     replays::{Entrance, Replays},
     restart::{Life, Work},
+    running::RunningFlow,
     source::{Again, SourceWork},
-    supervisor::{Spawn, Supervisor},
+    supervisor::{FlowId, Spawn, Supervisor},
     transform::{Conductor, TransformWork},
 };
 use crate::{
@@ -86,10 +86,10 @@ impl Shared<'_> {
 }
 
 impl Wiring<'_> {
-    /// Wires the tasks of the flow of this index, and spawns their loops.
+    /// Wires the tasks of the flow of this number, and spawns their loops.
     pub(super) fn spawn(
         &mut self,
-        index: usize,
+        id: FlowId,
         flow: &Flow,
         handle: FlowHandle,
         tasks: Vec<BuiltTask>,
@@ -107,7 +107,8 @@ impl Wiring<'_> {
         let replays =
             self.state.map(|state| Replays::new(state.clone(), handle.clone(), entrances.collect()));
         let asks_again = asks_again(flow, &tasks);
-        let mut running = RunningFlow { handle, tasks: 0, sources, series: Vec::with_capacity(tasks.len()) };
+        let series = Vec::with_capacity(tasks.len());
+        let mut running = RunningFlow { handle, tasks: 0, sources, series, is_cancelled: false, end: None };
         for ((node, built), inboxes) in flow.tasks.iter().zip(tasks).zip(inboxes) {
             let BuiltTask { identity, instances, context } = built;
             let task = &instances[0].task;
@@ -128,7 +129,7 @@ impl Wiring<'_> {
             let again = asks_again[shared.identity.task_id]
                 .then(|| Again::new(shared.hop(&Arc::default()), self.tracer));
             let (tracer, state) = (self.tracer, self.state);
-            let mut loops = Loops { supervisor: self.supervisor, index, life, count: 0 };
+            let mut loops = Loops { supervisor: self.supervisor, flow: id, life, count: 0 };
             match inboxes {
                 inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, tracer, state),
                 inboxes => loops.others(&shared, instances, inboxes),
@@ -143,7 +144,7 @@ impl Wiring<'_> {
                 task_type: "dlq",
                 task_id: flow.tasks.len(),
             });
-            self.supervisor.spawn(Spawn { flow: index, identity, is_source: true }, replays.run());
+            self.supervisor.spawn(Spawn { flow: id, identity, is_source: true }, replays.run());
             running.tasks += 1;
         }
         running
@@ -207,8 +208,7 @@ impl Wiring<'_> {
 /// The loops of one task.
 struct Loops<'a> {
     supervisor: &'a mut Supervisor,
-    /// Of its flow.
-    index: usize,
+    flow: FlowId,
     life: Life,
     /// How many were spawned.
     count: usize,
@@ -285,7 +285,7 @@ impl Loops<'_> {
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
         let Life { identity, is_source, .. } = &self.life;
-        let spawn = Spawn { flow: self.index, identity: Arc::clone(identity), is_source: *is_source };
+        let spawn = Spawn { flow: self.flow, identity: Arc::clone(identity), is_source: *is_source };
         self.supervisor.spawn(spawn, task);
         self.count += 1;
     }

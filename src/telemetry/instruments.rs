@@ -104,7 +104,7 @@ impl Instrument {
 }
 
 /// The names of the spans that metrics are derived from.
-pub const SPANS: [&str; 7] = [
+pub const SPANS: [&str; 8] = [
     "task.handle",
     "task.retry",
     "task.flush",
@@ -112,6 +112,7 @@ pub const SPANS: [&str; 7] = [
     "task_manager.start",
     "task_manager.register",
     "task_manager.shutdown",
+    "flow.reload",
 ];
 
 macro_rules! instruments {
@@ -190,6 +191,8 @@ instruments! {
         "The times that the task's loop started.";
     TASK_STOPS = Counter, "flowgen.task.stops", "{stop}", ["flow", "task", "reason"],
         "The times that the task's loop ended: `completed`, `failed`, `panic` or `cancelled`.";
+    RELOADS = Counter, "flowgen.reloads", "{reload}", ["outcome"],
+        "The reloads of the configuration: `applied`, `unchanged`, `failed` where the worker goes on as it did, or `cancelled` by its end.";
     CACHE_LOOKUPS = Counter, "flowgen.cache.lookups", "{lookup}", ["flow", "result"],
         "The keys that were looked for in the cache: `hit` or `miss`.";
     HTTP_CLIENT_REQUEST_DURATION = Histogram(Buckets::Http), "http.client.request.duration", "s",
@@ -222,11 +225,12 @@ pub(super) fn is_observed(name: &str) -> bool {
 }
 
 /// The instruments of the documentation, by what the names of those under each heading begin with.
-const GROUPS: [(&str, &[&str]); 6] = [
+const GROUPS: [(&str, &[&str]); 7] = [
     ("Spans: of every name `S`", &["S."]),
     ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule.", "flowgen.cache."]),
     ("Tasks", &["flowgen.task."]),
     ("State", &["flowgen.checkpoint.", "flowgen.dead_letters"]),
+    ("The worker", &["flowgen.reloads"]),
     ("Connectors", &["http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),
 ];

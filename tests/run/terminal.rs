@@ -1,8 +1,13 @@
 //! The progress line: on a terminal only.
 
-use std::{fs::File, io::Read, process::Stdio};
+use std::{
+    fs::File,
+    io::{BufRead, BufReader, Read},
+    process::Stdio,
+};
 
 use rustix::{
+    process::{Pid, Signal, kill_process},
     pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt},
     termios::{Winsize, tcsetwinsize},
 };
@@ -17,17 +22,24 @@ flow:
     - file_write: {name: out, path: out.jsonl}
 ";
 
-/// Runs a flow with its stderr on a terminal, its stdout too if `is_shared`, and returns what was shown.
-fn show(yaml: &str, is_shared: bool) -> String {
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
-    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+/// Opens a terminal: the side of whoever shows it, and the side of the program.
+fn open() -> (File, File) {
+    // The program must not keep the other side open.
+    let controller = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
     grantpt(&controller).unwrap();
     unlockpt(&controller).unwrap();
     let size = Winsize { ws_row: 24, ws_col: 100, ws_xpixel: 0, ws_ypixel: 0 };
     tcsetwinsize(&controller, size).unwrap();
     let name = ptsname(&controller, Vec::new()).unwrap();
     let terminal = File::options().read(true).write(true).open(name.to_str().unwrap()).unwrap();
+    (File::from(controller), terminal)
+}
+
+/// Runs a flow with its stderr on a terminal, its stdout too if `is_shared`, and returns what was shown.
+fn show(yaml: &str, is_shared: bool) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+    let (mut controller, terminal) = open();
     let stdout = if is_shared { Stdio::from(terminal.try_clone().unwrap()) } else { Stdio::null() };
     let mut child = flowgen(folder.path())
         .args(["run", "flow.yaml"])
@@ -39,7 +51,6 @@ fn show(yaml: &str, is_shared: bool) -> String {
         .unwrap();
     // The end of a terminal is an error (EIO), not an end of file.
     let mut shown = Vec::new();
-    let mut controller = File::from(controller);
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = controller.read(&mut chunk) {
         shown.extend_from_slice(&chunk[..read]);
@@ -70,6 +81,30 @@ fn rows_and_the_progress_line_on_one_terminal_do_not_tear_each_other() {
     let rows = lines.iter().filter(|line| *line == r#"{"a":"b"}"#).count();
     assert_eq!(rows, 500, "{shown:?}");
     assert!(lines.iter().all(|line| !line.contains("{\"a\"") || line == r#"{"a":"b"}"#), "{shown:?}");
+}
+
+/// Scenario: SIGHUP comes while the terminal of the worker is there, and again when it was closed. Guarantee: the one is a
+/// reload, and the other the end.
+#[test]
+fn a_hangup_is_the_end_once_the_terminal_is_gone() {
+    let folder = tempfile::tempdir().unwrap();
+    let yaml = "flow: {tasks: [{generate: {name: numbers, interval: 1h}}, {stdout: {name: out}}]}";
+    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+    let (controller, terminal) = open();
+    let mut child = flowgen(folder.path())
+        .args(["run", "flow.yaml"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::from(terminal))
+        .spawn()
+        .unwrap();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut String::new()).unwrap();
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    let mut shown = BufReader::new(controller).lines();
+    shown.find(|line| line.as_ref().unwrap().contains("reload found nothing changed")).unwrap().unwrap();
+    drop(shown);
+    kill_process(Pid::from_child(&child), Signal::HUP).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(0));
 }
 
 #[test]

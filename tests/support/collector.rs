@@ -135,6 +135,16 @@ impl Received {
         resources.map(|resource| format!("{resource:?}")).collect()
     }
 
+    /// Returns how many calls with metrics were kept.
+    pub(crate) fn metric_calls(&self) -> usize {
+        self.metrics.len()
+    }
+
+    /// Returns what the last call with metrics said.
+    pub(crate) fn latest(&self) -> Metrics {
+        Metrics::read(&self.metrics[self.metrics.len().saturating_sub(1)..])
+    }
+
     /// Returns what each collection said, the first one first.
     pub(crate) fn collections(&self) -> Vec<Metrics> {
         Metrics::read_each(&self.metrics)

@@ -57,8 +57,13 @@ impl Worker {
             std::fs::write(folder.path().join(name), content).unwrap();
         }
         std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+        Self::start_in(folder, &["run", "flow.yaml"], prepare)
+    }
+
+    /// Starts a command in a folder that is ready for it.
+    pub(crate) fn start_in(folder: TempDir, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
         let mut command = flowgen(folder.path());
-        command.args(["run", "flow.yaml"]);
+        command.args(arguments);
         prepare(&mut command);
         let mut child =
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
@@ -101,6 +106,29 @@ impl Worker {
         }
     }
 
+    /// Waits for a line on stderr that contains `text` and that no test has waited past. Returns it.
+    pub(crate) fn next_logged(&self, text: &str) -> String {
+        let mut seen = self.seen.borrow_mut();
+        loop {
+            let line = self.logged.recv_timeout(PATIENCE);
+            let line = line.unwrap_or_else(|_| panic!("`{text}` was not logged again, but {seen:#?}"));
+            seen.push(line.clone());
+            if line.contains(text) {
+                return line;
+            }
+        }
+    }
+
+    /// Returns how many lines on stderr contain `text`, of those that a test has waited past.
+    pub(crate) fn count_logged(&self, text: &str) -> usize {
+        self.seen.borrow().iter().filter(|line| line.contains(text)).count()
+    }
+
+    /// Returns how many files it has open.
+    pub(crate) fn open_files(&self) -> usize {
+        self.proc("fd").read_dir().unwrap().count()
+    }
+
     /// As [`Self::wait`], for a worker that must end by itself: one that hangs is killed, and the test fails.
     pub(crate) fn ends_in_time(self) -> Ended {
         let limit = Instant::now() + PATIENCE;
@@ -133,6 +161,11 @@ impl Worker {
             .filter_map(|name| std::fs::read_to_string(name).ok())
             .map(|name| name.trim().to_owned())
             .collect()
+    }
+
+    /// Returns how many threads it has.
+    pub(crate) fn thread_count(&self) -> usize {
+        self.proc("task").read_dir().unwrap().count()
     }
 
     /// Returns how many of its open files are TCP sockets.

@@ -12,7 +12,7 @@ use crate::support::collector::{Labels, Metrics, Number, Span};
 const TASK: [&str; 3] = ["flow", "task", "task_type"];
 
 /// The spans of the worker and of tasks as a whole, which are in no event's trace but their own.
-const ROOTS: [&str; 3] = ["task_manager.start", "task_manager.shutdown", "task.run"];
+const ROOTS: [&str; 4] = ["task_manager.start", "task_manager.shutdown", "flow.reload", "task.run"];
 
 impl Observed {
     /// Checks that the collector has everything, that every span stands where it belongs, and that metrics
@@ -118,7 +118,7 @@ fn assert_below(span: &Span, parent: &Span) {
             assert!(parent.start <= span.start, "{span:?} before {parent:?}");
             assert!(is_same_task(), "{span:?} below {parent:?}");
         }
-        ("task_manager.register", "task_manager.start") => {
+        ("task_manager.register", "task_manager.start" | "flow.reload") => {
             assert!(parent.start <= span.start && span.end <= parent.end, "{span:?} outside of {parent:?}");
         }
         _ => panic!("{span:?} is the child of {parent:?}"),

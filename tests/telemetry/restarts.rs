@@ -126,7 +126,7 @@ fn come_and_go(settings: Settings) {
 struct Total(BTreeMap<u64, u64>);
 
 /// Returns what every series of a flow has counted, in all its lives.
-fn totals(collections: &[Metrics], flow: &str) -> BTreeMap<(String, Labels), u64> {
+pub(super) fn totals(collections: &[Metrics], flow: &str) -> BTreeMap<(String, Labels), u64> {
     let mut totals = BTreeMap::<(String, Labels), Total>::new();
     for metrics in collections {
         for name in metrics.names() {
@@ -174,7 +174,7 @@ fn expected(flow: &str, runs: u64) -> BTreeMap<(String, Labels), u64> {
 }
 
 /// Returns the flows that a collection has series of.
-fn flows(metrics: &Metrics) -> BTreeSet<&str> {
+pub(super) fn flows(metrics: &Metrics) -> BTreeSet<&str> {
     let labels = metrics.names().flat_map(|name| metrics.of(name).keys());
     labels.filter_map(|labels| labels.get("flow")).map(String::as_str).collect()
 }

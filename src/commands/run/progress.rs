@@ -9,24 +9,45 @@ use std::{
 use indicatif::{HumanBytes, HumanCount, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::{ack::Outcome, runtime::FlowHandle, task::Extent, telemetry};
+use crate::{
+    ack::Outcome,
+    runtime::{FlowHandle, Roster},
+    task::Extent,
+    telemetry,
+};
 
 /// How often the line is redrawn.
 const PERIOD: Duration = Duration::from_millis(200);
 
 /// Keeps the line up to date for as long as it is polled; never resolves.
-pub(super) async fn show(flows: &[FlowHandle]) {
-    let Some(total) = Total::of(flows).filter(|_| stderr().is_terminal()) else { return pending().await };
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-    bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("the template is a constant"));
-    telemetry::stderr::set_live(Some(bar.clone()));
+pub(super) async fn show(roster: &Roster) {
+    if !stderr().is_terminal() {
+        return pending().await;
+    }
+    let mut bar = None;
     let started = Instant::now();
     let mut ticks = tokio::time::interval(PERIOD);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
     loop {
         ticks.tick().await;
-        bar.set_message(total.line(&Progress::of(flows), started.elapsed()));
+        // Flows come and go, and with them the end.
+        let flows = roster.flows();
+        let Some(total) = Total::of(&flows) else {
+            if bar.take().is_some() {
+                clear();
+            }
+            continue;
+        };
+        let line = total.line(&Progress::of(&flows), started.elapsed());
+        bar.get_or_insert_with(begin).set_message(line);
     }
+}
+
+fn begin() -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+    bar.set_style(ProgressStyle::with_template("{wide_msg}").expect("the template is a constant"));
+    telemetry::stderr::set_live(Some(bar.clone()));
+    bar
 }
 
 /// Takes the line away.

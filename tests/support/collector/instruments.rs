@@ -16,6 +16,7 @@ const OVERFLOW: &str = "otel.metric.overflow";
 
 /// What the spans of the worker's own life do not have.
 const OF_TASKS: [&str; 3] = ["flow", "task", "task_type"];
+const OF_WORKER: [&str; 2] = ["task_manager.", "flow.reload."];
 
 /// What is there only if there is something to say.
 const OPTIONAL: [&str; 3] = ["error.type", "http.response.status_code", "server.port"];
@@ -51,7 +52,7 @@ fn assert_attributes(metric: &str, instrument: &Instrument, attributes: &[KeyVal
     let is_optional = |key: &str| {
         let is_of_a_task = instrument.attributes.contains(&"task") && !instrument.name.starts_with("http.");
         (OPTIONAL.contains(&key) && !is_of_a_task)
-            || (OF_TASKS.contains(&key) && metric.starts_with("task_manager."))
+            || (OF_TASKS.contains(&key) && OF_WORKER.iter().any(|span| metric.starts_with(span)))
     };
     let absent = instrument.attributes.iter().filter(|key| !keys.contains(key) && !is_optional(key));
     let absent: Vec<_> = absent.collect();
