@@ -40,6 +40,13 @@ pub(crate) enum Output {
 /// Loads flows and runs them. Watched, changes of their files are taken over.
 pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watched: bool) -> ExitCode {
     let began = Ticks::now();
+    let control = match run::Control::new() {
+        Ok(control) => control,
+        Err(error) => {
+            report::failure(&error);
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
     let mut configuration = Configuration::new(paths, worker_config, is_watched);
     let loaded = match configuration.load(None) {
         Ok(loaded) => loaded,
@@ -69,7 +76,7 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
     };
     let resources =
         worker.resources.clone().map(|path| Arc::new(ResourceDirectory::new(path)) as Arc<dyn Resources>);
-    run::execute(configuration, loaded, resources, telemetry, began)
+    run::execute(control, configuration, loaded, resources, telemetry, began)
 }
 
 /// Writes a command's output, and says how that went.

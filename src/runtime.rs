@@ -47,9 +47,9 @@ struct Failure {
     is_transient: bool,
 }
 
+pub use drain::Report;
 pub(crate) use drain::abort_patience;
 pub use exchange::{Exchange, Exchanges, Order, Stopping};
-pub use drain::Report;
 pub use flow::{FlowHandle, FlowReport};
 pub use manager::{Built, TaskManager};
 pub use registration::StartError;

@@ -104,10 +104,9 @@ impl Footprint {
             for path in flow.stdin.iter().filter(|_| !is_unchanged) {
                 let message = "the standard input cannot be read anew: what was read of it is gone";
                 let mut problem = Problem::new(path.clone(), message);
-                problem.focus(Focus::Key).hint(format!(
-                    "undo the change of the flow `{}`, or restart the worker",
-                    flow.name
-                ));
+                problem
+                    .focus(Focus::Key)
+                    .hint(format!("undo the change of the flow `{}`, or restart the worker", flow.name));
                 files[*file].problems.push(problem);
             }
         }

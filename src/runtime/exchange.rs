@@ -233,7 +233,8 @@ impl Orders {
 impl Current {
     /// Cancels what has had its time, and names what goes on even then.
     fn end_patience(&mut self, now: Instant, flows: &mut RunningFlows) {
-        let due = self.leaving.iter_mut().filter(|(_, leaving)| leaving.until.is_some_and(|until| until <= now));
+        let due =
+            self.leaving.iter_mut().filter(|(_, leaving)| leaving.until.is_some_and(|until| until <= now));
         for (id, leaving) in due {
             if flows.get(*id).is_some_and(|flow| flow.is_cancelled) {
                 flows.tell_stuck(*id);

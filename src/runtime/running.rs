@@ -121,7 +121,8 @@ impl RunningFlows {
 
     /// Takes note of a task that has ended. Returns its flow if it was the last one of that.
     fn note(&mut self, ended: Ended) -> Option<FlowId> {
-        let flow = self.flows.get_mut(&ended.flow).expect("a flow is known for as long as any task of it runs");
+        let flow =
+            self.flows.get_mut(&ended.flow).expect("a flow is known for as long as any task of it runs");
         flow.tasks -= 1;
         if ended.is_source {
             flow.sources -= 1;

@@ -97,10 +97,14 @@ fn each_reload_is_a_trace_of_its_own_with_the_tasks_that_it_builds() {
     let tasks = reloads.iter().map(|span| below(span)).collect::<Vec<_>>();
     let none: [&str; 0] = [];
     assert_eq!(tasks[0], ["a.numbers", "a.nowhere"]);
-    assert_eq!((&tasks[1], &tasks[3]), (&none.map(str::to_owned).to_vec(), &none.map(str::to_owned).to_vec()));
+    assert_eq!(
+        (&tasks[1], &tasks[3]),
+        (&none.map(str::to_owned).to_vec(), &none.map(str::to_owned).to_vec())
+    );
     assert_eq!(tasks[2], ["a.numbers", "a.in"]);
     assert_eq!(tasks[4], ["c.numbers"]);
-    let runs = |flow: &str| observed.spans_named("task.run").iter().filter(|span| span["flow"] == *flow).count();
+    let runs =
+        |flow: &str| observed.spans_named("task.run").iter().filter(|span| span["flow"] == *flow).count();
     assert_eq!([runs("a"), runs("b"), runs("c")], [4, 2, 1]);
     for (outcome, count) in [("applied", 2), ("unchanged", 1), ("failed", 2), ("cancelled", 0)] {
         let counted = observed.metrics.counter("flowgen.reloads", &[("outcome", outcome)]);
@@ -225,7 +229,8 @@ fn a_hundred_reloads_under_load_lose_nothing_and_leave_nothing_behind() {
         collector.wait_until(|received| received.metric_calls() > arrived);
     }
     let (before, after) = (before.unwrap(), taken(&worker));
-    let is_flat = after.0 < before.0 + SLACK.0 && after.1 <= before.1 + SLACK.1 && after.2 <= before.2 + SLACK.2;
+    let is_flat =
+        after.0 < before.0 + SLACK.0 && after.1 <= before.1 + SLACK.1 && after.2 <= before.2 + SLACK.2;
     assert!(is_flat, "{before:?} has become {after:?}");
     let last = format!("passing-{RELOADS}");
     let there = BTreeSet::from(["steady", "changing", &*last]);
@@ -246,20 +251,26 @@ fn a_hundred_reloads_under_load_lose_nothing_and_leave_nothing_behind() {
     assert_lives_do_not_overlap(&collections);
     for (flow, entered) in [("steady", steady), ("changing", of_changing)] {
         let totals = totals(&collections, flow);
-        let handled = |(name, _): &&(String, Labels)| name == "task.handle.count" || name == "flowgen.flow.entered";
+        let handled =
+            |(name, _): &&(String, Labels)| name == "task.handle.count" || name == "flowgen.flow.entered";
         let counts: Vec<u64> = totals.keys().filter(handled).map(|key| totals[key]).collect();
         assert_eq!(counts, [entered; 4], "{flow}: {totals:#?}");
-        let runs: u64 = totals.iter().filter(|((name, _), _)| name == "flowgen.task.starts").map(|(_, n)| n).sum();
+        let runs: u64 =
+            totals.iter().filter(|((name, _), _)| name == "flowgen.task.starts").map(|(_, n)| n).sum();
         assert_eq!(runs as usize, if flow == "steady" { 3 } else { 3 * (1 + RELOADS / 2) });
     }
-    let passing: BTreeSet<&str> = collections.iter().flat_map(flows).filter(|flow| flow.starts_with("passing")).collect();
+    let passing: BTreeSet<&str> =
+        collections.iter().flat_map(flows).filter(|flow| flow.starts_with("passing")).collect();
     assert_eq!(passing.len(), 1 + RELOADS / 2, "every flow was told of");
     let most = collections.iter().map(|metrics| flows(metrics).len()).max().unwrap();
     assert!(most <= MOST_FLOWS, "series of {most} flows are there at once");
     let last = collections.last().unwrap();
     assert!(series(last) < 2 * series(&collections[1]), "{} series", series(last));
     for (outcome, count) in [("applied", 50), ("failed", 50), ("unchanged", 0)] {
-        let Number::Counter(counted) = last.select("flowgen.reloads", &[("outcome", outcome)])[0].1.number else { panic!() };
+        let Number::Counter(counted) = last.select("flowgen.reloads", &[("outcome", outcome)])[0].1.number
+        else {
+            panic!()
+        };
         assert_eq!(counted, count, "{outcome}");
     }
     assert_eq!(received.spans().iter().filter(|span| span.name == "flow.reload").count(), RELOADS);

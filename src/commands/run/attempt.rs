@@ -60,7 +60,12 @@ impl Reloads {
     /// Begins a reload of a worker that runs by the configuration of this generation.
     pub(super) fn begin(&self, cause: &'static str, generation: u64) -> Attempt<'_> {
         tracing::info!(cause, generation, "reload begins");
-        Attempt { reloads: self, span: Some(self.spans.lifecycle(TraceContext::default())), cause, generation }
+        Attempt {
+            reloads: self,
+            span: Some(self.spans.lifecycle(TraceContext::default())),
+            cause,
+            generation,
+        }
     }
 }
 
@@ -143,7 +148,11 @@ impl Drop for Attempt<'_> {
         if self.span.is_some() {
             self.reloads.cancelled.add(1);
             self.end("cancelled", SpanOutcome::Cancelled, None, &Changes::default());
-            tracing::warn!(cause = self.cause, generation = self.generation, "reload given up: the worker stops");
+            tracing::warn!(
+                cause = self.cause,
+                generation = self.generation,
+                "reload given up: the worker stops"
+            );
         }
     }
 }

@@ -4,7 +4,8 @@ use rustix::process::Signal;
 
 use super::{APPLIED, REFUSED, UNCHANGED, drained, reload, start_with, told};
 
-const FLOW: &str = "flow: {name: a, tasks: [{generate: {name: numbers, interval: 1h}}, {drop: {name: nowhere}}]}";
+const FLOW: &str =
+    "flow: {name: a, tasks: [{generate: {name: numbers, interval: 1h}}, {drop: {name: nowhere}}]}";
 
 /// What a flow may fall back to, and what lasts as long as the worker.
 const SETTINGS: &str = "
@@ -47,7 +48,8 @@ fn a_block_that_lasts_as_long_as_the_worker_refuses_the_reload_and_is_named() {
 
 #[test]
 fn what_reaches_into_flows_is_taken_over() {
-    let own = "flow: {name: own, tasks: [{generate: {name: numbers, interval: 1h, retry: {max_attempts: 1}}}]}";
+    let own =
+        "flow: {name: own, tasks: [{generate: {name: numbers, interval: 1h, retry: {max_attempts: 1}}}]}";
     let files = [("flows/a.yaml", FLOW), ("flows/own.yaml", own), ("worker.yaml", SETTINGS)];
     let worker = start_with(&files, &["--config", "worker.yaml", "flows"], |_| {});
     let with = |before: &str, after: &str| {

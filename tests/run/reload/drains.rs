@@ -16,7 +16,6 @@ fn blocked(settings: &str) -> (Worker, Rows) {
     let files = [("flows/a.yaml", &*endless("a", 1)), ("worker.yaml", settings)];
     let mut worker = start_with(&files, &["--config", "worker.yaml", "flows"], |_| {});
     let stdout = worker.stdout();
-    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).unwrap();
     let (mut waiting, mut unchanged) = (0, 0);
     while waiting == 0 || unchanged < 10_000 {
         let now = rustix::io::ioctl_fionread(&stdout).unwrap();
@@ -126,7 +125,12 @@ fn a_shutdown_during_a_reload_is_over_in_its_own_time() {
     let ended = worker.wait(String::new());
     assert_eq!(ended.code, Some(4), "{}", ended.stderr);
     assert!(ended.drained()["cancelled"].as_u64().unwrap() > 0, "{}", ended.stderr);
-    assert_eq!(ended.logged("shutdown ran out of time, what is left is cancelled").len(), 1, "{}", ended.stderr);
+    assert_eq!(
+        ended.logged("shutdown ran out of time, what is left is cancelled").len(),
+        1,
+        "{}",
+        ended.stderr
+    );
     drop(rows);
 }
 
@@ -149,7 +153,8 @@ fn a_second_signal_during_a_reload_ends_it_at_once() {
 /// counted, another flow does not notice, and the one in its place starts.
 #[test]
 fn what_is_left_at_the_deadline_is_cancelled_and_only_of_that_flow() {
-    let other = "flow: {name: other, tasks: [{generate: {name: numbers, rate: 1000}}, {drop: {name: nowhere}}]}";
+    let other =
+        "flow: {name: other, tasks: [{generate: {name: numbers, rate: 1000}}, {drop: {name: nowhere}}]}";
     let (worker, rows) = blocked("shutdown_timeout: 1s");
     assert_eq!(told(&reload(&worker, &[("flows/other.yaml", other)])), (APPLIED, 2));
     let waiting = "flow: {name: a, tasks: [{generate: {name: numbers, interval: 1h}}]}";

@@ -15,7 +15,10 @@ fn only_the_flow_that_changed_restarts() {
             rows
         });
         let line = reload(&worker, &[("flows/b.yaml", &endless("b", 2))]);
-        assert_eq!((told(&line), &line["restarted"], &line["cause"]), ((APPLIED, 2), &"b".into(), &"SIGHUP".into()));
+        assert_eq!(
+            (told(&line), &line["restarted"], &line["cause"]),
+            ((APPLIED, 2), &"b".into(), &"SIGHUP".into())
+        );
         assert!(line["started"].is_null() && line["stopped"].is_null(), "{line}");
         let (ended, _) = stop(worker, reading.join().unwrap());
         assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -73,7 +76,9 @@ fn flows_come_and_go_with_their_files() {
 #[test]
 fn two_flows_may_swap_their_names() {
     let file = |name: &str, n: u64| {
-        format!("flow: {{name: {name}, tasks: [{{generate: {{name: numbers, interval: 1h, payload: {{flow: {name}, generation: {n}}}}}}}, {{stdout: {{name: out}}}}]}}")
+        format!(
+            "flow: {{name: {name}, tasks: [{{generate: {{name: numbers, interval: 1h, payload: {{flow: {name}, generation: {n}}}}}}}, {{stdout: {{name: out}}}}]}}"
+        )
     };
     let mut worker = start(&[("flows/a.yaml", &file("a", 1)), ("flows/b.yaml", &file("b", 2))]);
     let mut rows = Rows::of(&mut worker);
@@ -94,7 +99,9 @@ fn two_flows_may_swap_their_names() {
 #[test]
 fn it_ends_with_the_last_flow_and_remembers_what_failed_before() {
     let file = |name: &str, source: &str, code: &str| {
-        format!("flow: {{name: {name}, tasks: [{{generate: {{name: numbers, {source}}}}}, {{script: {{name: picky, code: '{code}'}}}}]}}")
+        format!(
+            "flow: {{name: {name}, tasks: [{{generate: {{name: numbers, {source}}}}}, {{script: {{name: picky, code: '{code}'}}}}]}}"
+        )
     };
     let waiting = file("a", "interval: 1h", r#"throw "no""#);
     let worker = start(&[("flows/a.yaml", &waiting), ("flows/b.yaml", &file("b", "count: 1", "event"))]);

@@ -1,6 +1,11 @@
 //! What a worker that runs does not take over: it says why, and nothing changes.
 
-use std::{fs, process::Command};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    process::Command,
+};
 
 use rustix::{
     fs::{CWD, FileType, Mode},
@@ -8,8 +13,10 @@ use rustix::{
 };
 use serde_json::Value;
 
-use super::{APPLIED, REFUSED, Rows, UNCHANGED, drained, endless, reload, result, start, start_with, stop, told, write};
-use crate::support::flowgen;
+use super::{
+    APPLIED, REFUSED, Rows, UNCHANGED, drained, endless, reload, result, start, start_with, stop, told, write,
+};
+use crate::support::{flowgen, worker::Worker};
 
 /// Two mistakes.
 fn broken() -> String {
@@ -43,7 +50,8 @@ fn a_broken_file_changes_nothing_and_is_reported_as_at_a_start() {
             continue;
         }
         let errors: Vec<Value> = ended.logs().into_iter().filter(|line| line["level"] == "ERROR").collect();
-        let told: Vec<_> = errors.iter().map(|line| ["message", "source", "key", "hint"].map(|key| &line[key])).collect();
+        let told: Vec<_> =
+            errors.iter().map(|line| ["message", "source", "key", "hint"].map(|key| &line[key])).collect();
         assert_eq!(told.len(), 3, "{}", ended.stderr);
         for [message, source, key, hint] in &told[..2] {
             for part in [message, source, key] {
@@ -51,7 +59,10 @@ fn a_broken_file_changes_nothing_and_is_reported_as_at_a_start() {
             }
             assert!(hint.is_null() || at_start.contains(hint.as_str().unwrap()), "{hint}");
         }
-        assert_eq!((&errors[2]["message"], &errors[2]["error.type"]), (&"reload refused: nothing has changed".into(), &"config".into()));
+        assert_eq!(
+            (&errors[2]["message"], &errors[2]["error.type"]),
+            (&"reload refused: nothing has changed".into(), &"config".into())
+        );
         assert_eq!(drained(&ended), ["a"]);
     }
 }
@@ -75,12 +86,18 @@ fn a_broken_file_that_is_mended_is_taken_over() {
 #[test]
 fn what_cannot_be_built_refuses_the_whole_reload() {
     let file = |name: &str, code: &str| {
-        format!("flow: {{name: {name}, tasks: [{{generate: {{name: numbers, interval: 1h}}}}, {{script: {{name: code, code: {code}}}}}]}}")
+        format!(
+            "flow: {{name: {name}, tasks: [{{generate: {{name: numbers, interval: 1h}}}}, {{script: {{name: code, code: {code}}}}}]}}"
+        )
     };
-    let files = |code: &str| ["a", "b", "c"].map(|name| (format!("flows/{name}.yaml"), file(name, if name == "b" { code } else { "event" })));
+    let files = |code: &str| {
+        ["a", "b", "c"]
+            .map(|name| (format!("flows/{name}.yaml"), file(name, if name == "b" { code } else { "event" })))
+    };
     let first = files("'event'");
     let settings = "resources: {path: .}\n";
-    let all: Vec<_> = first.iter().map(|(name, text)| (&**name, &**text)).chain([("worker.yaml", settings)]).collect();
+    let all: Vec<_> =
+        first.iter().map(|(name, text)| (&**name, &**text)).chain([("worker.yaml", settings)]).collect();
     let worker = start_with(&all, &["--config", "worker.yaml", "flows"], |_| {});
     let changed = files("{resource: absent.rhai}").map(|(name, text)| (name, text.replace("1h", "2h")));
     let changed: Vec<_> = changed.iter().map(|(name, text)| (&**name, &**text)).collect();
@@ -98,13 +115,18 @@ fn what_cannot_be_built_refuses_the_whole_reload() {
 #[test]
 fn a_flow_that_reads_stdin_cannot_be_restarted_but_can_be_removed() {
     let reader = |name: &str, format: &str| {
-        format!("flow: {{name: {name}, tasks: [{{stdin: {{name: in, format: {format}}}}}, {{drop: {{name: nowhere}}}}]}}")
+        format!(
+            "flow: {{name: {name}, tasks: [{{stdin: {{name: in, format: {format}}}}}, {{drop: {{name: nowhere}}}}]}}"
+        )
     };
     let waiting = "flow: {name: b, tasks: [{generate: {name: numbers, interval: 1h}}]}";
     let worker = start(&[("flows/a.yaml", &reader("a", "text")), ("flows/b.yaml", waiting)]);
     let refused = |name: &str, line: &Value| {
         assert_eq!((told(line).0, &line["error.type"]), (REFUSED, &"config".into()));
-        assert_eq!(worker.count_logged(&format!("undo the change of the flow `{name}`, or restart the worker")), 1);
+        assert_eq!(
+            worker.count_logged(&format!("undo the change of the flow `{name}`, or restart the worker")),
+            1
+        );
     };
     refused("a", &reload(&worker, &[("flows/a.yaml", &reader("a", "jsonl"))]));
     assert_eq!(told(&reload(&worker, &[("flows/a.yaml", &reader("a", "text"))])), (UNCHANGED, 1));
@@ -116,24 +138,49 @@ fn a_flow_that_reads_stdin_cannot_be_restarted_but_can_be_removed() {
     assert_eq!((ended.code, drained(&ended)), (Some(0), vec!["a".into(), "b".into()]), "{}", ended.stderr);
 }
 
+/// Starts a worker whose configuration is read from a pipe, each time that it is.
+fn start_from_pipe() -> (Worker, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let text =
+        "flow: {name: a, labels: {text: '${file:pipe}'}, tasks: [{generate: {name: numbers, interval: 1h}}]}";
+    fs::write(folder.path().join("a.yaml"), text).unwrap();
+    (Worker::start_in(folder, &["run", "a.yaml"], |_| {}), pipe)
+}
+
 /// Scenario: a signal ends the worker while the new configuration is being read, from a pipe that nobody writes to.
 /// Guarantee: it does not wait for that.
 #[test]
 fn a_signal_while_files_are_read_ends_the_worker() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let text = format!(
-        "flow: {{name: a, labels: {{text: '${{file:{}}}'}}, tasks: [{{generate: {{name: numbers, interval: 1h}}}}]}}",
-        pipe.display()
-    );
-    let first = std::thread::spawn(move || fs::write(&pipe, "text").unwrap());
-    let worker = start(&[("flows/a.yaml", &text)]);
-    first.join().unwrap();
+    let (worker, pipe) = start_from_pipe();
+    let mut writer = File::create(&pipe).unwrap();
     worker.signal(Signal::HUP);
+    writer.write_all(b"text").unwrap();
+    drop(writer);
     worker.next_logged("reload begins");
     worker.signal(Signal::TERM);
     assert_eq!(told(&result(&worker)).0, "reload given up");
     let ended = worker.ends_in_time();
     assert_eq!((ended.code, drained(&ended)), (Some(0), vec!["a".to_owned()]), "{}", ended.stderr);
+}
+
+/// Scenario: SIGHUP comes while the worker loads its configuration for the first time. Guarantee: it does not end the
+/// worker, and the reload comes after the start.
+#[test]
+fn a_hangup_before_the_start_is_a_reload_after_it() {
+    let (worker, pipe) = start_from_pipe();
+    for _ in 0..2 {
+        // It is there once the worker reads.
+        let mut writer = File::create(&pipe).unwrap();
+        if worker.count_logged("reload begins") == 0 {
+            worker.signal(Signal::HUP);
+        }
+        writer.write_all(b"text").unwrap();
+        drop(writer);
+        worker.next_logged("reload ");
+    }
+    assert_eq!(worker.count_logged(UNCHANGED), 1);
+    worker.signal(Signal::TERM);
+    assert_eq!(drained(&worker.end()), ["a"]);
 }

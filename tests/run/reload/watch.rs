@@ -9,7 +9,9 @@ use crate::support::worker::Worker;
 
 /// A flow with one event that tells its text.
 fn once(text: &str) -> String {
-    format!("flow: {{name: a, tasks: [{{generate: {{name: numbers, count: 1, payload: {{text: '{text}'}}}}}}, {{stdout: {{name: out}}}}]}}")
+    format!(
+        "flow: {{name: a, tasks: [{{generate: {{name: numbers, count: 1, payload: {{text: '{text}'}}}}}}, {{stdout: {{name: out}}}}]}}"
+    )
 }
 
 /// Stops a worker, and returns what it wrote to stdout.
@@ -39,7 +41,10 @@ fn a_config_map_that_is_swapped_is_taken_over() {
     mount(worker.folder.path(), "..2026_2", &once("new"));
     fs::remove_dir_all(worker.folder.path().join("flows/..2026_1")).unwrap();
     let line = result(&worker);
-    assert_eq!((told(&line), &line["cause"], &line["restarted"]), ((APPLIED, 2), &"watch".into(), &"a".into()));
+    assert_eq!(
+        (told(&line), &line["cause"], &line["restarted"]),
+        ((APPLIED, 2), &"watch".into(), &"a".into())
+    );
     worker.next_logged("flow drained");
     assert_eq!(rows(worker), [r#"{"text":"old"}"#, r#"{"text":"new"}"#]);
 }
@@ -83,7 +88,10 @@ fn files_that_flows_name_are_watched_as_well() {
     };
     assert_eq!(restarted("secret", "two"), "s");
     assert_eq!(restarted("resources/code.rhai", "#{text: 2}"), "r");
-    assert_eq!(restarted("worker.yaml", "resources: {path: resources}\nshutdown_timeout: 10s"), serde_json::Value::Null);
+    assert_eq!(
+        restarted("worker.yaml", "resources: {path: resources}\nshutdown_timeout: 10s"),
+        serde_json::Value::Null
+    );
     // What cannot be built is watched too.
     fs::remove_file(worker.folder.path().join("resources/code.rhai")).unwrap();
     assert_eq!(told(&result(&worker)), (REFUSED, 4));
@@ -96,7 +104,9 @@ fn files_that_flows_name_are_watched_as_well() {
 
 #[test]
 fn a_worker_that_is_not_watched_takes_nothing_by_itself() {
-    let waiting = |interval: &str| format!("flow: {{name: a, tasks: [{{generate: {{name: numbers, interval: {interval}}}}}]}}");
+    let waiting = |interval: &str| {
+        format!("flow: {{name: a, tasks: [{{generate: {{name: numbers, interval: {interval}}}}}]}}")
+    };
     let worker = start_with(&[("flows/a.yaml", &waiting("1h"))], &["flows"], |_| {});
     write(&worker.folder, &[("flows/a.yaml", &waiting("2h"))]);
     worker.signal(Signal::HUP);
