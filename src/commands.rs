@@ -44,6 +44,13 @@ pub(crate) enum Output {
 /// Loads flows and runs them. Watched, changes of their files are taken over.
 pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watched: bool) -> ExitCode {
     let began = Ticks::now();
+    let control = match run::Control::new() {
+        Ok(control) => control,
+        Err(error) => {
+            report::failure(&error);
+            return ExitCode::from(NOT_STARTED);
+        }
+    };
     let mut configuration = Configuration::new(paths, worker_config, is_watched);
     let loaded = match configuration.load(None) {
         Ok(loaded) => loaded,
@@ -79,7 +86,7 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
             return ExitCode::from(NOT_STARTED);
         }
     };
-    run::execute(configuration, loaded, lent, telemetry, began)
+    run::execute(control, configuration, loaded, lent, telemetry, began)
 }
 
 /// Opens what the tasks of a worker are lent.

@@ -17,7 +17,7 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle},
+    runtime::{Builder, Handle, Runtime},
     sync::oneshot,
     time::Instant,
 };
@@ -56,28 +56,28 @@ const FLUSH_SHARE: u32 = 5;
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
 pub(super) fn execute(
+    control: Control,
     configuration: Configuration,
     loaded: Loaded,
     lent: Lent,
     telemetry: Telemetry,
     began: Ticks,
 ) -> ExitCode {
-    let tasks = Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
-    let control = Builder::new_current_thread().enable_all().build();
-    let (tasks, control) = match (tasks, control) {
-        (Ok(tasks), Ok(control)) => (tasks, control),
-        (Err(error), _) | (_, Err(error)) => {
+    let tasks = match Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
+        Ok(tasks) => tasks,
+        Err(error) => {
             report::failure(&error);
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
+    let Control { runtime, hangups } = control;
     let Loaded { mut plan, footprint, .. } = loaded;
     let limits = Limits { shutdown: plan.worker.shutdown_timeout, is_exporting: telemetry.is_on() };
     plan.worker.shutdown_timeout = limits.drain();
     let is_json = is_json(&plan.worker.logging);
-    let code = control.block_on(async {
-        let heard = || io::Result::Ok((Signals::new()?, Questions::new()?, Hangups::new()?));
-        let (signals, questions, hangups) = match heard() {
+    let code = runtime.block_on(async {
+        let heard = || io::Result::Ok((Signals::new()?, Questions::new()?));
+        let (signals, questions) = match heard() {
             Ok(heard) => heard,
             Err(error) => {
                 report::failure(&error);
@@ -97,6 +97,24 @@ pub(super) fn execute(
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
     ExitCode::from(code)
+}
+
+/// Where signals and deadlines are watched for.
+pub(super) struct Control {
+    runtime: Runtime,
+    hangups: Hangups,
+}
+
+impl Control {
+    /// Makes it. From here on SIGHUP does not end the process; a reload that it asks for comes after the start.
+    pub(super) fn new() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let hangups = {
+            let _inside = runtime.enter();
+            Hangups::new()?
+        };
+        Ok(Self { runtime, hangups })
+    }
 }
 
 /// How long what comes after a signal may take.

@@ -16,7 +16,6 @@ fn blocked(settings: &str) -> (Worker, Rows) {
     let files = [("flows/a.yaml", &*endless("a", 1)), ("worker.yaml", settings)];
     let mut worker = start_with(&files, &["--config", "worker.yaml", "flows"], |_| {});
     let stdout = worker.stdout();
-    rustix::pipe::fcntl_setpipe_size(&stdout, 4096).unwrap();
     let (mut waiting, mut unchanged) = (0, 0);
     while waiting == 0 || unchanged < 10_000 {
         let now = rustix::io::ioctl_fionread(&stdout).unwrap();

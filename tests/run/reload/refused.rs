@@ -1,6 +1,11 @@
 //! What a worker that runs does not take over: it says why, and nothing changes.
 
-use std::{fs, process::Command};
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::PathBuf,
+    process::Command,
+};
 
 use rustix::{
     fs::{CWD, FileType, Mode},
@@ -11,7 +16,7 @@ use serde_json::Value;
 use super::{
     APPLIED, REFUSED, Rows, UNCHANGED, drained, endless, reload, result, start, start_with, stop, told, write,
 };
-use crate::support::flowgen;
+use crate::support::{flowgen, worker::Worker};
 
 /// Two mistakes.
 fn broken() -> String {
@@ -133,24 +138,49 @@ fn a_flow_that_reads_stdin_cannot_be_restarted_but_can_be_removed() {
     assert_eq!((ended.code, drained(&ended)), (Some(0), vec!["a".into(), "b".into()]), "{}", ended.stderr);
 }
 
+/// Starts a worker whose configuration is read from a pipe, each time that it is.
+fn start_from_pipe() -> (Worker, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let pipe = folder.path().join("pipe");
+    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    let text =
+        "flow: {name: a, labels: {text: '${file:pipe}'}, tasks: [{generate: {name: numbers, interval: 1h}}]}";
+    fs::write(folder.path().join("a.yaml"), text).unwrap();
+    (Worker::start_in(folder, &["run", "a.yaml"], |_| {}), pipe)
+}
+
 /// Scenario: a signal ends the worker while the new configuration is being read, from a pipe that nobody writes to.
 /// Guarantee: it does not wait for that.
 #[test]
 fn a_signal_while_files_are_read_ends_the_worker() {
-    let folder = tempfile::tempdir().unwrap();
-    let pipe = folder.path().join("pipe");
-    rustix::fs::mknodat(CWD, &pipe, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
-    let text = format!(
-        "flow: {{name: a, labels: {{text: '${{file:{}}}'}}, tasks: [{{generate: {{name: numbers, interval: 1h}}}}]}}",
-        pipe.display()
-    );
-    let first = std::thread::spawn(move || fs::write(&pipe, "text").unwrap());
-    let worker = start(&[("flows/a.yaml", &text)]);
-    first.join().unwrap();
+    let (worker, pipe) = start_from_pipe();
+    let mut writer = File::create(&pipe).unwrap();
     worker.signal(Signal::HUP);
+    writer.write_all(b"text").unwrap();
+    drop(writer);
     worker.next_logged("reload begins");
     worker.signal(Signal::TERM);
     assert_eq!(told(&result(&worker)).0, "reload given up");
     let ended = worker.ends_in_time();
     assert_eq!((ended.code, drained(&ended)), (Some(0), vec!["a".to_owned()]), "{}", ended.stderr);
+}
+
+/// Scenario: SIGHUP comes while the worker loads its configuration for the first time. Guarantee: it does not end the
+/// worker, and the reload comes after the start.
+#[test]
+fn a_hangup_before_the_start_is_a_reload_after_it() {
+    let (worker, pipe) = start_from_pipe();
+    for _ in 0..2 {
+        // It is there once the worker reads.
+        let mut writer = File::create(&pipe).unwrap();
+        if worker.count_logged("reload begins") == 0 {
+            worker.signal(Signal::HUP);
+        }
+        writer.write_all(b"text").unwrap();
+        drop(writer);
+        worker.next_logged("reload ");
+    }
+    assert_eq!(worker.count_logged(UNCHANGED), 1);
+    worker.signal(Signal::TERM);
+    assert_eq!(drained(&worker.end()), ["a"]);
 }
