@@ -22,7 +22,7 @@ use flowgen::{
 use super::supervision::{Seen, all_but, restarting, run};
 use crate::support::{
     graph::{flow, node, outcomes, plan},
-    tasks::numbers,
+    tasks::{counting, numbers},
 };
 
 /// What a processor does with the event of this number, which was tried so often before.
@@ -97,7 +97,7 @@ fn with(on_error: OnError) -> Policy {
     Policy { on_error, ..Policy::default() }
 }
 
-/// A source of so many events, all of which come to `next` at once.
+/// A source of so many events.
 fn source(count: u64) -> Node {
     node("source", vec![1], move || numbers(count))
 }
@@ -132,6 +132,28 @@ async fn a_panic_while_events_are_collected_again_fails_only_the_one_at_hand() {
     let report = run(plan(vec![restarting(tasks)], 64)).await;
     assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 46), (Outcome::Failed, 4)].into());
     assert_eq!(collecting.flushed.ids(), all_but(50, &[5, 10, 20, 30]));
+}
+
+/// Scenario: two parts of an event are in one batch, and the processor panics at the second one whenever it comes. Guarantee:
+/// the event has failed, and does not come again for the sake of the first one.
+#[tokio::test(start_paused = true)]
+async fn a_part_that_always_panics_brings_back_no_other() {
+    let collecting = Collecting::new(|n, earlier| {
+        assert!(n != 3 || earlier % 2 == 0, "as the test wants it");
+        Ok(())
+    });
+    let branch = |name| node(name, vec![3], || counting(&Arc::default()));
+    let tasks = vec![
+        node("source", vec![1, 2], || numbers(10)),
+        branch("left"),
+        branch("right"),
+        collecting.node(vec![], with(OnError::Fail)),
+    ];
+    let day = Duration::from_secs(24 * 3600);
+    let report = tokio::time::timeout(day, run(plan(vec![restarting(tasks)], 64))).await;
+    let report = report.expect("it comes to an end");
+    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Completed, 9), (Outcome::Failed, 1)].into());
+    assert_eq!([2, 3, 4].map(|n| collecting.tries(n)), [4, 3, 3]);
 }
 
 /// Scenario: events of a batch fail, panic, or pass by, and go on. Guarantee: they come to the next task in their turn.

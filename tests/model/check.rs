@@ -314,16 +314,26 @@ fn reached(case: &Case, observed: &Observed, id: &str, task: usize, delivery: u6
     }
 }
 
-/// Returns how many events may be there at once: the channels, and what each task has taken.
+/// Returns how many events may be there at once: the channels, and what each task has taken. Behind a task that makes one
+/// event of several, each of them stands for so many.
 fn bound(case: &Case) -> u64 {
     let capacity = case.capacity as u64;
-    let held = case.tasks.iter().enumerate().map(|(task, spec)| match spec.role {
-        Role::Source(_) => 64,
-        Role::Buffered => capacity + BATCH,
-        Role::Batching { size } => capacity + 64 + 3 * size as u64,
-        Role::Tap | Role::Transform | Role::Processor => {
-            capacity + (64 + spec.limit as u64) * case.instances(task) as u64
+    let mut weights = vec![1; case.tasks.len()];
+    let mut bound = 0;
+    for (task, spec) in case.tasks.iter().enumerate() {
+        let held = match spec.role {
+            Role::Source(_) => 64,
+            Role::Buffered => capacity + BATCH,
+            Role::Batching { size } => capacity + 64 + 3 * size as u64,
+            Role::Tap | Role::Transform | Role::Processor => {
+                capacity + (64 + spec.limit as u64) * case.instances(task) as u64
+            }
+        };
+        bound += weights[task] * held;
+        let size = if let Role::Batching { size } = spec.role { size as u64 } else { 1 };
+        for next in case.next(task) {
+            weights[next] = weights[next].max(weights[task] * size);
         }
-    });
-    held.sum()
+    }
+    bound
 }

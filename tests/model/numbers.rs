@@ -84,7 +84,7 @@ fn is_compared(case: &Case, name: &str, task: &str) -> bool {
 }
 
 /// Scenario: as with any flow, where everything is determined. Guarantee: what is exported of spans, attempts, retries,
-/// deadlines, redeliveries and outcomes is what the model adds up to.
+/// deadlines, redeliveries and outcomes is what the model adds up to, and no task has anything left in the end.
 #[test]
 #[expect(clippy::print_stdout, reason = "shown where it fails, to run it again")]
 fn what_is_exported_of_any_flow_is_what_the_model_counts() {
@@ -98,6 +98,9 @@ fn what_is_exported_of_any_flow_is_what_the_model_counts() {
         command.env(FIRST, first.to_string());
     });
     let metrics = collector.metrics();
+    let levels: Vec<_> = metrics.get("flowgen.task.inflight").into_iter().flatten().collect();
+    assert!(levels.len() >= CASES, "{levels:?}");
+    assert!(levels.iter().all(|(_, point)| point.number == Number::UpDown(0)), "{levels:?}");
     for (n, case) in cases(first).iter().enumerate() {
         let (found, expected) = (found(case, &metrics, &format!("m{n}")), expected(case));
         let differing = |(key, count): &(&_, &u64), other: &Numbers| other.get(*key) != Some(*count);

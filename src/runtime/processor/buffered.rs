@@ -39,10 +39,9 @@ pub(super) async fn run(
     let mut taken = Vec::with_capacity(BATCH);
     while !held.is_empty() || inbox.recv_many(&mut taken, BATCH).await > 0 {
         held.take(taken.drain(..));
-        while let Some(mut job) = held.begin(hop) {
-            let Job { handling, output, tried } = &mut job;
+        while let Some(Job { handling, output, tried }) = held.begin(hop) {
             let end = attempts.make(processor, handling, output, tried, None).await;
-            held.end(job, end)?;
+            held.end(end)?;
         }
         let flushed = flush_held(hop, attempts, held, processor).await;
         hop.flush().await;

@@ -19,10 +19,11 @@ pub(super) struct Held {
     arrived: VecDeque<Box<Event>>,
     /// What was looked at when the processor before panicked, in order, and is not yet again.
     again: VecDeque<Leaving>,
-    /// What was looked at: it is collected, which is what comes of a success, or waits for its turn to leave.
+    /// What was looked at: the last one may be begun and have no end yet; the others are collected, which is what comes of
+    /// a success, or wait for their turn to leave.
     batch: Vec<Leaving>,
     jobs: Jobs,
-    /// How many there are, with the one that is being handled.
+    /// How many there are.
     count: usize,
     inflight: Level,
 }
@@ -57,43 +58,54 @@ impl Held {
     }
 
     /// Begins the next event that is to be handled, if there is one. What comes before it and is not keeps its place.
-    pub(super) fn begin(&mut self, hop: &Hop) -> Option<Job> {
+    pub(super) fn begin(&mut self, hop: &Hop) -> Option<&mut Job> {
         while let Some(leaving) = self.again.pop_front() {
             match leaving {
                 // Its processor was away for a while.
-                Leaving::Done(job, End::Handled(Ok(()))) if job.handling.is_expired() => {
-                    self.decide(job, End::Expired)
+                Leaving::Done(mut job, End::Handled(Ok(()))) if job.handling.is_expired() => {
+                    job.handling.stop();
+                    self.batch.push(Leaving::Done(job, End::Expired));
                 }
-                Leaving::Done(job, End::Handled(Ok(()))) => return Some(job),
+                Leaving::Done(job, End::Handled(Ok(()))) => {
+                    self.batch.push(Leaving::Done(job, End::Recalled));
+                    return self.begun().map(|(job, _)| job);
+                }
                 decided => self.batch.push(decided),
             }
         }
         while let Some(event) = self.arrived.pop_front() {
             match hop.due(&event) {
-                Due::Handling => return Some(self.jobs.open(hop, event)),
+                Due::Handling => {
+                    self.batch.push(Leaving::Done(self.jobs.open(hop, event), End::Recalled));
+                    return self.begun().map(|(job, _)| job);
+                }
                 due => self.batch.push(Leaving::Undone(event, due)),
             }
         }
         None
     }
 
-    /// Takes back an event whose attempts ended.
+    /// Lets the event that was begun last have its end, which is told when it is its turn.
     ///
     /// # Errors
     /// What the processor panicked with, if it did.
-    pub(super) fn end(&mut self, job: Job, end: End) -> Result<(), String> {
+    pub(super) fn end(&mut self, end: End) -> Result<(), String> {
         let panic = if let End::Panicked(message) = &end { Err(message.clone()) } else { Ok(()) };
-        match end {
-            End::Handled(Ok(())) => self.batch.push(Leaving::Done(job, end)),
-            end => self.decide(job, end),
+        if let Some((job, ended)) = self.begun() {
+            if !matches!(end, End::Handled(Ok(()))) {
+                job.handling.stop();
+            }
+            *ended = end;
         }
         panic
     }
 
-    /// Lets an event have its end, which is told when it is its turn.
-    fn decide(&mut self, mut job: Job, end: End) {
-        job.handling.stop();
-        self.batch.push(Leaving::Done(job, end));
+    /// Returns the last one. Its attempts have not ended.
+    fn begun(&mut self) -> Option<(&mut Job, &mut End)> {
+        match self.batch.last_mut()? {
+            Leaving::Done(job, end) => Some((job, end)),
+            Leaving::Undone(..) => None,
+        }
     }
 
     /// Returns what is collected, in order.

@@ -34,6 +34,7 @@ pub(super) struct Jobs {
 
 impl Jobs {
     /// Begins the handling of an event.
+    #[inline]
     pub(super) fn open(&mut self, hop: &Hop, event: Box<Event>) -> Job {
         let mut output = self.outputs.pop().unwrap_or_default();
         let handling = hop.open(event, &mut output);
@@ -41,6 +42,7 @@ impl Jobs {
     }
 
     /// Lets an event leave.
+    #[inline]
     pub(super) fn conclude(&mut self, hop: &mut Hop, leaving: Leaving) {
         let mut output = match leaving {
             Leaving::Done(Job { handling, mut output, tried }, end) => {
