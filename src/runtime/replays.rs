@@ -31,11 +31,14 @@ pub(super) struct Entrance {
     pub(super) sender: Option<mpsc::Sender<Box<Event>>>,
 }
 
+/// The channel of a task that may end; a source has none.
+type Weak = Option<mpsc::WeakSender<Box<Event>>>;
+
 /// Brings in the dead letters of one flow.
 pub(super) struct Replays {
     state: State,
     flow: FlowHandle,
-    entrances: Vec<(Arc<str>, Option<mpsc::WeakSender<Box<Event>>>)>,
+    entrances: Vec<(Arc<str>, Weak)>,
     /// What keeps the flow from ending before the first look.
     first: Vec<Entrance>,
     /// Letters that are under way.

@@ -8,6 +8,7 @@ use std::{
     env,
     fmt::Write as _,
     fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -47,7 +48,7 @@ fn kills() -> usize {
 
 fn rng() -> fastrand::Rng {
     let seed = setting("FLOWGEN_TEST_SEED").map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
-    println!("FLOWGEN_TEST_SEED={seed}");
+    let _ = writeln!(io::stderr(), "FLOWGEN_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
 }
 
@@ -149,5 +150,5 @@ fn a_killed_worker_loses_no_line_of_a_file() {
     sorted.dedup();
     assert_eq!(sorted.len() as u64, LINES);
     assert_eq!(kept(folder), input.len() as u64, "a worker that ended is done with all");
-    println!("lines done again after each kill: {again:?}");
+    let _ = writeln!(io::stderr(), "lines done again after each kill: {again:?}");
 }
