@@ -25,6 +25,12 @@ impl Observed {
 
 /// Checks that of every flow whatever entered came to an end or is in flight.
 pub(super) fn assert_conserved(metrics: &Metrics) {
+    let (entered, ended) = sides(metrics);
+    assert_eq!(entered, ended, "{metrics:#?}");
+}
+
+/// Returns the two sides of the account of every flow: what entered, and what came to an end or is in flight.
+pub(super) fn sides(metrics: &Metrics) -> (BTreeMap<&str, u64>, BTreeMap<&str, u64>) {
     let of_flows = |name: &str| {
         let mut flows = BTreeMap::<&str, u64>::new();
         for (labels, point) in metrics.get(name).into_iter().flatten() {
@@ -36,7 +42,7 @@ pub(super) fn assert_conserved(metrics: &Metrics) {
     for (flow, count) in inflight {
         *ended.entry(flow).or_default() += count;
     }
-    assert_eq!(of_flows("flowgen.flow.entered"), ended, "{metrics:#?}");
+    (of_flows("flowgen.flow.entered"), ended)
 }
 
 /// Returns how many spans of any name have ended.
