@@ -434,8 +434,11 @@ fn what_telemetry_says_of_itself_is_what_the_collector_saw() {
     let points = ("otel.component.type", "otlp_grpc_metric_exporter");
     let total = |name: &str, of: &[(&str, &str)]| u64::try_from(value(metrics, name, of)).unwrap();
     let dropped = by(metrics, "otel.sdk.exporter.span.exported", &[spans], "error.type");
-    assert_eq!(dropped, [("invalid_argument", 10), ("rejected", 3)].into());
-    assert_eq!(number(&line, "spans_dropped"), 13);
+    // A call holds no more than a batch; what is there when the worker ends may be less.
+    let refused = dropped["invalid_argument"];
+    assert!((1..=10).contains(&refused), "{dropped:?}");
+    assert_eq!(dropped, [("invalid_argument", refused), ("rejected", 3)].into());
+    assert_eq!(number(&line, "spans_dropped"), refused.unsigned_abs() + 3);
     assert_eq!(total("otel.sdk.exporter.span.exported", &[spans]), number(&line, "spans_created"));
     assert_eq!(total("otel.sdk.processor.span.processed", &[]), number(&line, "spans_created"));
     let started = by(metrics, "otel.sdk.span.started", &[], "otel.span.sampling_result");
