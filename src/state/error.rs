@@ -15,10 +15,8 @@ impl StateError {
         Self { message: message.into(), source: None }
     }
 
-    pub(super) fn because(
-        message: impl Into<String>,
-        source: impl Into<Box<dyn Error + Send + Sync>>,
-    ) -> Self {
+    /// Makes one that something else caused.
+    pub fn because(message: impl Into<String>, source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { message: message.into(), source: Some(Arc::from(source.into())) }
     }
 }

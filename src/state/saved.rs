@@ -29,7 +29,7 @@ pub struct SavedEvent {
 /// The id of an event, with what it stands for.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
-enum SavedId {
+pub(super) enum SavedId {
     Sequence(u64),
     Position { path: String, offset: u64, line: u32 },
     Text(String),
@@ -47,7 +47,7 @@ enum SavedData {
 }
 
 impl SavedId {
-    fn of(id: &EventId) -> Self {
+    pub(super) fn of(id: &EventId) -> Self {
         match id {
             EventId::Sequence(n) => Self::Sequence(*n),
             EventId::Position { path, offset, line } => {
@@ -59,7 +59,7 @@ impl SavedId {
         }
     }
 
-    fn to_id(&self) -> EventId {
+    pub(super) fn to_id(&self) -> EventId {
         match self {
             Self::Sequence(n) => EventId::Sequence(*n),
             Self::Position { path, offset, line } => {

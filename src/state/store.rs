@@ -1,6 +1,7 @@
 //! The store itself: its directory, its tables, reading them, and handing changes to the thread that writes.
 
 use std::{
+    fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
     sync::{
@@ -17,7 +18,7 @@ use redb::{
 use tokio::sync::oneshot;
 
 use super::{
-    StateError,
+    Owner, StateError,
     lock::Lock,
     writer::{Done, Writer},
 };
@@ -25,6 +26,9 @@ use super::{
 /// The file of the store in its directory, and its name while it is made.
 const FILE: &str = "state.redb";
 const UNFINISHED: &str = "state.redb.new";
+
+/// The directory of all queues in that of the state.
+const QUEUES: &str = "queues";
 
 /// The form in which everything is kept. Another one is not looked into.
 const FORMAT: u64 = 1;
@@ -126,6 +130,12 @@ impl State {
         let writer = Writer::start(Arc::clone(&store))?;
         let letters = AtomicU64::new(store.get(ABOUT, LETTERS_KEY)?.map_or(0, |last| number(&last)));
         Ok(Self(Arc::new(Inner { writer, store, _lock: lock, letters })))
+    }
+
+    /// Returns the directory of a queue that belongs to this state.
+    pub fn queue_directory(&self, owner: Owner<'_>) -> PathBuf {
+        let directory = self.0.store.path.parent().unwrap_or(Path::new(""));
+        directory.join(QUEUES).join(file_name(owner.flow)).join(file_name(owner.task))
     }
 
     /// Returns the number of the next dead letter, and what keeps that it is taken.
@@ -273,6 +283,21 @@ fn write<'a>(store: &Database, changes: impl Iterator<Item = &'a Change>) -> Res
         }
     }
     Ok(writing.commit()?)
+}
+
+/// Returns the name of a file for a name of the configuration: letters, digits, `-`, `_` and dots as they are, all else
+/// as `%` and its bytes.
+fn file_name(name: &str) -> String {
+    let mut file = String::with_capacity(name.len());
+    for (n, byte) in name.bytes().enumerate() {
+        if byte.is_ascii_alphanumeric() || b"-_".contains(&byte) || byte == b'.' && n > 0 {
+            file.push(char::from(byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(file, "%{byte:02X}");
+        }
+    }
+    file
 }
 
 /// Reads a number that was kept.
