@@ -184,3 +184,39 @@ fn a_drain_that_ran_out_of_time_is_the_verdict_of_a_run_that_comes_to_its_end() 
     assert_eq!(ended.code, Some(4), "{}", ended.stderr);
     drop(rows);
 }
+
+/// Scenario: of a worker with state a flow changes while its source has read a part of a file. Guarantee: the one in its
+/// place goes on behind that, and every record is written once.
+#[test]
+fn with_state_a_source_goes_on_where_the_one_before_it_stood() {
+    let file = |generation: u64| {
+        format!(
+            "
+flow:
+  name: a
+  tasks:
+    - file: {{name: in, path: ../input.jsonl}}
+    - script: {{name: marked, code: 'event.data.generation = {generation}; event'}}
+    - stdout: {{name: out}}
+"
+        )
+    };
+    let input: String = (0..20_000).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    let files = [
+        ("flows/a.yaml", &*file(1)),
+        ("worker.yaml", "state: {path: kept}\nshutdown_timeout: 1h"),
+        ("input.jsonl", &input),
+    ];
+    let mut worker = start_with(&files, &["--config", "worker.yaml", "flows"], |_| {});
+    let mut rows = Rows::of(&mut worker);
+    let mut all = vec![rows.next().unwrap()];
+    write(&worker.folder, &[("flows/a.yaml", &file(2))]);
+    worker.signal(Signal::HUP);
+    worker.next_logged(STOPS);
+    all.extend(rows);
+    let ended = worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert!(all.iter().enumerate().all(|(n, row)| row["n"] == n), "some are missing, or there twice");
+    assert_eq!(all.len(), 20_000);
+    assert_eq!(all.last().unwrap()["generation"], 2);
+}
