@@ -93,6 +93,7 @@ fn plan(concurrency: &Concurrency) -> Plan {
         base_dir: ".".into(),
         on_task_panic: OnTaskPanic::Stop,
         deadline: None,
+        durable: None,
         parallel_instances: 1,
         tasks: vec![
             node("numbers", Concurrency::default(), vec![1], source as fn() -> Task),

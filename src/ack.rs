@@ -84,6 +84,9 @@ enum Told {
     Ledger(Arc<Ledger>),
     /// Whoever brought it in first, who may bring it in again, and then the ledger.
     Receipt(Arc<Ledger>, Box<dyn Receipt>),
+    /// Whoever brought it in, once a queue has accepted it. It is counted when it leaves the queue, and by the ledger now
+    /// only if it never got there.
+    Accepting(Arc<Ledger>, Option<Box<dyn Receipt>>),
     /// The shares that this one joins: it is a batch.
     Joined(Vec<Ack>),
     /// A task that is told first what became of its part, and then the share that this one stands for.
@@ -103,6 +106,13 @@ impl Ack {
         let entry = entry.into();
         ledger.enter(entry.origin);
         Self::again(ledger, entry)
+    }
+
+    /// Makes the share of an event that is to be accepted by a queue, as which it is completed. It enters behind the queue,
+    /// and here if it is not accepted.
+    pub fn accept(ledger: &Arc<Ledger>, entry: impl Into<Entry>) -> Self {
+        let Entry { at, expires, receipt, .. } = entry.into();
+        Self::of(Told::Accepting(Arc::clone(ledger), receipt), at, expires)
     }
 
     /// Makes the first share for an event that entered before and is delivered again: it is not counted twice.
@@ -237,6 +247,16 @@ impl Shared {
                 }
                 ledger.settle(outcome, entered, at);
             }
+            Told::Accepting(ledger, receipt) => {
+                let is_transient = severity == RETURNED;
+                let settled = Settled { outcome, is_transient, entered, expires: self.expires };
+                let verdict = receipt.map_or(Verdict::Counted, |receipt| receipt.settled(&settled));
+                if outcome == Outcome::Completed || verdict == Verdict::Again {
+                    return None;
+                }
+                ledger.enter(Origin::Source);
+                ledger.settle(outcome, entered, at);
+            }
             Told::Joined(shares) => {
                 let ended = shares.into_iter().filter_map(|share| share.settle_as(severity, at));
                 return ended.max_by_key(|ended| ended.nanos);
@@ -272,14 +292,16 @@ impl Told {
     fn unsettled(&self) -> u8 {
         let of = |share: &Ack| share.0.as_ref().map(|shared| shared.told.unsettled());
         match self {
-            Self::Ledger(ledger) | Self::Receipt(ledger, _) if ledger.is_cancelling() => {
+            Self::Ledger(ledger) | Self::Receipt(ledger, _) | Self::Accepting(ledger, _)
+                if ledger.is_cancelling() =>
+            {
                 Outcome::Cancelled as u8
             }
             Self::Joined(shares) => shares.iter().filter_map(of).max().unwrap_or(RETURNED),
             Self::Watched(share, _) | Self::Deciding(share, _) | Self::Awaiting(share, _) => {
                 of(share).unwrap_or(RETURNED)
             }
-            Self::Ledger(_) | Self::Receipt(..) | Self::Nobody => RETURNED,
+            Self::Ledger(_) | Self::Receipt(..) | Self::Accepting(..) | Self::Nobody => RETURNED,
         }
     }
 }

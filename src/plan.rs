@@ -93,6 +93,8 @@ pub struct Flow {
     /// An event that entered longer ago than this is not handled any more, and not tried again. An attempt that runs is
     /// not cut short.
     pub deadline: Option<Duration>,
+    /// The queue on the disk behind each of its sources, if there is one. The worker has state then.
+    pub durable: Option<Durable>,
     /// How many there are of each task that can be there more than once; at least 1.
     pub parallel_instances: usize,
     /// The tasks, in the order of the file. An index into it is a `task_id`.
@@ -106,6 +108,30 @@ impl Flow {
         let is_single = node.kind.is_serial || matches!(node.concurrency.order, Order::ByKey(_));
         if is_single { 1 } else { self.parallel_instances }
     }
+}
+
+/// A queue on the disk behind a source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Durable {
+    /// When what was accepted outlasts a crash of the machine.
+    pub fsync: Fsync,
+    /// What it takes on the disk at most, about; beyond that the source waits.
+    pub max_bytes: u64,
+}
+
+impl Default for Durable {
+    fn default() -> Self {
+        Self { fsync: Fsync::Always, max_bytes: 1 << 30 }
+    }
+}
+
+/// When what a queue accepted outlasts a crash of the machine. It outlasts the worker in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fsync {
+    /// From then on.
+    Always,
+    /// After so long.
+    Interval(Duration),
 }
 
 /// What happens when a task panics, or a source cannot go on for now.

@@ -7,6 +7,7 @@ mod batches;
 mod blocked;
 mod checkpoints;
 mod drain;
+mod durable;
 mod exchange;
 mod flow;
 mod hop;
@@ -30,6 +31,7 @@ mod source;
 mod supervisor;
 mod transform;
 mod turn;
+mod upkeep;
 mod wire;
 mod workshop;
 

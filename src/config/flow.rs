@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     File,
     graph::{self, Draft, Links},
-    keys::{FLOW_KEYS, FlowKeys, MOST_INSTANCES, elsewhere},
+    keys::{DurableKeys, FLOW_KEYS, FlowKeys, MOST_INSTANCES, elsewhere},
     planned::{self, Place, Verdict},
     schema::Shape,
     task::{Common, Part, TaskBuilder, check_number},
@@ -15,7 +15,7 @@ use super::{
     worker::Settings,
 };
 use crate::{
-    plan::{Flow, Node, OnTaskPanic},
+    plan::{Durable, Flow, Node, OnTaskPanic},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
 };
@@ -55,7 +55,7 @@ pub(super) fn build(
     let name = name(file, keys.remove("name"), path);
     let labels = keys.remove("labels").unwrap_or_default();
     let tasks = tasks(file, keys.remove("tasks"), path);
-    let keys = settings_of(file, keys, path);
+    let (keys, durable) = settings_of(file, keys, path, settings);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let mut stdin = Vec::new();
@@ -101,6 +101,7 @@ pub(super) fn build(
         base_dir: file.source.base_dir(),
         on_task_panic: keys.on_task_panic.map(OnTaskPanic::from).unwrap_or_default(),
         deadline: keys.deadline,
+        durable,
         parallel_instances: keys.parallel_instances.unwrap_or(1),
         tasks,
     });
@@ -146,7 +147,12 @@ fn tasks(file: &mut File, value: Option<Value>, path: &KeyPath) -> Vec<Value> {
 }
 
 /// Types the rest of the keys of a flow, and refuses those that are planned or unknown.
-fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) -> FlowKeys {
+fn settings_of(
+    file: &mut File,
+    mut keys: Map<String, Value>,
+    path: &KeyPath,
+    settings: &Settings,
+) -> (FlowKeys, Option<Durable>) {
     for key in planned::keys(Place::Flow) {
         let Some(mut value) = keys.remove(key) else { continue };
         typed::settle(&mut value, &path.key(key), &file.substitutions);
@@ -155,6 +161,7 @@ fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) ->
             file.problems.push(problem);
         }
     }
+    let durable = keys.remove("durable").and_then(|value| durable_of(file, value, &path.key("durable")));
     let shape = Shape::of::<FlowKeys>();
     let mut value = Value::Object(keys);
     for mut unknown in typed::clean(&mut value, &shape, path, &file.substitutions) {
@@ -166,7 +173,7 @@ fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) ->
         Ok(keys) => keys,
         Err(problem) => {
             file.problems.push(*problem);
-            return FlowKeys::default();
+            return (FlowKeys::default(), None);
         }
     };
     let mut problems = Problems::below(path.clone());
@@ -181,8 +188,42 @@ fn settings_of(file: &mut File, mut keys: Map<String, Value>, path: &KeyPath) ->
         let why = "all of them are there from the start";
         check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
     }
+    let durable = durable.map(|durable| durable.durable(&mut problems));
+    if durable.is_some() && !settings.has_state {
+        let problem = problems.report("durable", "`durable` needs `state`");
+        problem.hint(
+            "add `state: {path: .flowgen}` at the top of the file: the directory that accepted events are kept in",
+        );
+    }
     file.problems.append(&mut problems.into_vec());
-    keys
+    (keys, durable)
+}
+
+/// Types what is said of the queues of a flow, if it has any.
+fn durable_of(file: &mut File, mut value: Value, path: &KeyPath) -> Option<DurableKeys> {
+    typed::settle(&mut value, path, &file.substitutions);
+    match &value {
+        Value::Null | Value::Bool(false) => return None,
+        Value::Bool(true) => return Some(DurableKeys::default()),
+        Value::Object(_) => {}
+        other => {
+            let found = file.describe(other, path);
+            let message = format!("expected `true`, `false` or a mapping, found {found}");
+            file.problems.push(Problem::new(path.clone(), message));
+            return None;
+        }
+    }
+    let shape = Shape::of::<DurableKeys>();
+    for unknown in typed::clean(&mut value, &shape, path, &file.substitutions) {
+        file.problems.push(unknown.problem(elsewhere));
+    }
+    match typed::deserialize(value, &shape, path, &file.substitutions) {
+        Ok(keys) => Some(keys),
+        Err(problem) => {
+            file.problems.push(*problem);
+            None
+        }
+    }
 }
 
 /// Gives tasks without a name that of their kind, and refuses names that stand twice.

@@ -12,8 +12,8 @@ pub(super) use self::task::{
 };
 use crate::{
     format::ByteSize,
-    plan::{CacheLimits, OnTaskPanic},
-    problem::Problems,
+    plan::{CacheLimits, Durable, Fsync, OnTaskPanic},
+    problem::{Focus, Problems},
     retry::RetryPolicy,
 };
 
@@ -116,6 +116,73 @@ impl From<OnTaskPanicKey> for OnTaskPanic {
     }
 }
 
+/// Whether there is a queue on the disk behind each source of a flow. A mapping is typed apart, so that its mistakes are
+/// told as such.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the schema tells what there is")]
+pub(super) enum DurableKey {
+    /// There is one, with the defaults, or none.
+    Is(bool),
+    /// There is one.
+    With(DurableKeys),
+}
+
+/// The queue on the disk behind a source.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct DurableKeys {
+    /// When what was accepted outlasts a crash of the machine. By default `always`.
+    pub(super) fsync: FsyncKey,
+    /// The time from one sync to the next with `fsync: interval`. By default `1s`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>", extend("examples" = ["100ms", "1s"]))]
+    pub(super) fsync_interval: Option<Duration>,
+    /// What it takes on the disk at most, about; beyond that the source waits. By default `1GiB`.
+    pub(super) max_bytes: Option<ByteSize>,
+}
+
+/// When what was accepted outlasts a crash of the machine. It outlasts the worker in any case.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema, PartialEq)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FsyncKey {
+    /// From then on: the source learns that an event is accepted when the disk has it.
+    #[default]
+    Always,
+    /// After `fsync_interval` at most.
+    Interval,
+}
+
+/// The smallest queue: a few files that are worth their names.
+const LEAST_QUEUE: usize = 1 << 20;
+
+impl DurableKeys {
+    /// Returns the queue, and reports what cannot be right.
+    pub(super) fn durable(&self, problems: &mut Problems) -> Durable {
+        let fallback = Durable::default();
+        let mut problems_of = Problems::below(problems.base().key("durable"));
+        if self.fsync == FsyncKey::Always && self.fsync_interval.is_some() {
+            let problem = problems_of.report("fsync_interval", "`fsync: always` has no interval");
+            problem.focus(Focus::Key).hint("remove it, or write `fsync: interval`");
+        } else if self.fsync_interval.is_some_and(|interval| interval.is_zero()) {
+            problems_of.report("fsync_interval", "must be longer than zero").hint("or write `fsync: always`");
+        }
+        let max_bytes = self.max_bytes.map(|ByteSize(bytes)| bytes);
+        if max_bytes.is_some_and(|bytes| bytes < LEAST_QUEUE) {
+            problems_of.report("max_bytes", "must be at least 1MiB");
+        }
+        problems.extend(problems_of);
+        let interval = || self.fsync_interval.unwrap_or(Duration::from_secs(1));
+        Durable {
+            fsync: match self.fsync {
+                FsyncKey::Always => Fsync::Always,
+                FsyncKey::Interval => Fsync::Interval(interval()),
+            },
+            max_bytes: max_bytes.map_or(fallback.max_bytes, |bytes| bytes as u64),
+        }
+    }
+}
+
 /// The keys of a flow besides its name, its labels and its tasks.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -126,6 +193,9 @@ pub(super) struct FlowKeys {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s", "1m 30s"]))]
     pub(super) deadline: Option<Duration>,
+    /// `true` for a queue on the disk behind each source: what was accepted outlasts the worker, however it ends. A
+    /// mapping says more of it. Needs `state`. By default `false`.
+    pub(super) durable: Option<DurableKey>,
     /// How many there are of each task that there can be several of. By default 1.
     #[schemars(range(min = 1, max = MOST_INSTANCES))]
     pub(super) parallel_instances: Option<usize>,
@@ -175,8 +245,8 @@ impl CacheKeys {
 }
 
 /// The keys of a flow.
-pub(super) const FLOW_KEYS: [&str; 6] =
-    ["name", "labels", "on_task_panic", "deadline", "parallel_instances", "tasks"];
+pub(super) const FLOW_KEYS: [&str; 7] =
+    ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
 pub(super) const WORKER_KEYS: [&str; 8] =
     ["telemetry", "logging", "retry", "state", "cache", "resources", "shutdown_timeout", "channel_capacity"];

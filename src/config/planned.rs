@@ -56,7 +56,6 @@ impl Neutral {
 const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Worker, "http_server", Neutral::Null),
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
-    (Place::Flow, "durable", Neutral::Bool(false)),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
     (Place::Kind("file_write"), "rotate", Neutral::Null),

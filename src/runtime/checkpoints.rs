@@ -5,6 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::{
@@ -13,8 +14,8 @@ use super::{
 };
 use crate::{
     state::{Owner, State, StateError},
-    task::Position,
-    telemetry::{FailureLog, Identity, Timer, error_chain},
+    task::{Position, TaskError},
+    telemetry::{FailureLog, Timer, error_chain},
     trace::{Moment, Ticks},
 };
 
@@ -27,11 +28,31 @@ const SHARE: u32 = 20;
 /// What the log counts lines by, in the place of an `error.type`.
 const STATE: &str = "state";
 
+/// What there is to do where positions are kept.
+#[async_trait]
+pub(super) trait Besides: Send + Sync {
+    /// Makes what was done up to the positions outlast a crash of the machine.
+    async fn sync(&self) -> Result<(), TaskError>;
+
+    /// Takes note of positions that are kept.
+    async fn kept(&self, _reached: &[Position]) {}
+}
+
+/// The sinks of a flow sync what they wrote.
+#[async_trait]
+impl Besides for FlowHandle {
+    async fn sync(&self) -> Result<(), TaskError> {
+        self.sinks().sync().await
+    }
+}
+
 /// Keeps the positions of one source.
 pub(super) struct Checkpoints {
     state: State,
     flow: FlowHandle,
-    identity: Arc<Identity>,
+    /// Whose positions they are, in the flow.
+    owner: Arc<str>,
+    besides: Box<dyn Besides>,
     progress: Arc<Progress>,
     /// What is done and not kept yet: where each part stands, or that it is gone.
     due: HashMap<Arc<str>, Option<Position>>,
@@ -40,11 +61,18 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(state: State, flow: FlowHandle, identity: Arc<Identity>, timer: Timer) -> Self {
+    pub(super) fn new(
+        state: State,
+        flow: FlowHandle,
+        owner: Arc<str>,
+        besides: Box<dyn Besides>,
+        timer: Timer,
+    ) -> Self {
         Self {
             state,
             flow,
-            identity,
+            owner,
+            besides,
             progress: Arc::default(),
             due: HashMap::new(),
             timer,
@@ -91,7 +119,7 @@ impl Checkpoints {
             return;
         }
         let began = Ticks::now();
-        if let Err(error) = self.flow.sinks().sync().await {
+        if let Err(error) = self.besides.sync().await {
             // The disk may have dropped what it could not write, and say so once only.
             let message = error_chain(&error);
             tracing::error!(error.type = error.error_type(), error.message = message, "cannot sync what was written");
@@ -105,6 +133,7 @@ impl Checkpoints {
             Ok(()) => {
                 self.due.clear();
                 self.timer.record(Ticks::now().since(began), Moment::default());
+                self.besides.kept(&reached).await;
             }
             Err(error) => self.tell(&error),
         }
@@ -119,6 +148,6 @@ impl Checkpoints {
     }
 
     fn owner(&self) -> Owner<'_> {
-        Owner { flow: &self.identity.flow, task: &self.identity.task }
+        Owner { flow: self.flow.name(), task: &self.owner }
     }
 }

@@ -276,6 +276,24 @@ impl Hop {
         self.finish_handling(handling, output, Ok(()));
     }
 
+    /// Lets an event go on that was handled here before, with the share that it has: in an earlier run, or before it waited.
+    pub(super) fn resume(&mut self, mut event: Box<Event>) {
+        let ack = event.ack.take();
+        let at = Moment { at: event.queued, context: event.trace };
+        if event.error.is_none() {
+            if let Some((event, ack)) = self.outlets.stage_unhandled(event, ack)
+                && let Some(ended) = ack.settle(Outcome::Completed, at)
+            {
+                self.keep_slow(&event, ended, None);
+            }
+        } else if self.outlets.diverts() {
+            self.outlets.stage_failed(event, ack);
+        } else {
+            // When it failed it was to go on; it is not any more.
+            ack.settle(Outcome::Failed, at);
+        }
+    }
+
     /// Returns what a new event of the source is about.
     pub(super) fn subject(&self) -> Arc<str> {
         Arc::clone(&self.identity.task)

@@ -84,6 +84,20 @@ impl Outlets {
         Self { outlets, downstream, targets, failed, capacity, blocked, batches }
     }
 
+    /// Connects `node` to a queue alone, which passes on what it accepts.
+    pub(super) fn into_queue(
+        node: &Node,
+        sender: mpsc::Sender<Box<Event>>,
+        capacity: usize,
+        blocked: Blocked,
+    ) -> Self {
+        let is_diverted = matches!(node.policy.on_error, OnError::Continue | OnError::Route(_));
+        let outlets = vec![Outlet { sender, staged: VecDeque::with_capacity(BATCH) }];
+        let failed = if is_diverted { vec![0] } else { Vec::new() };
+        let batches = Batches::default();
+        Self { outlets, downstream: vec![0], targets: Vec::new(), failed, capacity, blocked, batches }
+    }
+
     /// Lets `flushes` make the spans of batches.
     pub(super) fn with_flushes(mut self, flushes: Spans) -> Self {
         self.batches = Batches::new(flushes);

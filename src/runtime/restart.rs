@@ -46,12 +46,12 @@ impl Work {
     }
 
     /// Ends the work for good.
-    async fn finish(&mut self) {
+    async fn finish(self) {
         match self {
             Self::Source(work) => work.finish().await,
-            Self::Transform(work) => work.finish().await,
-            Self::Lane(work) => work.finish().await,
-            Self::Processor(work) => work.finish().await,
+            Self::Transform(mut work) => work.finish().await,
+            Self::Lane(mut work) => work.finish().await,
+            Self::Processor(mut work) => work.finish().await,
         }
     }
 

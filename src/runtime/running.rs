@@ -6,6 +6,7 @@ use std::{
 };
 
 use super::{
+    durable::DurableMeters,
     flow::{FlowHandle, FlowReport, State},
     hop::TaskSpans,
     meters::LoopMeters,
@@ -31,6 +32,8 @@ pub(super) struct RunningFlow {
     /// Of each task, for as long as the flow is known: an event may fail, and be told of, long after the tasks that
     /// it came through have ended.
     pub(super) series: Vec<(LoopMeters, TaskSpans)>,
+    /// What is told of its queues, as long.
+    pub(super) durable: Option<DurableMeters>,
     /// Whether what was left of it was given up.
     pub(super) is_cancelled: bool,
     /// How it ended, once all its tasks have.

@@ -1,13 +1,12 @@
 //! The loop of a source, and the flow's side of its emitter.
 
-use std::{future::pending, sync::Arc};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use tokio::time::Instant;
 
 use super::{
     Failure, RunEnd,
-    checkpoints::Checkpoints,
     flow::FlowHandle,
     hop::Hop,
     meters::SourceMeters,
@@ -17,79 +16,54 @@ use super::{
     redelivery::Redelivery,
     supervisor::panic_message,
     turn::Turn,
+    upkeep::Upkeep,
 };
 use crate::{
     ack::{Ack, Entry, Receipt},
     event::{Event, Payload, Trail},
-    retry::RetryPolicy,
     task::{
         Closed, Decode, Emitter, ErrorClass, Incoming, Output, Port, Position, Resumption, Source, Trigger,
     },
-    telemetry::{Counter, FailureLog, Propagators, Tracer, error_chain},
+    telemetry::{Propagators, Tracer, error_chain},
 };
 
 /// What a source brings events into, and what is left of it when one panics.
 pub(super) struct SourceWork {
     emitter: Emitter,
     flow: FlowHandle,
-    again: Option<Again>,
-    checkpoints: Option<Checkpoints>,
-}
-
-/// What brings in again what failed for now.
-pub(super) struct Again {
-    redelivery: Arc<Redelivery>,
-    /// Of the same task as the emitter's, and beside it.
-    hop: Hop,
-    backoff: RetryPolicy,
-    redelivered: Counter,
-    log: FailureLog,
-}
-
-impl Again {
-    /// Makes what brings in again the events of one source.
-    pub(super) fn new(hop: Hop, tracer: &Tracer) -> Self {
-        let redelivered = SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)).redeliveries();
-        let (redelivery, backoff) = (Redelivery::new(hop.flow.clone()), hop.policy.retry);
-        Self { redelivery, hop, backoff, redelivered, log: FailureLog::default() }
-    }
-
-    async fn run(&mut self) {
-        let Self { redelivery, hop, backoff, redelivered, log } = self;
-        redelivery.run(hop, *backoff, redelivered, log).await;
-    }
+    upkeep: Upkeep,
 }
 
 impl SourceWork {
-    /// Makes the work of a source. `again` is there unless nothing that it brings in can fail for now only, `checkpoints` if
-    /// it is kept how far it has read, which was up to `saved` before.
+    /// Makes the work of a source, which had read up to `saved` before. Where it `is_queued`, what it emits is accepted
+    /// by a queue, and enters the flow behind that.
     pub(super) fn new(
         hop: Hop,
         tracer: &Tracer,
-        again: Option<Again>,
-        checkpoints: Option<Checkpoints>,
+        upkeep: Upkeep,
         saved: Vec<Position>,
+        is_queued: bool,
     ) -> Self {
         let flow = hop.flow.clone();
-        let progress = checkpoints.as_ref().map(|checkpoints| Arc::clone(checkpoints.progress()));
+        let progress = upkeep.checkpoints().map(|checkpoints| Arc::clone(checkpoints.progress()));
         let port = SourcePort {
             meters: SourceMeters::new(tracer.meter(), Arc::clone(&hop.identity)),
             propagators: tracer.propagators(),
-            redelivery: again.as_ref().map(|again| Arc::clone(&again.redelivery)),
+            redelivery: upkeep.redelivery(),
+            is_queued,
             hop,
             turn: Turn::new(),
             is_turn_over: false,
             reached: Reached::at(saved),
             reading: progress.map(Reading::new),
         };
-        Self { emitter: Emitter::new(Box::new(port)), flow, again, checkpoints }
+        Self { emitter: Emitter::new(Box::new(port)), flow, upkeep }
     }
 
     /// Runs a source until its end, until its flow stops, or until it panics.
     pub(super) async fn run(&mut self, source: Box<dyn Source>) -> RunEnd {
-        let Self { emitter, flow, again, checkpoints } = self;
-        let reading = catch(source.run(emitter, flow.stop().child()));
-        let result = beside(reading, again, checkpoints).await;
+        let Self { emitter, flow, upkeep } = self;
+        let result = upkeep.beside(catch(source.run(emitter, flow.stop().child()))).await;
         // Another one may take a while to be built.
         emitter.finish().await;
         match result {
@@ -104,52 +78,11 @@ impl SourceWork {
     }
 
     /// Ends the work of the source for good: brings in again what fails for now, until nothing does.
-    pub(super) async fn finish(&mut self) {
-        let Self { flow, again, checkpoints, .. } = self;
-        flow.read();
-        if let Some(redelivery) = again.as_ref().map(|again| Arc::clone(&again.redelivery)) {
-            beside(redelivery.finished(), again, checkpoints).await;
-        }
-        if let Some(checkpoints) = checkpoints {
-            checkpoints.finish().await;
-        }
-        if let Some(again) = again {
-            again.hop.finish().await;
-        }
-    }
-}
-
-/// Waits for `work`, and meanwhile brings in again what fails for now, and keeps how far it is done.
-async fn beside<T>(
-    work: impl Future<Output = T>,
-    again: &mut Option<Again>,
-    checkpoints: &mut Option<Checkpoints>,
-) -> T {
-    let again = async {
-        match again {
-            Some(again) => again.run().await,
-            None => pending().await,
-        }
-    };
-    let checkpoints = async {
-        match checkpoints {
-            Some(checkpoints) => checkpoints.run().await,
-            None => pending().await,
-        }
-    };
-    tokio::select! {
-        biased;
-        result = work => result,
-        () = again => unreachable!("it goes on for as long as it is polled"),
-        () = checkpoints => unreachable!("it goes on for as long as it is polled"),
-    }
-}
-
-impl Drop for SourceWork {
-    fn drop(&mut self) {
-        if let Some(again) = &self.again {
-            again.redelivery.abandon();
-        }
+    pub(super) async fn finish(self) {
+        let Self { emitter, mut upkeep, .. } = self;
+        // A queue waits for it: what is behind that comes to no end before.
+        drop(emitter);
+        upkeep.finish().await;
     }
 }
 
@@ -159,6 +92,8 @@ struct SourcePort {
     meters: SourceMeters,
     propagators: Propagators,
     redelivery: Option<Arc<Redelivery>>,
+    /// Whether a queue accepts its events.
+    is_queued: bool,
     turn: Turn,
     is_turn_over: bool,
     reached: Reached,
@@ -180,6 +115,7 @@ impl Port for SourcePort {
         let redelivery = self.redelivery.as_ref();
         let reading = self.reading.as_ref();
         self.reached.let_in();
+        let (is_queued, diverts) = (self.is_queued, self.hop.outlets.diverts());
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {
             let receipt = receipt.or_else(|| {
                 let pending = reading.map(Reading::pending);
@@ -188,6 +124,9 @@ impl Port for SourcePort {
                     None => pending.map(|pending| Box::new(pending) as Box<dyn Receipt>),
                 }
             });
+            if is_queued && (is_decoded || diverts) {
+                return Ack::accept(flow.ledger(), Entry { at, receipt, ..Entry::default() });
+            }
             let expires = flow.deadline().map(|deadline| Instant::now() + deadline);
             Ack::enter(flow.ledger(), Entry { at, expires, receipt, ..Entry::default() })
         };

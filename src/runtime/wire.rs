@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    checkpoints::Checkpoints,
+    checkpoints::{Besides, Checkpoints},
+    durable::{self, BeforeQueue, BehindQueue, Durable, DurableMeters, Intake, Outflow},
     flow::FlowHandle,
     hop::{Hop, TaskSpans},
     inbox::Inbox,
@@ -18,13 +19,14 @@ use super::{
     replays::{Entrance, Replays},
     restart::{Life, Work},
     running::RunningFlow,
-    source::{Again, SourceWork},
+    source::SourceWork,
     supervisor::{FlowId, Spawn, Supervisor},
     transform::{Conductor, TransformWork},
+    upkeep::{Again, Upkeep},
 };
 use crate::{
     event::Event,
-    plan::{Flow, Node, OnError},
+    plan::{self, Flow, Node, OnError},
     state::{Owner, State},
     task::{BuildContext, Extent, Task},
     telemetry::{Attributes, Identity, SpanKind, Spans, Tracer, error_chain},
@@ -78,8 +80,18 @@ struct Shared<'a> {
 impl Shared<'_> {
     /// Makes what surrounds the handling of each event, counted by `meters`.
     fn hop(&self, meters: &Arc<TaskMeters>) -> Hop {
-        let Self { node, flow, identity, spans, senders, capacity, .. } = self;
-        let outlets = Outlets::new(node, senders, *capacity, self.meters.blocked.clone());
+        let Self { node, senders, capacity, .. } = self;
+        self.hop_to(Outlets::new(node, senders, *capacity, self.meters.blocked.clone()), meters)
+    }
+
+    /// Makes what surrounds the handling of each event of a source whose events `queue` accepts.
+    fn hop_to_queue(&self, queue: mpsc::Sender<Box<Event>>) -> Hop {
+        let outlets = Outlets::into_queue(self.node, queue, self.capacity, self.meters.blocked.clone());
+        self.hop_to(outlets, &self.meters)
+    }
+
+    fn hop_to(&self, outlets: Outlets, meters: &Arc<TaskMeters>) -> Hop {
+        let Self { node, flow, identity, spans, .. } = self;
         Hop::new(Arc::clone(identity), (*flow).clone(), node, spans.clone(), Arc::clone(meters), outlets)
             .storing(self.letters.clone())
     }
@@ -97,7 +109,9 @@ impl Wiring<'_> {
         let meter = self.tracer.meter();
         let Channels { senders, inboxes } = Channels::new(&tasks, self.capacity);
         let sources = tasks.iter().filter(|built| matches!(built.task(), Task::Source(_))).count();
-        // What brings in dead letters is one too.
+        // What lets in what a queue holds is one too, and what brings in dead letters.
+        let is_durable = self.state.is_some() && flow.durable.is_some();
+        let sources = if is_durable { 2 * sources } else { sources };
         let sources = sources + usize::from(self.state.is_some());
         handle.start(sources, extents(&tasks));
         let entrances = tasks.iter().zip(&senders).map(|(built, sender)| Entrance {
@@ -108,7 +122,9 @@ impl Wiring<'_> {
             self.state.map(|state| Replays::new(state.clone(), handle.clone(), entrances.collect()));
         let asks_again = asks_again(flow, &tasks);
         let series = Vec::with_capacity(tasks.len());
-        let mut running = RunningFlow { handle, tasks: 0, sources, series, is_cancelled: false, end: None };
+        let mut running =
+            RunningFlow { handle, tasks: 0, sources, series, durable: None, is_cancelled: false, end: None };
+        let mut queues = Vec::new();
         for ((node, built), inboxes) in flow.tasks.iter().zip(tasks).zip(inboxes) {
             let BuiltTask { identity, instances, context } = built;
             let task = &instances[0].task;
@@ -126,16 +142,28 @@ impl Wiring<'_> {
                 identity,
             };
             let life = self.life(flow, &shared, of_loop.clone(), context, task);
-            let again = asks_again[shared.identity.task_id]
-                .then(|| Again::new(shared.hop(&Arc::default()), self.tracer));
             let (tracer, state) = (self.tracer, self.state);
-            let mut loops = Loops { supervisor: self.supervisor, flow: id, life, count: 0 };
-            match inboxes {
-                inboxes if inboxes.is_empty() => loops.source(&shared, instances, again, tracer, state),
-                inboxes => loops.others(&shared, instances, inboxes),
+            let mut loops = Loops { supervisor: self.supervisor, flow: id, life, tracer, count: 0 };
+            if inboxes.is_empty() {
+                let again = asks_again[shared.identity.task_id]
+                    .then(|| Again::new(shared.hop(&Arc::default()), tracer));
+                queues.extend(match state.zip(flow.durable) {
+                    Some((state, durable)) => {
+                        Some(loops.durable_source(&shared, instances, again, state, durable))
+                    }
+                    None => {
+                        loops.source(&shared, instances, again, state);
+                        None
+                    }
+                });
+            } else {
+                loops.others(&shared, instances, inboxes);
             }
             running.tasks += loops.count;
             running.series.push((of_loop, shared.spans));
+        }
+        if !queues.is_empty() {
+            running.durable = Some(DurableMeters::new(&meter, &flow.name, &queues));
         }
         if let Some(replays) = replays {
             let identity = Arc::new(Identity {
@@ -210,6 +238,7 @@ struct Loops<'a> {
     supervisor: &'a mut Supervisor,
     flow: FlowId,
     life: Life,
+    tracer: &'a Tracer,
     /// How many were spawned.
     count: usize,
 }
@@ -220,31 +249,96 @@ impl Loops<'_> {
         &mut self,
         shared: &Shared<'_>,
         instances: Vec<Instance>,
-        mut again: Option<Again>,
-        tracer: &Tracer,
+        again: Option<Again>,
         state: Option<&State>,
     ) {
-        for Instance { task, .. } in instances {
-            let Task::Source(source) = &task else { continue };
-            let checkpoints = state.filter(|_| source.can_resume()).map(|state| {
-                let timer = SourceMeters::new(tracer.meter(), Arc::clone(&shared.identity)).checkpoints();
-                Checkpoints::new(state.clone(), shared.flow.clone(), Arc::clone(&shared.identity), timer)
-            });
-            let saved = checkpoints.as_ref().map(Checkpoints::saved).transpose().unwrap_or_else(|error| {
-                let message = error_chain(&error);
-                tracing::error!(error.message = message, "it is not known how far the source has read");
-                shared.flow.fail(message);
-                None
-            });
-            let work = SourceWork::new(
-                shared.hop(&shared.meters),
-                tracer,
-                again.take(),
-                checkpoints,
-                saved.unwrap_or_default(),
-            );
-            self.live(task, Work::Source(work));
-        }
+        let hop = shared.hop(&shared.meters);
+        let besides = Box::new(shared.flow.clone());
+        self.reading(
+            shared,
+            instances,
+            hop,
+            again,
+            state.map(|state| (state, besides as Box<dyn Besides>)),
+            false,
+        );
+    }
+
+    /// Spawns the loops of a source whose events a queue accepts, and of the queue.
+    fn durable_source(
+        &mut self,
+        shared: &Shared<'_>,
+        instances: Vec<Instance>,
+        again: Option<Again>,
+        state: &State,
+        settings: plan::Durable,
+    ) -> Arc<Durable> {
+        let Identity { flow, task, .. } = &*shared.identity;
+        let durable = Durable::new(state.queue_directory(Owner { flow, task }));
+        let (sender, inbox) = mpsc::channel(shared.capacity);
+        let (intake, opened) = oneshot::channel();
+        let behind = BehindQueue { durable: Arc::clone(&durable), flow: shared.flow.clone() };
+        let checkpoints = self.checkpoints(shared, state, durable::owner_of(task), Box::new(behind));
+        let identity = Some(Arc::clone(&shared.identity));
+        let outflow = Outflow {
+            durable: Arc::clone(&durable),
+            max_bytes: settings.max_bytes,
+            hop: shared.hop(&Arc::default()),
+            upkeep: Upkeep::new(shared.flow.clone(), again, Some(checkpoints)),
+            error_types: shared.node.error_types(),
+            recover: self.tracer.spans("flow.recover", SpanKind::Internal, identity, durable::ERROR_TYPES),
+            intake,
+        };
+        self.spawn_as(true, outflow.run());
+        let intake = Intake {
+            flow: shared.flow.clone(),
+            durable: Arc::clone(&durable),
+            fsync: settings.fsync,
+            inbox,
+            opened,
+        };
+        self.spawn_as(false, intake.run());
+        let before: Box<dyn Besides> = Box::new(BeforeQueue(Arc::clone(&durable)));
+        self.reading(shared, instances, shared.hop_to_queue(sender), None, Some((state, before)), true);
+        durable
+    }
+
+    /// Spawns the loop that reads a source.
+    fn reading(
+        &mut self,
+        shared: &Shared<'_>,
+        instances: Vec<Instance>,
+        hop: Hop,
+        again: Option<Again>,
+        state: Option<(&State, Box<dyn Besides>)>,
+        is_queued: bool,
+    ) {
+        // A source is there once.
+        let Some(Instance { task, .. }) = instances.into_iter().next() else { return };
+        let can_resume = matches!(&task, Task::Source(source) if source.can_resume());
+        let checkpoints = state.filter(|_| can_resume).map(|(state, besides)| {
+            self.checkpoints(shared, state, Arc::clone(&shared.identity.task), besides)
+        });
+        let saved = checkpoints.as_ref().map(Checkpoints::saved).transpose().unwrap_or_else(|error| {
+            let message = error_chain(&error);
+            tracing::error!(error.message = message, "it is not known how far the source has read");
+            shared.flow.fail(message);
+            None
+        });
+        let upkeep = Upkeep::new(shared.flow.clone(), again, checkpoints);
+        let work = SourceWork::new(hop, self.tracer, upkeep, saved.unwrap_or_default(), is_queued);
+        self.live(task, Work::Source(work));
+    }
+
+    fn checkpoints(
+        &self,
+        shared: &Shared<'_>,
+        state: &State,
+        owner: Arc<str>,
+        besides: Box<dyn Besides>,
+    ) -> Checkpoints {
+        let timer = SourceMeters::new(self.tracer.meter(), Arc::clone(&shared.identity)).checkpoints();
+        Checkpoints::new(state.clone(), shared.flow.clone(), owner, besides, timer)
     }
 
     /// Spawns the loops of a task that has inboxes, one for each of its instances.
@@ -284,8 +378,11 @@ impl Loops<'_> {
     }
 
     fn spawn(&mut self, task: impl Future<Output = ()> + Send + 'static) {
-        let Life { identity, is_source, .. } = &self.life;
-        let spawn = Spawn { flow: self.flow, identity: Arc::clone(identity), is_source: *is_source };
+        self.spawn_as(self.life.is_source, task);
+    }
+
+    fn spawn_as(&mut self, is_source: bool, task: impl Future<Output = ()> + Send + 'static) {
+        let spawn = Spawn { flow: self.flow, identity: Arc::clone(&self.life.identity), is_source };
         self.supervisor.spawn(spawn, task);
         self.count += 1;
     }

@@ -104,7 +104,7 @@ impl Instrument {
 }
 
 /// The names of the spans that metrics are derived from.
-pub const SPANS: [&str; 8] = [
+pub const SPANS: [&str; 9] = [
     "task.handle",
     "task.retry",
     "task.flush",
@@ -113,6 +113,7 @@ pub const SPANS: [&str; 8] = [
     "task_manager.register",
     "task_manager.shutdown",
     "flow.reload",
+    "flow.recover",
 ];
 
 macro_rules! instruments {
@@ -163,6 +164,12 @@ instruments! {
         "The dead letters that are stored, from this and earlier runs.";
     CHECKPOINT_DURATION = Histogram(Buckets::Configured), "flowgen.checkpoint.duration", "s", ["flow", "task"],
         "The time that it took to keep how far a source is done, from the sync of what its sinks wrote to the commit.";
+    DURABLE_DEPTH = Gauge, "flowgen.durable.depth", "{event}", ["flow"],
+        "The events that were accepted and wait in the queues of the flow: they enter it when they leave.";
+    DURABLE_BYTES = Gauge, "flowgen.durable.bytes", "By", ["flow"],
+        "What the queues of the flow take on the disk.";
+    DURABLE_OLDEST = Gauge, "flowgen.durable.oldest", "s", ["flow"],
+        "How long ago the first of the events that wait in a queue was accepted; 0 when none does.";
     SCHEDULE_TRIGGERS = Counter, "flowgen.schedule.triggers", "{trigger}", ["flow", "task", "outcome"],
         "The times of a schedule that came: `fired`, `skipped` because the flow was busy, or `failed`.";
     TASK_QUEUE_DURATION = Histogram(Buckets::Configured), "flowgen.task.queue.duration", "s", ["flow", "task"],
@@ -229,7 +236,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Spans: of every name `S`", &["S."]),
     ("Flows", &["flowgen.flow.", "flowgen.source.", "flowgen.schedule.", "flowgen.cache."]),
     ("Tasks", &["flowgen.task."]),
-    ("State", &["flowgen.checkpoint.", "flowgen.dead_letters"]),
+    ("State", &["flowgen.checkpoint.", "flowgen.dead_letters", "flowgen.durable."]),
     ("The worker", &["flowgen.reloads"]),
     ("Connectors", &["http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),

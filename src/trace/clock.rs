@@ -20,14 +20,17 @@ static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The wall time at [`BASE`], in nanoseconds since 1970.
 static EPOCH: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(wall_time_at_base()));
 
-/// Nanoseconds since the first look at this clock. Zero means never.
+/// What the clock shows at [`BASE`], ten years: what is older than the process has its place too.
+const START: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
+
+/// Nanoseconds, [`START`] of them at the first look at this clock. Zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticks(u64);
 
 impl Ticks {
     /// Reads the clock.
     pub fn now() -> Self {
-        Self(nanos(BASE.elapsed()) + 1)
+        Self(nanos(BASE.elapsed()) + START)
     }
 
     /// Returns the nanoseconds from `earlier` to this, zero if it is not earlier.
@@ -41,6 +44,12 @@ impl Ticks {
         Self(self.0.saturating_add(nanos))
     }
 
+    /// Returns the moment so many nanoseconds earlier.
+    #[must_use]
+    pub fn before(self, nanos: u64) -> Self {
+        Self(self.0.saturating_sub(nanos).max(1))
+    }
+
     /// Returns whether this was ever read from the clock.
     pub fn is_set(self) -> bool {
         self.0 != 0
@@ -48,7 +57,7 @@ impl Ticks {
 
     /// Returns nanoseconds since 1970.
     pub(crate) fn unix_nanos(self) -> u64 {
-        EPOCH.load(Ordering::Relaxed).saturating_add(self.0)
+        EPOCH.load(Ordering::Relaxed).saturating_add(self.0).saturating_sub(START)
     }
 }
 

@@ -74,6 +74,7 @@ fn run(count: u64, instances: usize, slowest: u64, change: impl Fn(&mut Node)) -
         change(&mut works);
         let source = node("source", vec![1], move || numbers(count));
         let flow = Flow {
+            durable: None,
             parallel_instances: instances,
             on_task_panic: OnTaskPanic::Restart,
             ..flow("instances", vec![source, works])

@@ -77,6 +77,7 @@ pub(crate) fn plan(world: &Arc<World>, name: &str) -> Plan {
         base_dir: ".".into(),
         on_task_panic: case.on_task_panic,
         deadline: case.deadline,
+        durable: None,
         parallel_instances: case.parallel_instances,
         tasks: (0..case.tasks.len()).map(|task| node(world, task)).collect(),
     };

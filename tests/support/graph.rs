@@ -243,6 +243,7 @@ pub(crate) fn flow(name: &str, tasks: Vec<Node>) -> Flow {
         base_dir: ".".into(),
         on_task_panic: OnTaskPanic::Stop,
         deadline: None,
+        durable: None,
         parallel_instances: 1,
         tasks,
     }

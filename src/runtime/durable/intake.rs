@@ -1,0 +1,275 @@
+//! Appends what a source hands over to its queue.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{mpsc, oneshot},
+    task::{JoinError, JoinHandle},
+    time::{Instant, sleep_until},
+};
+
+use super::{Batch, Durable, STATE, now};
+use crate::{
+    ack::{Ack, Outcome},
+    event::Event,
+    plan::Fsync,
+    runtime::flow::FlowHandle,
+    state::{Accepted, AppendError, Appender, Frames, StateError},
+    telemetry::{FailureLog, error_chain, spawn_blocking},
+    trace::Moment,
+};
+
+/// Events that are taken from the source at once.
+const AT_ONCE: usize = 256;
+
+/// Events that are appended at once, at most.
+const MOST_EVENTS: usize = 8_192;
+
+/// How long to wait before what the disk refused is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Appends what a source hands over to its queue, and tells the source what is accepted.
+pub(in crate::runtime) struct Intake {
+    pub(in crate::runtime) flow: FlowHandle,
+    pub(in crate::runtime) durable: Arc<Durable>,
+    pub(in crate::runtime) fsync: Fsync,
+    /// What the source hands over.
+    pub(in crate::runtime) inbox: mpsc::Receiver<Box<Event>>,
+    /// What appends, once the queue is open.
+    pub(in crate::runtime) opened: oneshot::Receiver<Appender>,
+}
+
+/// Events that are appended together.
+#[derive(Default)]
+struct Staged {
+    frames: Frames,
+    #[expect(clippy::vec_box, reason = "what is passed on is the box")]
+    events: Vec<Box<Event>>,
+    acks: Vec<Ack>,
+    /// When they are accepted.
+    at: i64,
+}
+
+impl Staged {
+    fn has_room(&self, most_bytes: usize) -> bool {
+        self.events.len() < MOST_EVENTS && self.frames.bytes().len() < most_bytes
+    }
+
+    fn push(&mut self, mut event: Box<Event>) {
+        let ack = event.ack.take();
+        match self.frames.push(|bytes| Accepted::write(&event, self.at, bytes)) {
+            Ok(()) => {
+                self.events.push(event);
+                self.acks.push(ack);
+            }
+            Err(error) => {
+                let error = error_chain(&error);
+                tracing::error!(error.type = STATE, error.message = error, event_id = %event.id, "an event cannot be queued, it failed");
+                ack.settle(Outcome::Failed, Moment { at: event.queued, context: event.trace });
+            }
+        }
+    }
+}
+
+/// What the disk is busy with.
+type Work = JoinHandle<(Appender, Staged, Result<(), AppendError>)>;
+
+/// What the loop of the intake has at hand.
+struct Intaking {
+    flow: FlowHandle,
+    durable: Arc<Durable>,
+    fsync: Fsync,
+    /// There unless the disk is busy.
+    appender: Option<Appender>,
+    work: Option<Work>,
+    /// What is appended next.
+    staged: Staged,
+    /// What the disk refused, and when it is tried again.
+    refused: Option<(Staged, Instant)>,
+    /// Kept for its allocations.
+    spare: Staged,
+    /// When what was appended is to be synced.
+    sync_at: Option<Instant>,
+    log: FailureLog,
+}
+
+impl Intake {
+    /// Appends until the source has ended, and all that it handed over is accepted or cannot be.
+    pub(in crate::runtime) async fn run(self) {
+        let Self { flow, durable, fsync, inbox, opened } = self;
+        // Without a queue nothing is accepted.
+        if let Ok(appender) = opened.await {
+            let mut intaking = Intaking {
+                flow,
+                durable: Arc::clone(&durable),
+                fsync,
+                staged: Staged::default(),
+                refused: None,
+                spare: Staged::default(),
+                sync_at: None,
+                work: None,
+                log: FailureLog::default(),
+                appender: None,
+            };
+            intaking.begin_batch(appender.synced(), appender.synced());
+            intaking.appender = Some(appender);
+            intaking.run(inbox).await;
+        }
+        durable.is_closed.store(true, Ordering::Release);
+        durable.appended.notify_waiters();
+        durable.is_synced.notify_waiters();
+    }
+}
+
+impl Intaking {
+    async fn run(&mut self, mut inbox: mpsc::Receiver<Box<Event>>) {
+        let durable = Arc::clone(&self.durable);
+        let stopping = self.flow.stop().clone();
+        let most_bytes = durable.queue.get().map_or(0, |queue| queue.batch_bytes());
+        let mut received = Vec::with_capacity(AT_ONCE);
+        let mut is_open = true;
+        while !self.flow.has_failed() {
+            let shortened = durable.shortened.notified();
+            let is_stuck = !self.begin_work(!is_open);
+            if !is_open && self.work.is_none() && !is_stuck {
+                return;
+            }
+            let until = match &self.refused {
+                Some((_, until)) => Some(*until),
+                None => self.sync_at,
+            };
+            tokio::select! {
+                biased;
+                done = async { self.work.as_mut().expect("it is only polled with one").await }, if self.work.is_some() => {
+                    self.work = None;
+                    self.end_work(done);
+                }
+                count = inbox.recv_many(&mut received, AT_ONCE), if is_open && self.staged.has_room(most_bytes) => {
+                    is_open = count > 0;
+                    received.drain(..).for_each(|event| self.staged.push(event));
+                }
+                () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && self.work.is_none() => {}
+                () = durable.sync_asked.notified(), if self.work.is_none() => {}
+                () = shortened, if is_stuck => {}
+                () = stopping.stopped(), if is_stuck && !stopping.is_stopped() => {}
+            }
+        }
+    }
+
+    /// Begins what there is to do for the disk, if it is not busy. Returns whether nothing waits for room or a further attempt.
+    fn begin_work(&mut self, is_last: bool) -> bool {
+        let Some(mut appender) = self.appender.take_if(|_| self.work.is_none()) else { return true };
+        let now = Instant::now();
+        let staged = match self.refused.take() {
+            Some((staged, until))
+                if until <= now || self.flow.stop().is_stopped() && until <= now + PAUSE =>
+            {
+                Some(staged)
+            }
+            Some(refused) => {
+                self.refused = Some(refused);
+                self.appender = Some(appender);
+                return false;
+            }
+            None if self.staged.events.is_empty() => None,
+            None => {
+                let bytes = self.staged.frames.bytes().len() as u64;
+                let queue = self.durable.queue.get();
+                // What is left when the source has stopped is not much, and accepted in any case.
+                if !self.flow.stop().is_stopped() && queue.is_some_and(|queue| !queue.has_room(bytes)) {
+                    self.appender = Some(appender);
+                    return false;
+                }
+                let end = self.staged.frames.first() + self.staged.frames.count();
+                let staged = std::mem::take(&mut self.staged);
+                self.staged = std::mem::take(&mut self.spare);
+                self.begin_batch(end, appender.synced());
+                Some(staged)
+            }
+        };
+        let is_always = matches!(self.fsync, Fsync::Always);
+        let Some(staged) = staged else {
+            let end = self.durable.queue.get().map_or(0, |queue| queue.end());
+            let is_due = self.sync_at.is_some_and(|at| at <= now)
+                || self.durable.is_sync_asked.swap(false, Ordering::AcqRel)
+                || is_last;
+            if !is_due || appender.synced() >= end {
+                self.appender = Some(appender);
+                return true;
+            }
+            self.work = Some(spawn_blocking(move || {
+                let result = appender.sync();
+                (appender, Staged::default(), result)
+            }));
+            return true;
+        };
+        self.work = Some(spawn_blocking(move || {
+            let result = appender.append(&staged.frames, is_always);
+            (appender, staged, result)
+        }));
+        true
+    }
+
+    /// Takes note of what the disk did.
+    fn end_work(&mut self, done: Result<(Appender, Staged, Result<(), AppendError>), JoinError>) {
+        let Ok((appender, staged, result)) = done else {
+            return self.flow.fail("the queue ended in a panic".to_owned());
+        };
+        let synced = appender.synced();
+        self.appender = Some(appender);
+        match result {
+            Ok(()) => {
+                self.durable.synced.store(synced, Ordering::Release);
+                self.durable.is_synced.notify_waiters();
+                let is_synced = self.durable.queue.get().is_none_or(|queue| synced >= queue.end());
+                self.sync_at = match self.fsync {
+                    Fsync::Interval(interval) if !is_synced => {
+                        self.sync_at.filter(|_| !staged.events.is_empty()).or(Some(Instant::now() + interval))
+                    }
+                    _ => None,
+                };
+                self.accepted(staged);
+            }
+            Err(AppendError::Refused(error)) => {
+                self.tell(&error);
+                self.refused = Some((staged, Instant::now() + PAUSE));
+            }
+            Err(AppendError::Unknown(error)) => {
+                // The disk may have dropped what it could not write, and say so once only.
+                let message = error_chain(&error);
+                tracing::error!(error.type = STATE, error.message = message, "the queue cannot be synced");
+                self.flow.fail(format!("the queue cannot be synced: {message}"));
+            }
+        }
+    }
+
+    /// Tells the source that events are accepted, and hands them over.
+    fn accepted(&mut self, staged: Staged) {
+        let Staged { frames, events, mut acks, at } = staged;
+        if events.is_empty() {
+            return;
+        }
+        let (first, bytes) = (frames.first(), frames.bytes().len());
+        self.durable.hand_over(Batch { first, events, at, bytes });
+        for ack in acks.drain(..) {
+            ack.settle(Outcome::Completed, Moment::default());
+        }
+        self.spare = Staged { frames, events: Vec::new(), acks, at };
+    }
+
+    fn begin_batch(&mut self, first: u64, synced: u64) {
+        self.staged.frames.begin(first, synced);
+        self.staged.at = now();
+    }
+
+    fn tell(&mut self, error: &StateError) {
+        if let Some(suppressed) = self.log.admit(STATE) {
+            let suppressed = (suppressed > 0).then_some(suppressed);
+            let message = error_chain(error);
+            tracing::error!(error.type = STATE, error.message = message, suppressed, "what the source brings in cannot be kept, the source waits, trying again");
+        }
+    }
+}
