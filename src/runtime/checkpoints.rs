@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use tokio::time::{Instant, sleep};
 
 use super::{
+    durable::Durable,
     flow::FlowHandle,
     progress::{Progress, Step},
 };
@@ -28,31 +29,54 @@ const SHARE: u32 = 20;
 /// What the log counts lines by, in the place of an `error.type`.
 const STATE: &str = "state";
 
-/// What there is to do where positions are kept.
+/// Where positions are kept, and what has to be on the disk before.
 #[async_trait]
-pub(super) trait Besides: Send + Sync {
+pub(super) trait Keeper: Send + Sync {
     /// Makes what was done up to the positions outlast a crash of the machine.
     async fn sync(&self) -> Result<(), TaskError>;
 
-    /// Takes note of positions that are kept.
-    async fn kept(&self, _reached: &[Position]) {}
+    /// Keeps positions, and forgets the parts that are gone. Returns when that is on the disk.
+    async fn keep(&self, reached: &[Position], gone: &[&str]) -> Result<(), StateError>;
 }
 
-/// The sinks of a flow sync what they wrote.
+/// Keeps the positions of a source in the state of the worker.
+pub(super) struct InState {
+    pub(super) state: State,
+    pub(super) flow: FlowHandle,
+    pub(super) task: Arc<str>,
+    /// What holds the events of the source; the sinks of the flow do without it.
+    pub(super) queue: Option<Arc<Durable>>,
+}
+
+impl InState {
+    /// Returns how far the source was done in the run before.
+    pub(super) fn saved(&self) -> Result<Vec<Position>, StateError> {
+        self.state.positions(self.owner())
+    }
+
+    fn owner(&self) -> Owner<'_> {
+        Owner { flow: self.flow.name(), task: &self.task }
+    }
+}
+
 #[async_trait]
-impl Besides for FlowHandle {
+impl Keeper for InState {
     async fn sync(&self) -> Result<(), TaskError> {
-        self.sinks().sync().await
+        match &self.queue {
+            Some(queue) => queue.all_synced().await,
+            None => self.flow.sinks().sync().await,
+        }
+    }
+
+    async fn keep(&self, reached: &[Position], gone: &[&str]) -> Result<(), StateError> {
+        self.state.keep_positions(self.owner(), reached, gone.iter().copied()).await
     }
 }
 
 /// Keeps the positions of one source.
 pub(super) struct Checkpoints {
-    state: State,
     flow: FlowHandle,
-    /// Whose positions they are, in the flow.
-    owner: Arc<str>,
-    besides: Box<dyn Besides>,
+    keeper: Box<dyn Keeper>,
     progress: Arc<Progress>,
     /// What is done and not kept yet: where each part stands, or that it is gone.
     due: HashMap<Arc<str>, Option<Position>>,
@@ -61,33 +85,14 @@ pub(super) struct Checkpoints {
 }
 
 impl Checkpoints {
-    pub(super) fn new(
-        state: State,
-        flow: FlowHandle,
-        owner: Arc<str>,
-        besides: Box<dyn Besides>,
-        timer: Timer,
-    ) -> Self {
-        Self {
-            state,
-            flow,
-            owner,
-            besides,
-            progress: Arc::default(),
-            due: HashMap::new(),
-            timer,
-            log: FailureLog::default(),
-        }
+    pub(super) fn new(flow: FlowHandle, keeper: Box<dyn Keeper>, timer: Timer) -> Self {
+        let (progress, due, log) = (Arc::default(), HashMap::new(), FailureLog::default());
+        Self { flow, keeper, progress, due, timer, log }
     }
 
     /// Returns what tells how far the source is done.
     pub(super) fn progress(&self) -> &Arc<Progress> {
         &self.progress
-    }
-
-    /// Returns how far the source was done in the run before.
-    pub(super) fn saved(&self) -> Result<Vec<Position>, StateError> {
-        self.state.positions(self.owner())
     }
 
     /// Keeps positions for as long as it is polled.
@@ -119,7 +124,7 @@ impl Checkpoints {
             return;
         }
         let began = Ticks::now();
-        if let Err(error) = self.besides.sync().await {
+        if let Err(error) = self.keeper.sync().await {
             // The disk may have dropped what it could not write, and say so once only.
             let message = error_chain(&error);
             tracing::error!(error.type = error.error_type(), error.message = message, "cannot sync what was written");
@@ -128,12 +133,11 @@ impl Checkpoints {
         }
         let reached: Vec<Position> = self.due.values().flatten().cloned().collect();
         let gone = self.due.iter().filter(|(_, position)| position.is_none());
-        let kept = self.state.keep_positions(self.owner(), &reached, gone.map(|(part, _)| &**part)).await;
-        match kept {
+        let gone: Vec<&str> = gone.map(|(part, _)| &**part).collect();
+        match self.keeper.keep(&reached, &gone).await {
             Ok(()) => {
                 self.due.clear();
                 self.timer.record(Ticks::now().since(began), Moment::default());
-                self.besides.kept(&reached).await;
             }
             Err(error) => self.tell(&error),
         }
@@ -145,9 +149,5 @@ impl Checkpoints {
             let message = error_chain(error);
             tracing::error!(error.type = STATE, error.message = message, suppressed, "how far the source has read cannot be kept, trying again");
         }
-    }
-
-    fn owner(&self) -> Owner<'_> {
-        Owner { flow: self.flow.name(), task: &self.owner }
     }
 }

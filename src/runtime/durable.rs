@@ -29,12 +29,12 @@ pub(super) use self::{
     meters::DurableMeters,
     outflow::{ERROR_TYPES, Outflow},
 };
-use super::{checkpoints::Besides, flow::FlowHandle};
+use super::{checkpoints::Keeper, flow::FlowHandle};
 use crate::{
     event::Event,
     state::{Queue, StateError},
     task::{Position, TaskError},
-    telemetry::{error_chain, spawn_blocking},
+    telemetry::spawn_blocking,
 };
 
 /// The `error.type` of what goes wrong with the disk.
@@ -164,7 +164,7 @@ impl Durable {
     }
 
     /// Waits until all that is appended outlasts a crash of the machine.
-    async fn all_synced(&self) -> Result<(), TaskError> {
+    pub(super) async fn all_synced(&self) -> Result<(), TaskError> {
         let end = self.queue.get().map_or(0, |queue| queue.end());
         loop {
             let synced = self.is_synced.notified();
@@ -180,49 +180,33 @@ impl Durable {
         }
     }
 
-    /// Shortens the queue by what is done.
-    async fn release(&self, done: u64) {
-        let Some(queue) = self.queue.get().cloned() else { return };
-        if let Ok(Err(error)) = spawn_blocking(move || queue.release(done)).await {
-            tell("the queue cannot be shortened", &error);
-        }
+    /// Keeps that everything before the number `done` is done.
+    async fn keep(&self, done: u64) -> Result<(), StateError> {
+        let Some(queue) = self.queue.get().cloned() else { return Ok(()) };
+        let kept = spawn_blocking(move || queue.keep(done)).await;
         self.shortened.notify_waiters();
+        kept.unwrap_or_else(|error| Err(StateError::because("the queue ended in a panic", error)))
     }
 }
 
-/// What there is to do where the source keeps how far it has read: the queue holds what it read.
-pub(super) struct BeforeQueue(pub(super) Arc<Durable>);
-
-#[async_trait]
-impl Besides for BeforeQueue {
-    async fn sync(&self) -> Result<(), TaskError> {
-        self.0.all_synced().await
-    }
-}
-
-/// What there is to do where it is kept how far the events of the queue are done: the sinks of the flow hold what became
-/// of them, and the queue needs them no more.
-pub(super) struct BehindQueue {
+/// Keeps how far the events of a queue are done, in the queue: there is room for that in any case.
+pub(super) struct InQueue {
     pub(super) durable: Arc<Durable>,
     pub(super) flow: FlowHandle,
 }
 
 #[async_trait]
-impl Besides for BehindQueue {
+impl Keeper for InQueue {
     async fn sync(&self) -> Result<(), TaskError> {
         self.flow.sinks().sync().await
     }
 
-    async fn kept(&self, reached: &[Position]) {
-        if let Some(done) = reached.iter().find_map(|position| position.at.as_u64()) {
-            self.durable.release(done).await;
+    async fn keep(&self, reached: &[Position], _gone: &[&str]) -> Result<(), StateError> {
+        match reached.iter().find_map(|position| position.at.as_u64()) {
+            Some(done) => self.durable.keep(done).await,
+            None => Ok(()),
         }
     }
-}
-
-/// Returns whose positions they are of the queue behind a source: that is the name of no task.
-pub(super) fn owner_of(task: &str) -> Arc<str> {
-    format!("queue of {task}").into()
 }
 
 /// Returns microseconds since 1970.
@@ -233,8 +217,4 @@ fn now() -> i64 {
 /// Returns how many nanoseconds have passed since `at`; none if the clock was set back.
 fn age(at: i64, now: i64) -> u64 {
     u64::try_from(now.saturating_sub(at)).unwrap_or(0).saturating_mul(1_000)
-}
-
-fn tell(what: &str, error: &StateError) {
-    tracing::error!(error.type = STATE, error.message = error_chain(error), "{what}");
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    checkpoints::{Besides, Checkpoints},
-    durable::{self, BeforeQueue, BehindQueue, Durable, DurableMeters, Intake, Outflow},
+    checkpoints::{Checkpoints, InState, Keeper},
+    durable::{self, Durable, DurableMeters, InQueue, Intake, Outflow},
     flow::FlowHandle,
     hop::{Hop, TaskSpans},
     inbox::Inbox,
@@ -252,16 +252,8 @@ impl Loops<'_> {
         again: Option<Again>,
         state: Option<&State>,
     ) {
-        let hop = shared.hop(&shared.meters);
-        let besides = Box::new(shared.flow.clone());
-        self.reading(
-            shared,
-            instances,
-            hop,
-            again,
-            state.map(|state| (state, besides as Box<dyn Besides>)),
-            false,
-        );
+        let keeper = state.map(|state| in_state(shared, state, None));
+        self.reading(shared, instances, shared.hop(&shared.meters), again, keeper);
     }
 
     /// Spawns the loops of a source whose events a queue accepts, and of the queue.
@@ -277,8 +269,8 @@ impl Loops<'_> {
         let durable = Durable::new(state.queue_directory(Owner { flow, task }));
         let (sender, inbox) = mpsc::channel(shared.capacity);
         let (intake, opened) = oneshot::channel();
-        let behind = BehindQueue { durable: Arc::clone(&durable), flow: shared.flow.clone() };
-        let checkpoints = self.checkpoints(shared, state, durable::owner_of(task), Box::new(behind));
+        let keeper = InQueue { durable: Arc::clone(&durable), flow: shared.flow.clone() };
+        let checkpoints = self.checkpoints(shared, Box::new(keeper));
         let identity = Some(Arc::clone(&shared.identity));
         let outflow = Outflow {
             durable: Arc::clone(&durable),
@@ -298,8 +290,8 @@ impl Loops<'_> {
             opened,
         };
         self.spawn_as(false, intake.run());
-        let before: Box<dyn Besides> = Box::new(BeforeQueue(Arc::clone(&durable)));
-        self.reading(shared, instances, shared.hop_to_queue(sender), None, Some((state, before)), true);
+        let keeper = in_state(shared, state, Some(Arc::clone(&durable)));
+        self.reading(shared, instances, shared.hop_to_queue(sender), None, Some(keeper));
         durable
     }
 
@@ -310,35 +302,27 @@ impl Loops<'_> {
         instances: Vec<Instance>,
         hop: Hop,
         again: Option<Again>,
-        state: Option<(&State, Box<dyn Besides>)>,
-        is_queued: bool,
+        keeper: Option<InState>,
     ) {
         // A source is there once.
         let Some(Instance { task, .. }) = instances.into_iter().next() else { return };
-        let can_resume = matches!(&task, Task::Source(source) if source.can_resume());
-        let checkpoints = state.filter(|_| can_resume).map(|(state, besides)| {
-            self.checkpoints(shared, state, Arc::clone(&shared.identity.task), besides)
-        });
-        let saved = checkpoints.as_ref().map(Checkpoints::saved).transpose().unwrap_or_else(|error| {
+        let is_queued = keeper.as_ref().is_some_and(|keeper| keeper.queue.is_some());
+        let keeper = keeper.filter(|_| matches!(&task, Task::Source(source) if source.can_resume()));
+        let saved = keeper.as_ref().map(InState::saved).transpose().unwrap_or_else(|error| {
             let message = error_chain(&error);
             tracing::error!(error.message = message, "it is not known how far the source has read");
             shared.flow.fail(message);
             None
         });
+        let checkpoints = keeper.map(|keeper| self.checkpoints(shared, Box::new(keeper)));
         let upkeep = Upkeep::new(shared.flow.clone(), again, checkpoints);
         let work = SourceWork::new(hop, self.tracer, upkeep, saved.unwrap_or_default(), is_queued);
         self.live(task, Work::Source(work));
     }
 
-    fn checkpoints(
-        &self,
-        shared: &Shared<'_>,
-        state: &State,
-        owner: Arc<str>,
-        besides: Box<dyn Besides>,
-    ) -> Checkpoints {
+    fn checkpoints(&self, shared: &Shared<'_>, keeper: Box<dyn Keeper>) -> Checkpoints {
         let timer = SourceMeters::new(self.tracer.meter(), Arc::clone(&shared.identity)).checkpoints();
-        Checkpoints::new(state.clone(), shared.flow.clone(), owner, besides, timer)
+        Checkpoints::new(shared.flow.clone(), keeper, timer)
     }
 
     /// Spawns the loops of a task that has inboxes, one for each of its instances.
@@ -385,6 +369,16 @@ impl Loops<'_> {
         let spawn = Spawn { flow: self.flow, identity: Arc::clone(&self.life.identity), is_source };
         self.supervisor.spawn(spawn, task);
         self.count += 1;
+    }
+}
+
+/// Returns what keeps how far a source has read.
+fn in_state(shared: &Shared<'_>, state: &State, queue: Option<Arc<Durable>>) -> InState {
+    InState {
+        state: state.clone(),
+        flow: shared.flow.clone(),
+        task: Arc::clone(&shared.identity.task),
+        queue,
     }
 }
 

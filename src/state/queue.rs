@@ -1,8 +1,8 @@
 //! A queue on the disk: records are appended to files and read in the same order, and files that everything is done with
 //! are removed.
 //!
-//! Owns the directory of one queue, its files and the bytes in them. Must not know what the records are, nor how far
-//! anybody is done with them but for what it is told.
+//! Owns the directory of one queue, its files and the bytes in them, and how far all of it is done. Must not know what the
+//! records are.
 //!
 //! Records are numbered without a gap. A file has the number of its first record as its name, and ends where the next
 //! one begins. What a crash tears is at the end of the last file, behind everything that was synced: it is cut off when
@@ -10,6 +10,7 @@
 
 mod appender;
 mod frame;
+mod position;
 mod reader;
 mod scan;
 
@@ -28,6 +29,7 @@ pub use appender::{AppendError, Appender};
 pub use frame::Frames;
 pub use reader::QueueReader;
 
+use self::position::Kept;
 use super::StateError;
 
 /// The shortest and the longest file before another one is begun.
@@ -50,8 +52,9 @@ pub struct Queue {
     bytes: AtomicU64,
     /// The number of the next record that is appended: all before it can be read.
     end: AtomicU64,
-    /// Everything before this number is done.
+    /// Everything before this number is done, and that is kept.
     done: AtomicU64,
+    kept: Mutex<Kept>,
 }
 
 /// One file of a queue.
@@ -72,19 +75,16 @@ pub struct Opened {
     pub appender: Appender,
     /// What reads it, from the first record that is not done.
     pub reader: QueueReader,
-    /// Whether it was there before.
-    pub was_there: bool,
     /// Bytes of records that were never accepted, which were cut off.
     pub torn: u64,
 }
 
 impl Queue {
-    /// Opens the queue in a directory, which is made if there is none. Everything before the number `done` is done.
-    /// Blocks as disks do.
+    /// Opens the queue in a directory, which is made if there is none. Blocks as disks do.
     ///
     /// # Errors
     /// It is damaged, of another version, or cannot be read. It is then as it was.
-    pub fn open(directory: &Path, done: u64, max_bytes: u64) -> Result<Opened, StateError> {
+    pub fn open(directory: &Path, max_bytes: u64) -> Result<Opened, StateError> {
         let was_there = directory.try_exists().unwrap_or(true);
         let cannot =
             |error| StateError::because(format!("cannot open the queue in `{}`", directory.display()), error);
@@ -93,7 +93,13 @@ impl Queue {
         for made in directory.ancestors().take(if was_there { 0 } else { 4 }) {
             File::open(made).and_then(|made| made.sync_all()).map_err(cannot)?;
         }
+        let known = Kept::open(directory).map_err(cannot)?;
+        let done = known.as_ref().map(|(_, done)| *done);
         let scan::Found { mut files, torn } = scan::scan(directory, done)?;
+        let (kept, done) = match known {
+            Some(known) => known,
+            None => (Kept::make(directory).map_err(cannot)?, 0),
+        };
         let end = files.back().map_or(done, |last| last.end).max(done);
         // What is done is removed, also what was lost of it because it was not synced yet.
         while let Some(part) = files.pop_front_if(|part| part.end <= done) {
@@ -106,10 +112,11 @@ impl Queue {
             files: Mutex::new(files),
             end: AtomicU64::new(end),
             done: AtomicU64::new(done),
+            kept: Mutex::new(kept),
         });
         let appender = Appender::open(Arc::clone(&queue), torn)?;
         let reader = QueueReader::new(Arc::clone(&queue), done);
-        Ok(Opened { queue, appender, reader, was_there, torn })
+        Ok(Opened { queue, appender, reader, torn })
     }
 
     /// Returns the number of the next record that is appended: all before it can be read.
@@ -133,21 +140,21 @@ impl Queue {
         usize::try_from(self.max_bytes / 4).map_or(MOST_AT_ONCE, |bytes| bytes.min(MOST_AT_ONCE))
     }
 
-    /// Takes note that everything before the number `done` is done, and that this is kept. Removes the files that are no
-    /// longer needed. Blocks as disks do.
+    /// Keeps that everything before the number `done` is done, and removes the files that are no longer needed. Blocks as
+    /// disks do.
     ///
     /// # Errors
-    /// One cannot be removed; it is tried again the next time.
-    pub fn release(&self, done: u64) -> Result<(), StateError> {
+    /// It cannot be kept, or a file cannot be removed. That is tried again the next time.
+    pub fn keep(&self, done: u64) -> Result<(), StateError> {
+        let cannot = |error| {
+            let directory = self.directory.display();
+            StateError::because(format!("cannot keep how far the queue in `{directory}` is done"), error)
+        };
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner).keep(done).map_err(cannot)?;
         self.done.fetch_max(done, Ordering::AcqRel);
         let mut files = self.files();
         while files.len() > 1 && files[0].end <= done {
-            fs::remove_file(path(&self.directory, files[0].first)).map_err(|error| {
-                StateError::because(
-                    format!("cannot shorten the queue in `{}`", self.directory.display()),
-                    error,
-                )
-            })?;
+            fs::remove_file(path(&self.directory, files[0].first)).map_err(cannot)?;
             let bytes = files.pop_front().map_or(0, |part| part.bytes);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
         }

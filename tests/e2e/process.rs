@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
     thread::JoinHandle,
     time::Duration,
@@ -32,8 +32,18 @@ pub(crate) struct Ended {
 
 impl Process {
     pub(crate) fn start(command: &mut Command) -> Self {
+        Self::spawn(command.stdin(Stdio::null()))
+    }
+
+    /// Starts one that reads what is written to the pipe that is returned.
+    pub(crate) fn fed(command: &mut Command) -> (Self, ChildStdin) {
+        let mut process = Self::spawn(command.stdin(Stdio::piped()));
+        let stdin = process.child.stdin.take().unwrap();
+        (process, stdin)
+    }
+
+    fn spawn(command: &mut Command) -> Self {
         let mut child = command
-            .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

@@ -104,19 +104,19 @@ impl Output {
 }
 
 /// Returns where a source of the flow is done up to, if that is kept.
-fn position(folder: &Path, task: &str) -> Option<Value> {
+fn position(folder: &Path) -> Option<Value> {
     if !folder.join("state/state.redb").exists() {
         return None;
     }
     let state = State::look_into(&folder.join("state")).unwrap();
-    let positions = state.positions(Owner { flow: "copy", task }).unwrap();
+    let positions = state.positions(Owner { flow: "copy", task: "read" }).unwrap();
     assert!(positions.len() <= 1, "{positions:?}");
     positions.into_iter().next().map(|position| position.at)
 }
 
 /// Returns how many bytes of the input are done for good.
 fn kept(folder: &Path) -> u64 {
-    position(folder, "read").map_or(0, |at| at["offset"].as_u64().unwrap())
+    position(folder).map_or(0, |at| at["offset"].as_u64().unwrap())
 }
 
 /// What came of a worker that was killed again and again.
@@ -256,15 +256,17 @@ fn feed(mut stdin: impl io::Write, run: usize) {
     }
 }
 
-/// Returns the number of the event behind the last one that the queue has accepted, by a look at a copy of it.
-fn accepted(folder: &Path, done: u64) -> u64 {
+/// Returns how far the queue is done, and the number of the event behind the last one that it has accepted, by a look at a
+/// copy of it.
+fn accepted(folder: &Path) -> (u64, u64) {
     let queue = folder.join("state/queues/copy/read");
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(queue).into_iter().flatten() {
         let entry = entry.unwrap();
         fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
-    Queue::open(copy.path(), done, 1 << 20).unwrap().queue.end()
+    let opened = Queue::open(copy.path(), 1 << 20).unwrap();
+    (opened.reader.next(), opened.queue.end())
 }
 
 /// Scenario: a worker of a durable flow is killed at random moments while it is fed by a pipe, which cannot be asked again.
@@ -293,8 +295,7 @@ fn a_killed_worker_loses_nothing_that_its_queue_has_accepted() {
         let _ = kill_process(Pid::from_child(&child), Signal::KILL);
         child.wait().unwrap();
         feeder.join().unwrap();
-        let done = position(folder, "queue of read").map_or(0, |at| at.as_u64().unwrap());
-        let end = accepted(folder, done);
+        let (done, end) = accepted(folder);
         let (numbers, _) = output.rest(|line| number(&firsts, line));
         account.killed(&numbers, done);
         assert!(account.seen.len() as u64 <= end, "an event is in the output that was not accepted");

@@ -246,7 +246,7 @@ flow:
 
 /// Appends events to the queue of a worker that does not run.
 fn append(folder: &Path, queue: &str, events: impl IntoIterator<Item = (Timestamp, Value)>) {
-    let opened = Queue::open(&folder.join("state/queues").join(queue), 0, 1 << 20).unwrap();
+    let opened = Queue::open(&folder.join("state/queues").join(queue), 1 << 20).unwrap();
     let (mut frames, mut appender) = (Frames::default(), opened.appender);
     frames.begin(opened.queue.end(), appender.synced());
     for (at, data) in events {

@@ -30,6 +30,7 @@ const MOST_EVENTS: usize = 8_192;
 
 /// How long to wait before what the disk refused is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
+const WHILE_STOPPING: Duration = Duration::from_millis(100);
 
 /// Appends what a source hands over to its queue, and tells the source what is accepted.
 pub(in crate::runtime) struct Intake {
@@ -58,6 +59,17 @@ impl Staged {
         self.events.len() < MOST_EVENTS && self.frames.bytes().len() < most_bytes
     }
 
+    /// Takes what is behind the first `count` events, if there is anything.
+    fn split_off(&mut self, count: u64) -> Option<Self> {
+        let index = usize::try_from(count).ok().filter(|index| *index < self.events.len())?;
+        Some(Self {
+            frames: self.frames.split_off(count),
+            events: self.events.split_off(index),
+            acks: self.acks.split_off(index),
+            at: self.at,
+        })
+    }
+
     fn push(&mut self, mut event: Box<Event>) {
         let ack = event.ack.take();
         match self.frames.push(|bytes| Accepted::write(&event, self.at, bytes)) {
@@ -75,7 +87,7 @@ impl Staged {
 }
 
 /// What the disk is busy with.
-type Work = JoinHandle<(Appender, Staged, Result<(), AppendError>)>;
+type Done = (Appender, Staged, Result<u64, AppendError>);
 
 /// What the loop of the intake has at hand.
 struct Intaking {
@@ -84,7 +96,7 @@ struct Intaking {
     fsync: Fsync,
     /// There unless the disk is busy.
     appender: Option<Appender>,
-    work: Option<Work>,
+    work: Option<JoinHandle<Done>>,
     /// What is appended next.
     staged: Staged,
     /// What the disk refused, and when it is tried again.
@@ -153,8 +165,8 @@ impl Intaking {
                 }
                 () = sleep_until(until.unwrap_or_else(Instant::now)), if until.is_some() && self.work.is_none() => {}
                 () = durable.sync_asked.notified(), if self.work.is_none() => {}
-                () = shortened, if is_stuck => {}
-                () = stopping.stopped(), if is_stuck && !stopping.is_stopped() => {}
+                () = shortened, if is_stuck => self.try_again_now(),
+                () = stopping.stopped(), if is_stuck && !stopping.is_stopped() => self.try_again_now(),
             }
         }
     }
@@ -164,11 +176,7 @@ impl Intaking {
         let Some(mut appender) = self.appender.take_if(|_| self.work.is_none()) else { return true };
         let now = Instant::now();
         let staged = match self.refused.take() {
-            Some((staged, until))
-                if until <= now || self.flow.stop().is_stopped() && until <= now + PAUSE =>
-            {
-                Some(staged)
-            }
+            Some((staged, until)) if until <= now => Some(staged),
             Some(refused) => {
                 self.refused = Some(refused);
                 self.appender = Some(appender);
@@ -201,7 +209,7 @@ impl Intaking {
                 return true;
             }
             self.work = Some(spawn_blocking(move || {
-                let result = appender.sync();
+                let result = appender.sync().map(|()| 0);
                 (appender, Staged::default(), result)
             }));
             return true;
@@ -213,15 +221,22 @@ impl Intaking {
         true
     }
 
+    /// Takes note that what the disk refused may have room now.
+    fn try_again_now(&mut self) {
+        if let Some((_, until)) = &mut self.refused {
+            *until = Instant::now();
+        }
+    }
+
     /// Takes note of what the disk did.
-    fn end_work(&mut self, done: Result<(Appender, Staged, Result<(), AppendError>), JoinError>) {
-        let Ok((appender, staged, result)) = done else {
+    fn end_work(&mut self, done: Result<Done, JoinError>) {
+        let Ok((appender, mut staged, result)) = done else {
             return self.flow.fail("the queue ended in a panic".to_owned());
         };
         let synced = appender.synced();
         self.appender = Some(appender);
         match result {
-            Ok(()) => {
+            Ok(count) => {
                 self.durable.synced.store(synced, Ordering::Release);
                 self.durable.is_synced.notify_waiters();
                 let is_synced = self.durable.queue.get().is_none_or(|queue| synced >= queue.end());
@@ -231,11 +246,16 @@ impl Intaking {
                     }
                     _ => None,
                 };
+                // Of the rest the disk says why it has no room for it.
+                if let Some(rest) = staged.split_off(count) {
+                    self.refused = Some((rest, Instant::now()));
+                }
                 self.accepted(staged);
             }
             Err(AppendError::Refused(error)) => {
                 self.tell(&error);
-                self.refused = Some((staged, Instant::now() + PAUSE));
+                let pause = if self.flow.stop().is_stopped() { WHILE_STOPPING } else { PAUSE };
+                self.refused = Some((staged, Instant::now() + pause));
             }
             Err(AppendError::Unknown(error)) => {
                 // The disk may have dropped what it could not write, and say so once only.

@@ -98,20 +98,13 @@ impl Outflow {
     /// Opens the queue where it was left.
     async fn open(&self) -> Result<Opened, StateError> {
         let mut span = self.recover.lifecycle(TraceContext::default());
-        let done = match self.upkeep.checkpoints().map(|checkpoints| checkpoints.saved()).transpose() {
-            Ok(saved) => saved.into_iter().flatten().find_map(|position| position.at.as_u64()).unwrap_or(0),
-            Err(error) => {
-                span.end(SpanOutcome::Failed, Some(STATE));
-                return Err(error);
-            }
-        };
         let (directory, max_bytes) = (self.durable.directory.clone(), self.max_bytes);
-        let opened = spawn_blocking(move || Queue::open(&directory, done, max_bytes)).await;
+        let opened = spawn_blocking(move || Queue::open(&directory, max_bytes)).await;
         let opened =
             opened.unwrap_or_else(|error| Err(StateError::because("the queue ended in a panic", error)));
         match &opened {
-            Ok(Opened { queue, was_there, torn, .. }) => {
-                let events = queue.end() - done;
+            Ok(Opened { queue, reader, torn, .. }) => {
+                let events = queue.end() - reader.next();
                 if let Some(record) = span.record() {
                     let mut attributes = Attributes::default();
                     attributes.set("flowgen.durable.depth", i64::try_from(events).unwrap_or(i64::MAX));
@@ -127,9 +120,6 @@ impl Outflow {
                 }
                 if events > 0 {
                     tracing::info!(events, "the queue goes on with what an earlier run accepted");
-                }
-                if !was_there && done > 0 {
-                    tracing::warn!(directory = %self.durable.directory.display(), "the queue of earlier runs is gone, an empty one takes its place");
                 }
             }
             Err(_) => {

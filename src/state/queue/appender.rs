@@ -67,11 +67,12 @@ impl Appender {
         self.synced
     }
 
-    /// Appends records, and returns when readers find them; with `sync` they outlast a crash of the machine then.
+    /// Appends records, as many of them from the first on as there is room for, and returns how many those are. Readers
+    /// find them then; with `sync` they outlast a crash of the machine.
     ///
     /// # Errors
-    /// They are not there, or it is not known.
-    pub fn append(&mut self, frames: &Frames, sync: bool) -> Result<(), AppendError> {
+    /// There is room for none of them, or it is not known what is there.
+    pub fn append(&mut self, frames: &Frames, sync: bool) -> Result<u64, AppendError> {
         let queue = Arc::clone(&self.queue);
         let bytes = frames.bytes().len() as u64;
         let is_full = self.length > HEAD as u64 && self.length + bytes > queue.file_bytes();
@@ -79,20 +80,26 @@ impl Appender {
             self.sync()?;
             self.begin_file(frames.first()).map_err(|error| AppendError::Refused(self.cannot(error)))?;
         }
-        self.write(frames.bytes()).map_err(|error| AppendError::Refused(self.cannot(error)))?;
-        let end = frames.first() + frames.count();
-        if sync && let Err(error) = self.sync_data() {
-            return Err(AppendError::Unknown(self.cannot(error)));
-        }
+        let written = match self.write(frames) {
+            // There may be room in the place of what is done.
+            Err(_) if queue.done.load(Ordering::Acquire) == queue.end() => {
+                self.begin_anew(frames.first()).and_then(|()| self.write(frames))
+            }
+            written => written,
+        };
+        let count = written.map_err(|error| AppendError::Refused(self.cannot(error)))?;
+        let end = frames.first() + count;
         if sync {
+            self.sync_data().map_err(|error| AppendError::Unknown(self.cannot(error)))?;
             self.synced = end;
         }
         if let Some(last) = queue.files().back_mut() {
+            let added = self.length - last.bytes;
+            queue.bytes.fetch_add(added, Ordering::Relaxed);
             *last = Part { first: last.first, end, bytes: self.length };
         }
-        queue.bytes.fetch_add(bytes, Ordering::Relaxed);
         queue.end.store(end, Ordering::Release);
-        Ok(())
+        Ok(count)
     }
 
     /// Makes all that was appended outlast a crash of the machine.
@@ -111,23 +118,26 @@ impl Appender {
         self.file.as_ref().map_or(Ok(()), File::sync_data)
     }
 
-    /// Writes bytes behind the last record, all or none.
-    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes records behind the last one, as many of them as there is room for. Returns how many those are.
+    fn write(&mut self, frames: &Frames) -> io::Result<u64> {
         self.mend()?;
-        let Some(file) = &mut self.file else { return Ok(()) };
+        let Some(file) = &mut self.file else { return Ok(0) };
         self.is_torn = true;
-        match file.write_all(bytes) {
-            Ok(()) => {
-                self.length += bytes.len() as u64;
-                self.is_torn = false;
-                Ok(())
-            }
-            Err(error) => {
-                // If that fails too it is done before the next attempt.
-                let _ = self.mend();
-                Err(error)
+        let (mut written, mut result) = (0, Ok(()));
+        while written < frames.bytes().len() && result.is_ok() {
+            match file.write(&frames.bytes()[written..]) {
+                Ok(0) => result = Err(io::ErrorKind::WriteZero.into()),
+                Ok(more) => written += more,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => result = Err(error),
             }
         }
+        let (count, whole) = frames.whole_in(written);
+        self.length += whole as u64;
+        self.is_torn = whole < written;
+        // If that fails it is done before the next attempt.
+        let _ = self.mend();
+        if count == 0 { result.map(|()| 0) } else { Ok(count) }
     }
 
     /// Cuts off what is behind the last record.
@@ -139,6 +149,20 @@ impl Appender {
             self.is_torn = false;
         }
         Ok(())
+    }
+
+    /// Begins with the record of this number where everything before it is done.
+    fn begin_anew(&mut self, first: u64) -> io::Result<()> {
+        self.file = None;
+        let queue = Arc::clone(&self.queue);
+        let mut files = queue.files();
+        while let Some(part) = files.front() {
+            fs::remove_file(path(&queue.directory, part.first))?;
+            queue.bytes.fetch_sub(part.bytes, Ordering::Relaxed);
+            files.pop_front();
+        }
+        drop(files);
+        self.begin_file(first)
     }
 
     /// Begins the file whose first record has this number.

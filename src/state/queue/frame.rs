@@ -138,6 +138,34 @@ impl Frames {
         Ok(())
     }
 
+    /// Takes the records behind the first `count`.
+    pub fn split_off(&mut self, count: u64) -> Self {
+        let mut end = 0;
+        for _ in 0..count {
+            end += Frame::read(&self.bytes[end..]).map_or(0, |frame| FRAME + frame.length);
+        }
+        let rest = Self {
+            bytes: self.bytes.split_off(end),
+            first: self.first + count,
+            count: self.count - count,
+            synced: self.synced,
+        };
+        self.count = count;
+        rest
+    }
+
+    /// Returns how many records are whole in the first `bytes` bytes, and how many bytes those take.
+    pub(super) fn whole_in(&self, bytes: usize) -> (u64, usize) {
+        let (mut count, mut end) = (0, 0);
+        while let Some(frame) = Frame::read(&self.bytes[end..])
+            && end + FRAME + frame.length <= bytes
+        {
+            count += 1;
+            end += FRAME + frame.length;
+        }
+        (count, end)
+    }
+
     /// Returns the number of the first record.
     pub fn first(&self) -> u64 {
         self.first

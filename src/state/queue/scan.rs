@@ -21,8 +21,8 @@ pub(super) struct Found {
     pub(super) torn: u64,
 }
 
-/// Looks through all files of which anything is not done, and changes nothing.
-pub(super) fn scan(directory: &Path, done: u64) -> Result<Found, StateError> {
+/// Looks through all files of which anything is not done, and changes nothing. Without a position there are to be none.
+pub(super) fn scan(directory: &Path, done: Option<u64>) -> Result<Found, StateError> {
     let at = directory.display();
     let cannot = |error: io::Error| StateError::because(format!("cannot read the queue in `{at}`"), error);
     let mut firsts = Vec::new();
@@ -31,6 +31,12 @@ pub(super) fn scan(directory: &Path, done: u64) -> Result<Found, StateError> {
         firsts.extend(name.to_str().and_then(first_of));
     }
     firsts.sort_unstable();
+    let Some(done) = done else {
+        if firsts.is_empty() {
+            return Ok(Found { files: VecDeque::new(), torn: 0 });
+        }
+        return Err(refused(directory, "it is not known how far it is done"));
+    };
     let mut files = VecDeque::new();
     let mut torn = 0;
     for (n, first) in firsts.iter().copied().enumerate() {
