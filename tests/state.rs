@@ -4,3 +4,4 @@ mod crash;
 mod durable;
 mod letters;
 mod refused;
+mod rotation;

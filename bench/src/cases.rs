@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 
 use crate::{
-    delivery, faults, machine,
+    delivery, durable, faults, machine,
     measure::{self, Sample},
     state, telemetry,
 };
@@ -173,6 +173,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
     if let Some((flights, rows)) = &input.flights {
         cases.extend(file_cases(folder, flights, *rows, input.has_jq, &run)?);
         cases.extend(state::cases(folder, flights, *rows, &run)?);
+        cases.extend(durable::cases(folder, flights, *rows, &run)?);
     }
 
     for times in [1, 4] {

@@ -6,6 +6,7 @@
 
 mod cases;
 mod delivery;
+mod durable;
 mod faults;
 mod floor;
 mod log;
@@ -34,7 +35,7 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
   --events    events of the engine, telemetry and faults cases (2000000), fewer with all traces or paced
   --rows      rows of the file cases (2000000)
   --only      one group: engine, delivery, fairness, telemetry, faults (or faults-paced, faults-flat-out), file,
-              state, memory, start
+              state, durable, memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.

@@ -17,7 +17,8 @@ use crate::{
     task::Position,
 };
 
-/// What stands for a stretch that may still grow, among the events that it counts.
+/// What stands for the events of a stretch that may still grow: how many there are is not told before it is closed, so that
+/// whoever reads and whoever settles do not write to the same place for each of them.
 const OPEN: u64 = 1 << 63;
 
 /// How far the events of one source are done with.
@@ -25,7 +26,7 @@ const OPEN: u64 = 1 << 63;
 pub(super) struct Progress {
     /// In the order in which they were read; the last one is open.
     stretches: Mutex<VecDeque<Stretch>>,
-    changed: Notify,
+    changed: Arc<Notify>,
 }
 
 /// The events up to a position, or what else happened in the order of reading.
@@ -44,9 +45,10 @@ pub(super) enum Step {
 }
 
 /// The events of a stretch.
-#[derive(Default)]
 struct Events {
-    /// Those that have not come to their end, and [`OPEN`].
+    /// Woken when the last one has.
+    changed: Arc<Notify>,
+    /// Those that have not come to their end; [`OPEN`] less those that have, as long as it is open.
     left: AtomicU64,
     /// Whether one of them has to come again, in the next run.
     is_lost: AtomicBool,
@@ -54,7 +56,6 @@ struct Events {
 
 /// An event that has not come to its end. Dropped, it comes again in the next run.
 pub(super) struct Pending {
-    progress: Arc<Progress>,
     events: Arc<Events>,
     is_done: bool,
 }
@@ -63,36 +64,41 @@ pub(super) struct Pending {
 pub(super) struct Reading {
     progress: Arc<Progress>,
     events: Arc<Events>,
+    count: u64,
 }
 
 impl Reading {
     /// Begins to read.
     pub(super) fn new(progress: Arc<Progress>) -> Self {
-        Self { progress, events: Events::open() }
+        Self { events: Events::open(&progress), progress, count: 0 }
     }
 
     /// Counts an event in.
-    pub(super) fn pending(&self) -> Pending {
-        self.events.left.fetch_add(1, Ordering::Relaxed);
-        Pending { progress: Arc::clone(&self.progress), events: Arc::clone(&self.events), is_done: false }
+    pub(super) fn pending(&mut self) -> Pending {
+        self.count += 1;
+        Pending { events: Arc::clone(&self.events), is_done: false }
     }
 
     /// Ends the stretch with what holds once it is done, and begins the next one.
     pub(super) fn end(&mut self, step: Step) {
-        let events = std::mem::replace(&mut self.events, Events::open());
-        self.progress.push(Stretch { events: Arc::clone(&events), step });
-        events.close(&self.progress);
+        let events = std::mem::replace(&mut self.events, Events::open(&self.progress));
+        let count = std::mem::take(&mut self.count);
+        self.progress.push(Stretch { events: Arc::clone(&events), step }, count == 0);
+        events.close(count);
     }
 }
 
 impl Events {
-    fn open() -> Arc<Self> {
-        Arc::new(Self { left: AtomicU64::new(OPEN), is_lost: AtomicBool::new(false) })
+    fn open(progress: &Progress) -> Arc<Self> {
+        let changed = Arc::clone(&progress.changed);
+        Arc::new(Self { changed, left: AtomicU64::new(OPEN), is_lost: AtomicBool::new(false) })
     }
 
-    fn close(&self, progress: &Progress) {
-        if self.left.fetch_and(!OPEN, Ordering::AcqRel) == OPEN {
-            progress.changed.notify_waiters();
+    /// Tells how many there are: there will be no more.
+    fn close(&self, count: u64) {
+        let unknown = OPEN - count;
+        if self.left.fetch_sub(unknown, Ordering::AcqRel) == unknown {
+            self.changed.notify_waiters();
         }
     }
 
@@ -122,7 +128,7 @@ impl Drop for Pending {
             self.events.is_lost.store(true, Ordering::Relaxed);
         }
         if self.events.left.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.progress.changed.notify_waiters();
+            self.events.changed.notify_waiters();
         }
     }
 }
@@ -154,15 +160,13 @@ impl Progress {
         }
     }
 
-    fn push(&self, stretch: Stretch) {
+    fn push(&self, stretch: Stretch, is_empty: bool) {
         let mut stretches = self.stretches();
-        let is_over = stretch.events.left.load(Ordering::Acquire) == OPEN
-            && !stretch.events.is_lost.load(Ordering::Relaxed);
         // A source that waits for more may say again and again where it stands.
         if let (Some(last), Step::Reached(position)) = (stretches.back_mut(), &stretch.step)
             && let Step::Reached(known) = &last.step
             && known.part == position.part
-            && is_over
+            && is_empty
             && last.events.is_done()
         {
             *last = stretch;

@@ -113,7 +113,7 @@ impl Port for SourcePort {
             event.trail = Trail::from_outside(remote);
         }
         let redelivery = self.redelivery.as_ref();
-        let reading = self.reading.as_ref();
+        let reading = self.reading.as_mut();
         self.reached.let_in();
         let (is_queued, diverts) = (self.is_queued, self.hop.outlets.diverts());
         let enter = |flow: &FlowHandle, event: &Event, at, is_decoded| {

@@ -43,50 +43,45 @@ fn setting(name: &str) -> Option<String> {
     env::var(name).ok()
 }
 
-fn kills() -> usize {
+pub(super) fn kills() -> usize {
     setting("FLOWGEN_TEST_KILLS").map_or(KILLS, |kills| kills.parse().unwrap())
 }
 
-fn rng() -> fastrand::Rng {
+pub(super) fn rng() -> fastrand::Rng {
     let seed = setting("FLOWGEN_TEST_SEED").map_or_else(|| fastrand::u64(..), |seed| seed.parse().unwrap());
     let _ = writeln!(io::stderr(), "FLOWGEN_TEST_SEED={seed}");
     fastrand::Rng::with_seed(seed)
 }
 
 /// Returns the command that runs the flow of a folder.
-fn worker(folder: &Path) -> Command {
+pub(super) fn worker(folder: &Path) -> Command {
     let mut command = flowgen(folder);
-    if let Some(binary) = setting("FLOWGEN_TEST_BINARY") {
-        let mut other = Command::new(fs::canonicalize(binary).unwrap());
-        other.current_dir(folder).env("NO_COLOR", "1");
-        command = other;
-    }
     command.args(["run", "flow.yaml"]).stdin(Stdio::null()).stdout(Stdio::null());
-    command.stderr(fs::File::create(folder.join("log")).unwrap());
+    command.stderr(fs::File::create(folder.join("stderr")).unwrap());
     command
 }
 
 /// Waits until a file has grown to a length, or the worker has ended.
-fn until_long(path: &Path, length: u64, worker: &mut Child) {
+pub(super) fn until_long(path: &Path, length: u64, worker: &mut Child) {
     while fs::metadata(path).map_or(0, |file| file.len()) < length && worker.try_wait().unwrap().is_none() {
         thread::yield_now();
     }
 }
 
 /// The output of a flow, of which only what is new is read again.
-struct Output {
+pub(super) struct Output {
     path: PathBuf,
     /// The bytes of whole lines that were read.
     read: u64,
 }
 
 impl Output {
-    fn new(path: PathBuf) -> Self {
+    pub(super) fn new(path: PathBuf) -> Self {
         Self { path, read: 0 }
     }
 
     /// Returns what `read` makes of the whole lines that are new, in order, and how many bytes of a torn one follow.
-    fn rest<T>(&mut self, read: impl Fn(&Value) -> T) -> (Vec<T>, usize) {
+    pub(super) fn rest<T>(&mut self, read: impl Fn(&Value) -> T) -> (Vec<T>, usize) {
         let mut text = String::new();
         if let Ok(mut file) = fs::File::open(&self.path) {
             file.seek(io::SeekFrom::Start(self.read)).unwrap();
@@ -220,7 +215,7 @@ fn a_killed_worker_loses_no_line_of_a_file() {
         account.killed(&numbers, number_at[&kept(folder)]);
     }
     let ended = worker(folder).status().unwrap();
-    let log = fs::read_to_string(folder.join("log")).unwrap();
+    let log = fs::read_to_string(folder.join("stderr")).unwrap();
     assert_eq!(ended.code(), Some(0), "{log}");
     let (numbers, torn) = output.rest(|line| line["n"].as_u64().unwrap());
     assert_eq!(torn, 0);
@@ -303,7 +298,7 @@ fn a_killed_worker_loses_nothing_that_its_queue_has_accepted() {
         firsts.push(end);
     }
     let ended = worker(folder).status().unwrap();
-    let log = fs::read_to_string(folder.join("log")).unwrap();
+    let log = fs::read_to_string(folder.join("stderr")).unwrap();
     assert_eq!(ended.code(), Some(0), "{log}");
     let (numbers, torn) = output.rest(|line| number(&firsts, line));
     assert_eq!(torn, 0);
