@@ -91,17 +91,21 @@ fn of_account(flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> 
 /// Reads a ledger once for all that a collection wants to know of it, so that what it tells adds up.
 struct Glance {
     ledger: Arc<Ledger>,
-    /// The time of the latest collection, and what the counts were then.
-    latest: Mutex<(u64, Summary)>,
+    /// When it was asked for, and what the counts were then: by the latest collection, and by a flow that takes the place
+    /// of this one while that goes on.
+    latest: Mutex<[(u64, Summary); 2]>,
 }
 
 impl Glance {
     fn at(&self, now: u64) -> Summary {
         let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
-        if latest.0 != now {
-            *latest = (now, self.ledger.summary());
+        if let Some((_, known)) = latest.iter().find(|(at, _)| *at == now) {
+            return *known;
         }
-        latest.1
+        let summary = self.ledger.summary();
+        latest.rotate_left(1);
+        latest[1] = (now, summary);
+        summary
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn assert_conserved(metrics: &Metrics) {
 }
 
 /// Returns the two sides of the account of every flow: what entered, and what came to an end or is in flight.
-pub(super) fn sides(metrics: &Metrics) -> (BTreeMap<&str, u64>, BTreeMap<&str, u64>) {
+fn sides(metrics: &Metrics) -> (BTreeMap<&str, u64>, BTreeMap<&str, u64>) {
     let of_flows = |name: &str| {
         let mut flows = BTreeMap::<&str, u64>::new();
         for (labels, point) in metrics.get(name).into_iter().flatten() {
