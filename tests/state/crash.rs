@@ -307,3 +307,37 @@ fn a_killed_worker_loses_nothing_that_its_queue_has_accepted() {
     let _ =
         writeln!(io::stderr(), "{recovered} events in all were in the queue alone when a worker was killed");
 }
+
+/// Scenario: a worker of a durable flow that reads a file is killed at random moments. Guarantee: whatever the source is done
+/// with is in the queue, so that every line arrives.
+#[test]
+fn a_killed_worker_of_a_durable_flow_loses_no_line_of_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let mut rng = rng();
+    let count = LINES * kills() as u64;
+    let input: String = (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect();
+    fs::write(folder.join("input"), &input).unwrap();
+    let out = folder.join("out");
+    let mut positions = BTreeSet::new();
+    for kill in 0..kills() {
+        let fsync = ["always", "interval"][rng.usize(0..2)];
+        let yaml =
+            DURABLE.replace("FSYNC", fsync).replace("stdin: {name: read}", "file: {name: read, path: input}");
+        fs::write(folder.join("flow.yaml"), yaml).unwrap();
+        let mut child = worker(folder).spawn().unwrap();
+        let length = fs::metadata(&out).map_or(0, |file| file.len());
+        let step = (input.len() as u64 * 2).saturating_sub(length) / (kills() - kill) as u64;
+        until_long(&out, length + rng.u64(0..=2 * step), &mut child);
+        let _ = kill_process(Pid::from_child(&child), Signal::KILL);
+        child.wait().unwrap();
+        positions.insert(kept(folder));
+    }
+    let ended = worker(folder).status().unwrap();
+    assert_eq!(ended.code(), Some(0), "{}", fs::read_to_string(folder.join("stderr")).unwrap());
+    let (mut numbers, torn) = Output::new(out).rest(|line| line["n"].as_u64().unwrap());
+    numbers.sort_unstable();
+    numbers.dedup();
+    assert!(torn == 0 && numbers.into_iter().eq(0..count), "some of {count} are missing");
+    assert!(positions.len() > 2, "the source was never done with anything");
+}
