@@ -18,7 +18,7 @@ fmt:
 lint:
     cargo fmt --all --check
     cargo clippy --locked --all-targets --all-features -- -D warnings
-    cargo clippy --locked --test e2e -- -D warnings
+    cargo clippy --locked --test e2e --test soak -- -D warnings
 
 # Runs all tests.
 test:
