@@ -4,6 +4,7 @@ pub(crate) mod completions;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
 pub(crate) mod list;
+mod queues;
 pub(crate) mod run;
 pub(crate) mod schema;
 mod signals;
@@ -86,6 +87,9 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
             return ExitCode::from(NOT_STARTED);
         }
     };
+    if let Some(state) = &lent.state {
+        queues::tell_left(state, &loaded.plan.flows);
+    }
     run::execute(control, configuration, loaded, lent, telemetry, began)
 }
 

@@ -155,9 +155,9 @@ mod tests {
     #[test]
     fn values_that_mean_nothing_are_left_out() {
         let flow = |name, value| key(Place::Flow, name, &value);
-        assert_eq!(flow("durable", json!(false)), Some(Verdict::Neutral));
+        assert_eq!(flow("require_leader_election", json!(false)), Some(Verdict::Neutral));
         assert_eq!(flow("slo", json!(null)), Some(Verdict::Neutral));
-        assert_eq!(flow("durable", json!(true)), Some(Verdict::NotYet));
+        assert_eq!(flow("require_leader_election", json!(true)), Some(Verdict::NotYet));
         let file = |name, value| key(Place::Kind("file_write"), name, &value);
         assert_eq!(file("rotate", json!(null)), Some(Verdict::Neutral));
         assert_eq!(file("rotate", json!("1h")), Some(Verdict::NotYet));

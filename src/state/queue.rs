@@ -93,6 +93,7 @@ impl Queue {
         for made in directory.ancestors().take(if was_there { 0 } else { 4 }) {
             File::open(made).and_then(|made| made.sync_all()).map_err(cannot)?;
         }
+        let lock = lock(directory).map_err(cannot)?;
         let known = Kept::open(directory).map_err(cannot)?;
         let done = known.as_ref().map(|(_, done)| *done);
         let scan::Found { mut files, torn } = scan::scan(directory, done)?;
@@ -114,9 +115,23 @@ impl Queue {
             done: AtomicU64::new(done),
             kept: Mutex::new(kept),
         });
-        let appender = Appender::open(Arc::clone(&queue), torn)?;
+        let appender = Appender::open(Arc::clone(&queue), torn, lock)?;
         let reader = QueueReader::new(Arc::clone(&queue), done);
         Ok(Opened { queue, appender, reader, torn })
+    }
+
+    /// Returns how many records wait in the queue in a directory, which is not opened. Blocks as disks do.
+    ///
+    /// # Errors
+    /// It is damaged, of another version, or cannot be read.
+    pub fn waiting(directory: &Path) -> Result<u64, StateError> {
+        let known = Kept::open(directory);
+        let known = known.map_err(|error| {
+            StateError::because(format!("cannot read the queue in `{}`", directory.display()), error)
+        })?;
+        let done = known.map(|(_, done)| done);
+        let found = scan::scan(directory, done)?;
+        Ok(found.files.back().map_or(0, |last| last.end.saturating_sub(done.unwrap_or_default())))
     }
 
     /// Returns the number of the next record that is appended: all before it can be read.
@@ -176,6 +191,15 @@ impl Queue {
     fn files(&self) -> MutexGuard<'_, VecDeque<Part>> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until nobody appends to the queue any more: a flow that was cut short may have left a write that goes on, which no
+/// other one may come upon. Dropped, what is returned lets the next one go on.
+fn lock(directory: &Path) -> io::Result<File> {
+    let options = fs::OpenOptions::new().create(true).write(true).truncate(false).to_owned();
+    let lock = options.open(directory.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
 }
 
 /// Returns the path of the file whose first record has this number.

@@ -138,6 +138,18 @@ impl State {
         directory.join(QUEUES).join(file_name(owner.flow)).join(file_name(owner.task))
     }
 
+    /// Returns the directories of all queues that are there.
+    pub fn queues(&self) -> Vec<PathBuf> {
+        let directory = self.0.store.path.parent().unwrap_or(Path::new("")).join(QUEUES);
+        let inside = |directory: PathBuf| {
+            let entries = fs::read_dir(directory).into_iter().flatten();
+            entries.filter_map(Result::ok).map(|entry| entry.path()).filter(|path| path.is_dir())
+        };
+        let mut queues: Vec<_> = inside(directory).flat_map(inside).collect();
+        queues.sort();
+        queues
+    }
+
     /// Returns the number of the next dead letter, and what keeps that it is taken.
     pub(super) fn next_letter(&self) -> (u64, Change) {
         let number = self.0.letters.fetch_add(1, Ordering::Relaxed) + 1;

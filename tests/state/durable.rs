@@ -174,6 +174,12 @@ flow:
     let entered = drained["entered"].as_u64().unwrap();
     assert_eq!(left[0]["events"].as_u64().unwrap() + entered, 500, "{}", ended.stderr);
     assert_eq!(drained["completed"].as_u64(), Some(entered));
+    // A run without the queue says that something is left in it.
+    let ended =
+        again(ended, &yaml.replace("durable: {fsync: interval, fsync_interval: 20ms}", "durable: false"))
+            .end();
+    assert!(ended.stderr.contains("holds events that no flow takes"), "{}", ended.stderr);
+    assert_eq!(ended.drained()["entered"], 0);
     let ended = again(ended, &yaml.replace("rate: 200", "rate: 100000")).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_eq!(ended.drained()["completed"].as_u64(), Some(500 - entered));
@@ -295,7 +301,7 @@ fn a_queue_that_is_broken_is_refused_and_left_alone() {
     append(&folder, "quick/in", (0..10).map(|n| (now, json!({"n": n}))));
     append(&folder, "quick/in", (10..20).map(|n| (now, json!({"n": n}))));
     let directory = folder.join("state/queues/quick/in");
-    let file = fs::read_dir(&directory).unwrap().next().unwrap().unwrap().path();
+    let file = directory.join(format!("{:020}.log", 0));
     let whole = fs::read(&file).unwrap();
     let (mut flipped, mut headless) = (whole.clone(), whole.clone());
     flipped[whole.len() / 3] ^= 4;

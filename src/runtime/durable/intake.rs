@@ -50,7 +50,7 @@ struct Staged {
     #[expect(clippy::vec_box, reason = "what is passed on is the box")]
     events: Vec<Box<Event>>,
     acks: Vec<Ack>,
-    /// When they are accepted.
+    /// When the first of them came.
     at: i64,
 }
 
@@ -72,6 +72,9 @@ impl Staged {
 
     fn push(&mut self, mut event: Box<Event>) {
         let ack = event.ack.take();
+        if self.events.is_empty() {
+            self.at = now();
+        }
         match self.frames.push(|bytes| Accepted::write(&event, self.at, bytes)) {
             Ok(()) => {
                 self.events.push(event);
@@ -282,7 +285,6 @@ impl Intaking {
 
     fn begin_batch(&mut self, first: u64, synced: u64) {
         self.staged.frames.begin(first, synced);
-        self.staged.at = now();
     }
 
     fn tell(&mut self, error: &StateError) {
@@ -291,5 +293,25 @@ impl Intaking {
             let message = error_chain(error);
             tracing::error!(error.type = STATE, error.message = message, suppressed, "what the source brings in cannot be kept, the source waits, trying again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    use super::*;
+    use crate::event::{EventId, Payload};
+
+    #[test]
+    fn events_are_as_old_as_they_are_and_not_as_the_batch_that_waited_for_them() {
+        let mut staged = Staged { at: now() - 3_600_000_000, ..Staged::default() };
+        let event = |n| Box::new(Event::new(EventId::Sequence(n), "in".into(), Payload::from(Value::Null)));
+        let before = now();
+        staged.push(event(0));
+        let at = staged.at;
+        assert!((before..=now()).contains(&at));
+        staged.push(event(1));
+        assert_eq!((staged.at, staged.frames.count()), (at, 2));
     }
 }

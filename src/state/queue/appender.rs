@@ -25,6 +25,8 @@ pub struct Appender {
     is_torn: bool,
     /// Everything before this number is synced.
     synced: u64,
+    /// There is no other one of this queue as long as it is there.
+    _lock: File,
 }
 
 /// Why records cannot be appended.
@@ -38,9 +40,10 @@ pub enum AppendError {
 
 impl Appender {
     /// Opens the last file of a queue, and cuts off what is torn of it.
-    pub(super) fn open(queue: Arc<Queue>, torn: u64) -> Result<Self, StateError> {
+    pub(super) fn open(queue: Arc<Queue>, torn: u64, lock: File) -> Result<Self, StateError> {
         let last = queue.files().back().copied();
-        let mut appender = Self { synced: queue.end(), queue, file: None, length: 0, is_torn: torn > 0 };
+        let mut appender =
+            Self { synced: queue.end(), queue, file: None, length: 0, is_torn: torn > 0, _lock: lock };
         if let Some(last) = last.filter(|last| last.bytes >= HEAD as u64) {
             let name = path(&appender.queue.directory, last.first);
             let opened = OpenOptions::new().append(true).open(&name).and_then(|file| {
