@@ -96,8 +96,8 @@ impl<'a> Reading<'a> {
 }
 
 /// Emits every record of an input, each with its position and in the trace that it names, until its end or until `stop`.
-/// Returns where it stands then. Tells `mark` of the place before the first record, behind every so many, and at the end of
-/// each block.
+/// Returns where it stands then. Tells `mark` of the place before the first record, behind every so many, at the end of
+/// each block, and where it stops.
 ///
 /// # Errors
 /// The input cannot be read, has fewer records than are to be left out, or `Closed`.
@@ -139,7 +139,11 @@ pub async fn feed(
             }
             records = records.wrapping_add(1);
             if records.is_multiple_of(LOOK_EVERY) && stop.is_stopped() {
-                return Ok(skipping.place(&decoder));
+                let place = skipping.place(&decoder);
+                if skipping.is_over() {
+                    marks.set(place, emitter);
+                }
+                return Ok(place);
             }
         }
         if skipping.is_over() {
