@@ -20,10 +20,10 @@ static BASE: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// The wall time at [`BASE`], in nanoseconds since 1970.
 static EPOCH: LazyLock<AtomicU64> = LazyLock::new(|| AtomicU64::new(wall_time_at_base()));
 
-/// What the clock shows at [`BASE`], ten years: what is older than the process has its place too.
+/// What the clock shows at `BASE`, ten years: what is older than the process has its place too.
 const START: u64 = 10 * 365 * 24 * 3600 * 1_000_000_000;
 
-/// Nanoseconds, [`START`] of them at the first look at this clock. Zero means never.
+/// Nanoseconds, ten years of them at the first look at this clock. Zero means never.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Ticks(u64);
 

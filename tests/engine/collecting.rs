@@ -224,7 +224,11 @@ async fn where_the_flow_stops_what_was_collected_has_failed() {
     let stopping = Flow { on_task_panic: OnTaskPanic::Stop, ..flow("stopping", tasks) };
     let report = run(plan(vec![stopping], 64)).await;
     assert!(report.flows[0].failure.is_some(), "{report:?}");
-    assert_eq!(outcomes(&report.flows[0].summary), [(Outcome::Failed, 4), (Outcome::Dropped, 2)].into());
+    // On a busy machine the flow may stop before its source has come to its end.
+    let summary = &report.flows[0].summary;
+    assert!((4..=6).contains(&summary.entered), "{summary:?}");
+    let failed = summary.entered - 2;
+    assert_eq!(outcomes(summary), [(Outcome::Failed, failed), (Outcome::Dropped, 2)].into());
     assert_eq!(collecting.flushed.ids(), all_but(0, &[]));
 }
 
