@@ -1,12 +1,13 @@
 //! The one place through which every handled event passes, whatever the role of its task: it begins and
 //! concludes here.
 
+mod entry;
 mod failure;
 mod handling;
 
 use std::{
     iter,
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -21,13 +22,13 @@ use super::{
     supervisor::panic_message,
 };
 use crate::{
-    ack::{Ack, Ended, Outcome},
+    ack::{Ended, Outcome},
     event::{Event, Step},
     plan::{Node, Policy},
     script::Condition,
     task::{Emission, ErrorClass, Output, Route, TaskError},
     telemetry::{Attributes, FailureLog, Identity, Last, SpanOutcome, error_chain, inside},
-    trace::{Moment, Ticks, TraceContext},
+    trace::Moment,
 };
 
 /// The runtime's side of one task: what surrounds the handling of each event.
@@ -226,77 +227,6 @@ impl Hop {
                 Ok(())
             }
         }
-    }
-
-    /// Handles one event that enters the flow here. Once it is decoded, or cannot be, `enter` makes its ack.
-    pub(super) fn admit(
-        &mut self,
-        event: Box<Event>,
-        decode: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
-        enter: impl FnOnce(&FlowHandle, &Event, Ticks, bool) -> Ack,
-    ) {
-        let mut output = std::mem::take(&mut self.output);
-        let mut handling = self.open(event, &mut output);
-        let decoded = catch_unwind(AssertUnwindSafe(|| decode(&mut handling.event, &mut output)));
-        let start = handling.span.start();
-        handling.ack = enter(&self.flow, &handling.event, start, matches!(decoded, Ok(Ok(()))));
-        match decoded {
-            Ok(result) => {
-                if let Some(record) = handling.span.record() {
-                    record.add_attributes(self.spans.handle.describe(&handling.event));
-                }
-                self.finish_handling(handling, output, result);
-            }
-            Err(panic) => {
-                self.panicked(handling, &panic_message(&*panic));
-                self.output = Output::default();
-                // The source goes down with it, as with any panic of its own.
-                resume_unwind(panic);
-            }
-        }
-    }
-
-    /// Lets in again an event that entered before. Its span is linked to where it stood in its trace then, `before`.
-    pub(super) fn readmit(
-        &mut self,
-        event: Box<Event>,
-        before: TraceContext,
-        enter: impl FnOnce(&Event) -> Ack,
-    ) {
-        let mut output = std::mem::take(&mut self.output);
-        let mut handling = self.open(event, &mut output);
-        handling.ack = enter(&handling.event);
-        if let Some(record) = handling.span.record().filter(|_| before.is_valid()) {
-            record.link(before);
-        }
-        if let Some(record) = handling.span.record() {
-            record.add_attributes(self.spans.handle.describe(&handling.event));
-        }
-        output.forward();
-        self.finish_handling(handling, output, Ok(()));
-    }
-
-    /// Lets an event go on that was handled here before, with the share that it has: in an earlier run, or before it waited.
-    pub(super) fn resume(&mut self, mut event: Box<Event>) {
-        let ack = event.ack.take();
-        let at = Moment { at: event.queued, context: event.trace };
-        if event.error.is_none() {
-            if let Some((event, ack)) = self.outlets.stage_unhandled(event, ack)
-                && let Some(ended) = ack.settle(Outcome::Completed, at)
-            {
-                self.keep_slow(&event, ended, None);
-            }
-        } else if self.outlets.diverts() {
-            self.outlets.stage_failed(event, ack);
-        } else {
-            // When it failed it was to go on; it is not any more.
-            ack.settle(Outcome::Failed, at);
-        }
-    }
-
-    /// Returns what a new event of the source is about.
-    pub(super) fn subject(&self) -> Arc<str> {
-        Arc::clone(&self.identity.task)
     }
 
     #[inline]

@@ -1,5 +1,7 @@
 //! What the runtime counts and times besides spans: of each flow, and of each task.
 
+mod loops;
+
 use std::{
     cell::OnceCell,
     sync::{Arc, Mutex, OnceLock, PoisonError},
@@ -7,7 +9,8 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::{RunEnd, blocked::Blocked, flow::FlowState};
+pub(super) use self::loops::LoopMeters;
+use super::{blocked::Blocked, flow::FlowState};
 use crate::{
     ack::{Ended, Ledger, Observer, Origin, Outcome, Summary},
     event::Event,
@@ -18,9 +21,9 @@ use crate::{
         instruments::{
             CHECKPOINT_DURATION, DEAD_LETTERS, DEAD_LETTERS_DEPTH, FLOW_CANCELLATIONS, FLOW_ENTERED,
             FLOW_EVENT_DURATION, FLOW_EVENTS, FLOW_INFLIGHT, FLOW_STATE, SCHEDULE_TRIGGERS,
-            SOURCE_REDELIVERIES, TASK_ACTIVE, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_DEADLINE_SKIPS,
-            TASK_INFLIGHT, TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES,
-            TASK_RETRY_DELAY, TASK_STARTS, TASK_STOPS, TASK_TIMEOUTS,
+            SOURCE_REDELIVERIES, TASK_ATTEMPT_ERRORS, TASK_BLOCKED, TASK_DEADLINE_SKIPS, TASK_INFLIGHT,
+            TASK_QUEUE_CAPACITY, TASK_QUEUE_DEPTH, TASK_QUEUE_DURATION, TASK_RETRIES, TASK_RETRY_DELAY,
+            TASK_TIMEOUTS,
         },
     },
     trace::{Moment, Ticks},
@@ -355,68 +358,6 @@ impl LetterMeters {
         let of_type = |wanted: &str| self.by_error.iter().find(|(known, _)| *known == wanted);
         if let Some((_, counter)) = of_type(error_type).or_else(|| of_type(OTHER_ERROR)) {
             counter.add(1);
-        }
-    }
-}
-
-/// What is counted of the loops of one task. Lasts as long as its flow.
-#[derive(Clone, Debug, Default)]
-pub(super) struct LoopMeters {
-    active: Level,
-    starts: Counter,
-    completed: Counter,
-    failed: Counter,
-    panicked: Counter,
-    cancelled: Counter,
-}
-
-impl LoopMeters {
-    pub(super) fn new(meter: &Meter, identity: &Identity) -> Self {
-        let stops = |reason| meter.counter(&TASK_STOPS, of_task(identity).with("reason", reason));
-        Self {
-            active: meter.level(&TASK_ACTIVE, of_task(identity)),
-            starts: meter.counter(&TASK_STARTS, of_task(identity)),
-            completed: stops("completed"),
-            failed: stops("failed"),
-            panicked: stops("panic"),
-            cancelled: stops("cancelled"),
-        }
-    }
-
-    /// Begins a loop, which is cancelled if what is returned is dropped before its end.
-    pub(super) fn begin(&self) -> Tenure {
-        self.starts.add(1);
-        self.active.add(1);
-        Tenure { meters: self.clone(), is_over: false }
-    }
-}
-
-/// Counts one loop of a task to its end, however it ends.
-#[derive(Debug)]
-pub(super) struct Tenure {
-    meters: LoopMeters,
-    is_over: bool,
-}
-
-impl Tenure {
-    /// Ends it in order.
-    pub(super) fn end(mut self, end: &RunEnd) {
-        self.is_over = true;
-        match end {
-            RunEnd::Completed => self.meters.completed.add(1),
-            RunEnd::Failed(_) => self.meters.failed.add(1),
-            RunEnd::Panicked(_) => self.meters.panicked.add(1),
-        }
-    }
-}
-
-impl Drop for Tenure {
-    fn drop(&mut self) {
-        self.meters.active.add(-1);
-        if std::thread::panicking() {
-            self.meters.panicked.add(1);
-        } else if !self.is_over {
-            self.meters.cancelled.add(1);
         }
     }
 }

@@ -37,12 +37,12 @@
 //! flow ends quietly, as with `stdout`.
 
 mod append;
+mod collected;
 mod files;
 mod open_file;
 
 use std::{
     borrow::Cow,
-    collections::HashMap,
     fs::{self, OpenOptions},
     io,
     path::{Component, Path},
@@ -59,8 +59,9 @@ use tokio::{
 };
 
 use self::{
+    collected::{Collected, Written},
     files::{Files, Write},
-    open_file::{Refused, Unsynced},
+    open_file::Unsynced,
 };
 use crate::{
     event::Event,
@@ -126,32 +127,6 @@ struct Appender {
     files: Arc<Mutex<Files>>,
     /// Held by a sync that is under way.
     syncing: Arc<Mutex<()>>,
-}
-
-/// What became of each file's lines.
-type Written = Vec<(Write, Result<(), Refused>)>;
-
-/// The lines that wait to be written.
-#[derive(Default)]
-struct Collected {
-    files: Vec<Lines>,
-    /// The place in `files` of each path, as the template gives it.
-    places: HashMap<Arc<str>, usize>,
-    /// How many events this batch has so far.
-    events: usize,
-    /// The write that is under way was given up on: if it fails it is not tried again.
-    is_given_up: bool,
-}
-
-/// Those of one file.
-struct Lines {
-    path: Arc<Path>,
-    encoder: Encoder,
-    bytes: Vec<u8>,
-    /// The events that they are of, by their place in the batch.
-    events: Vec<usize>,
-    /// The file turned out to have other columns: it must be looked at before more lines are made for it.
-    is_stale: bool,
 }
 
 impl Appender {
@@ -225,82 +200,6 @@ impl Appender {
     }
 }
 
-impl Collected {
-    /// Returns the place of a path whose lines may be made at once.
-    fn find(&self, path: &str) -> Option<usize> {
-        self.places.get(path).copied().filter(|place| !self.files[*place].is_stale)
-    }
-
-    /// Takes in a file that was opened, and returns its place.
-    fn add(&mut self, path: &str, resolved: Arc<Path>, encoder: Encoder) -> usize {
-        if let Some(&place) = self.places.get(path) {
-            let lines = &mut self.files[place];
-            lines.is_stale = false;
-            // Rows that wait are of the columns that they were made for.
-            if lines.bytes.is_empty() {
-                lines.encoder = encoder;
-            }
-            return place;
-        }
-        let lines = Lines { path: resolved, encoder, bytes: Vec::new(), events: Vec::new(), is_stale: false };
-        self.files.push(lines);
-        self.places.insert(path.into(), self.files.len() - 1);
-        self.files.len() - 1
-    }
-
-    fn encode(&mut self, place: usize, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        let Lines { encoder, bytes, events, .. } = &mut self.files[place];
-        let before = bytes.len();
-        encoder.encode(&event.data, bytes)?;
-        if let Some(span) = output.span() {
-            span.set(format::RECORD_SIZE, bytes.len() - before);
-        }
-        events.push(self.events);
-        self.events += 1;
-        output.forward();
-        Ok(())
-    }
-
-    fn take(&mut self) -> Vec<Write> {
-        let filled = self.files.iter_mut().enumerate().filter(|(_, lines)| !lines.bytes.is_empty());
-        filled
-            .map(|(place, lines)| Write {
-                place,
-                events: std::mem::take(&mut lines.events),
-                path: Arc::clone(&lines.path),
-                header: lines.encoder.header().to_vec(),
-                lines: std::mem::take(&mut lines.bytes),
-            })
-            .collect()
-    }
-
-    /// Takes buffers back: to be written again, or for their memory. Returns the events that failed.
-    fn conclude(&mut self, written: Written, is_given_up: bool) -> Vec<(usize, TaskError)> {
-        let mut failed = Vec::new();
-        for (mut write, result) in written {
-            let lines = &mut self.files[write.place];
-            lines.is_stale |= matches!(result, Err(Refused::OtherColumns));
-            let error = result.err().map(|refused| refused.into_error(&write.path));
-            if let Some(error) = &error {
-                failed.extend(write.events.iter().map(|event| (*event, error.clone())));
-            }
-            if is_given_up || error.is_none_or(|error| error.class() != ErrorClass::Transient) {
-                write.lines.clear();
-                write.events.clear();
-            }
-            write.lines.extend_from_slice(&lines.bytes);
-            write.events.extend_from_slice(&lines.events);
-            (lines.bytes, lines.events) = (write.lines, write.events);
-        }
-        // A place is valid until here: none is in use when all is written.
-        if self.files.len() > files::OPEN_FILES && self.files.iter().all(|file| file.bytes.is_empty()) {
-            self.files.clear();
-            self.places.clear();
-        }
-        failed
-    }
-}
-
 #[async_trait]
 impl Processor for Appender {
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
@@ -369,12 +268,7 @@ impl Processor for Appender {
     fn forget(&self) {
         let is_under_way = self.writing.try_lock().is_ok_and(|writing| writing.is_some());
         let mut collected = self.collected();
-        for lines in &mut collected.files {
-            lines.bytes.clear();
-            lines.events.clear();
-        }
-        collected.events = 0;
-        collected.is_given_up = is_under_way;
+        collected.forget(is_under_way);
     }
 }
 
