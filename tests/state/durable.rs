@@ -56,11 +56,8 @@ fn gauge(received: &Received, name: &str) -> Option<u64> {
     }
 }
 
-/// Scenario: a server is away, and the worker is killed while its queue holds what came in meanwhile, among it what could
-/// not be decoded and is to go another way. Guarantee: the next run accounts for all of it as recovered, lets each go the
-/// way that it was to go, and goes on with the traces that the first run exported.
-#[test]
-fn what_was_accepted_goes_on_in_its_trace_after_a_crash() {
+/// Starts a server that is away until it is told that it is back.
+fn away() -> (Server, Arc<AtomicBool>) {
     let is_back = Arc::new(AtomicBool::new(false));
     let answers = Arc::clone(&is_back);
     let server =
@@ -69,6 +66,15 @@ fn what_was_accepted_goes_on_in_its_trace_after_a_crash() {
                 if answers.load(Ordering::Relaxed) { http::json(n) } else { response("503 Away", "") }
             },
         );
+    (server, is_back)
+}
+
+/// Scenario: a server is away, and the worker is killed while its queue holds what came in meanwhile, among it what could
+/// not be decoded and is to go another way. Guarantee: the next run accounts for all of it as recovered, lets each go the
+/// way that it was to go, and goes on with the traces that the first run exported.
+#[test]
+fn what_was_accepted_goes_on_in_its_trace_after_a_crash() {
+    let (server, is_back) = away();
     let collector = Collector::start();
     let yaml = format!(
         "
@@ -191,14 +197,7 @@ flow:
 #[test]
 fn a_full_queue_makes_its_source_wait() {
     const LINES: u64 = 40_000;
-    let is_back = Arc::new(AtomicBool::new(false));
-    let answers = Arc::clone(&is_back);
-    let server =
-        Server::start(
-            move |n, _| {
-                if answers.load(Ordering::Relaxed) { http::json(n) } else { response("503 Away", "") }
-            },
-        );
+    let (server, is_back) = away();
     let yaml = format!(
         "
 state: {{path: state}}

@@ -92,6 +92,17 @@ impl Staged {
 /// What the disk is busy with.
 type Done = (Appender, Staged, Result<u64, AppendError>);
 
+/// What the disk has to do next.
+enum Next {
+    /// Appending these events.
+    Append(Staged),
+    /// A sync of what was appended.
+    Sync,
+    Nothing,
+    /// There are events, and no room for them for now.
+    Wait,
+}
+
 /// What the loop of the intake has at hand.
 struct Intaking {
     flow: FlowHandle,
@@ -129,7 +140,7 @@ impl Intake {
                 log: FailureLog::default(),
                 appender: None,
             };
-            intaking.begin_batch(appender.synced(), appender.synced());
+            intaking.staged.frames.begin(appender.synced(), appender.synced());
             intaking.appender = Some(appender);
             intaking.run(inbox).await;
         }
@@ -176,52 +187,57 @@ impl Intaking {
 
     /// Begins what there is to do for the disk, if it is not busy. Returns whether nothing waits for room or a further attempt.
     fn begin_work(&mut self, is_last: bool) -> bool {
-        let Some(mut appender) = self.appender.take_if(|_| self.work.is_none()) else { return true };
-        let now = Instant::now();
-        let staged = match self.refused.take() {
-            Some((staged, until)) if until <= now => Some(staged),
-            Some(refused) => {
-                self.refused = Some(refused);
+        if self.work.is_some() {
+            return true;
+        }
+        let Some(mut appender) = self.appender.take() else { return true };
+        let next = self.next(appender.synced(), is_last);
+        match next {
+            Next::Append(staged) => {
+                let is_always = matches!(self.fsync, Fsync::Always);
+                self.work = Some(spawn_blocking(move || {
+                    let result = appender.append(&staged.frames, is_always);
+                    (appender, staged, result)
+                }));
+            }
+            Next::Sync => {
+                self.work = Some(spawn_blocking(move || {
+                    let result = appender.sync().map(|()| 0);
+                    (appender, Staged::default(), result)
+                }));
+            }
+            Next::Nothing | Next::Wait => {
                 self.appender = Some(appender);
-                return false;
+                return matches!(next, Next::Nothing);
             }
-            None if self.staged.events.is_empty() => None,
-            None => {
-                let bytes = self.staged.frames.bytes().len() as u64;
-                let queue = self.durable.queue.get();
-                // What is left when the source has stopped is not much, and accepted in any case.
-                if !self.flow.stop().is_stopped() && queue.is_some_and(|queue| !queue.has_room(bytes)) {
-                    self.appender = Some(appender);
-                    return false;
-                }
-                let end = self.staged.frames.first() + self.staged.frames.count();
-                let staged = std::mem::take(&mut self.staged);
-                self.staged = std::mem::take(&mut self.spare);
-                self.begin_batch(end, appender.synced());
-                Some(staged)
-            }
-        };
-        let is_always = matches!(self.fsync, Fsync::Always);
-        let Some(staged) = staged else {
-            let end = self.durable.queue.get().map_or(0, |queue| queue.end());
+        }
+        true
+    }
+
+    /// Returns what the disk has to do next, when everything before the number `synced` is synced.
+    fn next(&mut self, synced: u64, is_last: bool) -> Next {
+        let now = Instant::now();
+        if let Some((_, until)) = &self.refused {
+            let is_due = *until <= now;
+            return self.refused.take_if(|_| is_due).map_or(Next::Wait, |(staged, _)| Next::Append(staged));
+        }
+        let queue = self.durable.queue.get();
+        if self.staged.events.is_empty() {
             let is_due = self.sync_at.is_some_and(|at| at <= now)
                 || self.durable.is_sync_asked.swap(false, Ordering::AcqRel)
                 || is_last;
-            if !is_due || appender.synced() >= end {
-                self.appender = Some(appender);
-                return true;
-            }
-            self.work = Some(spawn_blocking(move || {
-                let result = appender.sync().map(|()| 0);
-                (appender, Staged::default(), result)
-            }));
-            return true;
-        };
-        self.work = Some(spawn_blocking(move || {
-            let result = appender.append(&staged.frames, is_always);
-            (appender, staged, result)
-        }));
-        true
+            let is_synced = queue.is_none_or(|queue| synced >= queue.end());
+            return if is_due && !is_synced { Next::Sync } else { Next::Nothing };
+        }
+        let bytes = self.staged.frames.bytes().len() as u64;
+        // What is left when the source has stopped is not much, and accepted in any case.
+        if !self.flow.stop().is_stopped() && queue.is_some_and(|queue| !queue.has_room(bytes)) {
+            return Next::Wait;
+        }
+        let end = self.staged.frames.first() + self.staged.frames.count();
+        let staged = std::mem::replace(&mut self.staged, std::mem::take(&mut self.spare));
+        self.staged.frames.begin(end, synced);
+        Next::Append(staged)
     }
 
     /// Takes note that what the disk refused may have room now.
@@ -281,10 +297,6 @@ impl Intaking {
             ack.settle(Outcome::Completed, Moment::default());
         }
         self.spare = Staged { frames, events: Vec::new(), acks, at };
-    }
-
-    fn begin_batch(&mut self, first: u64, synced: u64) {
-        self.staged.frames.begin(first, synced);
     }
 
     fn tell(&mut self, error: &StateError) {
