@@ -24,6 +24,11 @@ flow:
     - file_write: {name: write, path: out}
 ";
 
+/// Bytes of a line of the output, about, how many of them the log may be ahead, and how many are read between two rotations.
+const LINE: u64 = 24;
+const AHEAD: u64 = 60_000;
+const READ: u64 = 3_000;
+
 /// Writes a log of numbered lines as programs and rotation tools do.
 struct Writer {
     folder: PathBuf,
@@ -31,12 +36,14 @@ struct Writer {
     rng: fastrand::Rng,
     lines: u64,
     rotations: u32,
+    /// How long the output was at the last rotation.
+    output: u64,
 }
 
 impl Writer {
     fn new(folder: &Path, rng: fastrand::Rng) -> Self {
         let log = Self::open(folder);
-        Self { folder: folder.to_owned(), log, rng, lines: 0, rotations: 0 }
+        Self { folder: folder.to_owned(), log, rng, lines: 0, rotations: 0, output: 0 }
     }
 
     fn open(folder: &Path) -> File {
@@ -53,23 +60,34 @@ impl Writer {
         self.lines += count;
     }
 
+    /// Does what comes next: rotates only what was read from a little, and is never far ahead of who reads.
     fn act(&mut self) {
-        let (log, rotated) = (self.folder.join("log"), self.folder.join(format!("log.{}", self.rotations)));
-        match self.rng.u32(0..40) {
-            0 => {
-                fs::rename(&log, rotated).unwrap();
-                self.rotations += 1;
-                // It writes on to the old one for a moment.
-                self.append();
-                self.log = Self::open(&self.folder);
-            }
-            1 => {
-                fs::copy(&log, rotated).unwrap();
-                self.rotations += 1;
-                self.log.set_len(0).unwrap();
-            }
-            _ => self.append(),
+        let output = fs::metadata(self.folder.join("out")).map_or(0, |file| file.len());
+        let (is_ahead, is_read) = (self.lines * LINE > output + AHEAD, output > self.output + READ);
+        match self.rng.u32(0..10) {
+            0 if is_read => self.rename(),
+            1 if is_read => self.copy_and_truncate(),
+            _ if is_ahead => return,
+            _ => return self.append(),
         }
+        self.output = output;
+        self.rotations += 1;
+    }
+
+    fn rotated(&self) -> PathBuf {
+        self.folder.join(format!("log.{}", self.rotations))
+    }
+
+    fn rename(&mut self) {
+        fs::rename(self.folder.join("log"), self.rotated()).unwrap();
+        // It writes on to the old one for a moment.
+        self.append();
+        self.log = Self::open(&self.folder);
+    }
+
+    fn copy_and_truncate(&mut self) {
+        fs::copy(self.folder.join("log"), self.rotated()).unwrap();
+        self.log.set_len(0).unwrap();
     }
 }
 
