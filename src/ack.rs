@@ -11,6 +11,7 @@ mod outcome;
 mod receipt;
 
 use std::{
+    any::Any,
     fmt,
     sync::{
         Arc,
@@ -183,6 +184,15 @@ impl Ack {
         Self(self.0.take())
     }
 
+    /// Lets whoever brought the event in know that `event`, which has this share, has reached a leaf: the task of this
+    /// index. Of a batch that is everyone who brought in a part of it.
+    #[inline]
+    pub fn reached(&self, task: usize, event: &dyn Any) {
+        if let Some(shared) = &self.0 {
+            shared.told.reached(task, event);
+        }
+    }
+
     /// Settles this share. Returns how the event ended, if that was its last share and it is timed; of a batch, how the
     /// one ended that took longest.
     pub fn settle(self, outcome: Outcome, at: Moment) -> Option<Ended> {
@@ -288,6 +298,17 @@ impl Drop for Shared {
 }
 
 impl Told {
+    fn reached(&self, task: usize, event: &dyn Any) {
+        match self {
+            Self::Receipt(_, receipt) => receipt.reached(task, event),
+            Self::Joined(shares) => shares.iter().for_each(|share| share.reached(task, event)),
+            Self::Watched(share, _) | Self::Deciding(share, _) | Self::Awaiting(share, _) => {
+                share.reached(task, event);
+            }
+            Self::Nobody | Self::Ledger(_) | Self::Accepting(..) => {}
+        }
+    }
+
     /// What a share that nobody settled amounts to: whatever took it away may not do so again.
     fn unsettled(&self) -> u8 {
         let of = |share: &Ack| share.0.as_ref().map(|shared| shared.told.unsettled());

@@ -19,7 +19,7 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub use cache::{Cache, NoCache, TooLarge};
-pub use emitter::{Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Trigger};
+pub use emitter::{Answering, Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Trigger};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
 pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};

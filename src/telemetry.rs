@@ -1,5 +1,6 @@
 //! What the worker shows of itself: spans, the metrics derived from them, and the log lines on stderr.
 
+mod answer_span;
 mod attributes;
 mod callsites;
 mod config;
@@ -41,6 +42,7 @@ mod span_metrics;
 mod spans;
 pub mod stderr;
 
+pub use answer_span::AnswerSpan;
 pub use attributes::{Attribute, AttributeValue, Attributes, Text};
 pub use config::{
     Compression, Histogram, KeepTraces, LogFormat, LoggingConfig, Protocol, SpanQueue, TelemetryConfig,

@@ -1,5 +1,7 @@
 //! Who brought an event in, and learns what became of it.
 
+use std::any::Any;
+
 use tokio::time::Instant;
 
 use super::Outcome;
@@ -9,6 +11,12 @@ use crate::trace::Ticks;
 pub trait Receipt: Send + Sync {
     /// Learns what became of the event, once. Must not block. The ledger is told unless the event is delivered again.
     fn settled(self: Box<Self>, settled: &Settled) -> Verdict;
+
+    /// Learns what reached a leaf: the task of this index put out `event`, an `Event`, and nothing comes after it. Must
+    /// not block. Sources that answer with it keep it.
+    fn reached(&self, task: usize, event: &dyn Any) {
+        let _ = (task, event);
+    }
 }
 
 /// What became of an event.

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
@@ -97,6 +98,8 @@ pub enum StepKind {
     Skipped,
     /// It was passed on as a batch, which is a step of its own.
     Flushed,
+    /// It was passed on, and its span ends later, when its source answers.
+    Open,
 }
 
 impl Step {
@@ -121,11 +124,23 @@ pub struct Attempt {
 #[derive(Debug, Default)]
 pub struct Fate(Mutex<Decided>);
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Decided {
-    is_kept: Option<bool>,
+    /// Whether the trace is kept, and by the number of which reason.
+    kept: Option<Option<u8>>,
     /// The spans that were told already.
     told: HashSet<u64>,
+    /// What is told if the trace is kept: it was over before that was known.
+    waiting: Option<WhenKept>,
+}
+
+/// What is called with the number of the reason why a trace is kept.
+type WhenKept = Box<dyn FnOnce(u8) + Send>;
+
+impl fmt::Debug for Decided {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Decided({:?})", self.kept)
+    }
 }
 
 impl Trail {
@@ -240,10 +255,40 @@ impl Clone for Trail {
 }
 
 impl Fate {
-    /// Returns whether the trace is kept, which `decide` says the first time.
-    pub fn is_kept(&self, decide: impl FnOnce() -> bool) -> bool {
-        let mut decided = self.lock();
-        *decided.is_kept.get_or_insert_with(decide)
+    /// Returns whether the trace is kept, which `decide` says the first time, for the reason of this number.
+    pub fn is_kept(&self, reason: u8, decide: impl FnOnce() -> bool) -> bool {
+        let (kept, waiting) = {
+            let mut decided = self.lock();
+            let kept = *decided.kept.get_or_insert_with(|| decide().then_some(reason));
+            (kept, decided.waiting.take())
+        };
+        // Without the lock: it asks what was told.
+        if let Some((reason, tell)) = kept.zip(waiting) {
+            tell(reason);
+        }
+        kept.is_some()
+    }
+
+    /// Returns whether it is known by now that the trace is kept.
+    pub fn is_known_to_be_kept(&self) -> bool {
+        self.lock().kept.flatten().is_some()
+    }
+
+    /// Calls `tell` with the number of the reason once the trace is kept, if it ever is. There is one such thing to tell.
+    pub fn when_kept(&self, tell: impl FnOnce(u8) + Send + 'static) {
+        let kept = {
+            let mut decided = self.lock();
+            match decided.kept {
+                None => {
+                    decided.waiting = Some(Box::new(tell));
+                    return;
+                }
+                Some(kept) => kept,
+            }
+        };
+        if let Some(reason) = kept {
+            tell(reason);
+        }
     }
 
     /// Returns whether the span was told.
@@ -300,8 +345,25 @@ mod tests {
         branch.push(step(3, 0));
         assert_eq!((trail.steps()[1].span_id, branch.steps()[1].span_id), (2, 3));
         let (fate, of_branch) = (trail.fate().unwrap(), branch.fate().unwrap());
-        assert!(fate.is_kept(|| true) && of_branch.is_kept(|| panic!("is decided")));
+        assert!(fate.is_kept(1, || true) && of_branch.is_kept(0, || panic!("is decided")));
         assert!(fate.is_new(1) && !of_branch.is_new(1) && of_branch.is_new(3));
+    }
+
+    #[test]
+    fn what_is_over_before_it_is_decided_is_told_afterwards_and_only_if_it_is_kept() {
+        for (is_kept, is_first) in [(true, true), (true, false), (false, true), (false, false)] {
+            let (trail, (tell, told)) = (followed(), std::sync::mpsc::channel());
+            let fate = trail.fate().unwrap();
+            if is_first {
+                fate.when_kept(move |reason| tell.send(reason).unwrap());
+                assert_eq!(fate.is_kept(1, || is_kept), is_kept);
+            } else {
+                assert_eq!(fate.is_kept(1, || is_kept), is_kept);
+                fate.when_kept(move |reason| tell.send(reason).unwrap());
+            }
+            assert_eq!(fate.is_known_to_be_kept(), is_kept);
+            assert_eq!(told.try_iter().collect::<Vec<_>>(), if is_kept { vec![1] } else { vec![] });
+        }
     }
 
     #[test]

@@ -252,7 +252,7 @@ async fn stage(
         })
     };
     let incoming =
-        Incoming { id: origin.id(record), remote: record.remote(mode).map(Box::new), receipt: None };
+        Incoming { remote: record.remote(mode).map(Box::new), ..Incoming::from(origin.id(record)) };
     Ok(emitter.stage(incoming, decode).await?)
 }
 

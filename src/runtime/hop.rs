@@ -66,12 +66,12 @@ impl Hop {
         outlets: Outlets,
     ) -> Self {
         Self {
-            identity,
             has_deadline: flow.deadline().is_some(),
             flow,
             policy: node.policy,
             when: node.when.clone(),
-            outlets: outlets.with_flushes(spans.flush.clone()),
+            outlets: outlets.of_task(identity.task_id, spans.flush.clone()),
+            identity,
             spans,
             meters,
             is_described: false,

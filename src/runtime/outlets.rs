@@ -27,6 +27,8 @@ pub(super) const ROOM_KEPT: usize = 1024;
 /// The channels to all tasks downstream of one task, and what is staged for them.
 #[derive(Debug)]
 pub(super) struct Outlets {
+    /// The index of the task.
+    task: usize,
     outlets: Vec<Outlet>,
     /// The outlets of the tasks that depend on this one.
     downstream: Vec<usize>,
@@ -81,7 +83,7 @@ impl Outlets {
             })
             .collect();
         let batches = Batches::default();
-        Self { outlets, downstream, targets, failed, capacity, blocked, batches }
+        Self { task: 0, outlets, downstream, targets, failed, capacity, blocked, batches }
     }
 
     /// Connects `node` to a queue alone, which passes on what it accepts.
@@ -95,11 +97,21 @@ impl Outlets {
         let outlets = vec![Outlet { sender, staged: VecDeque::with_capacity(BATCH) }];
         let failed = if is_diverted { vec![0] } else { Vec::new() };
         let batches = Batches::default();
-        Self { outlets, downstream: vec![0], targets: Vec::new(), failed, capacity, blocked, batches }
+        Self {
+            task: 0,
+            outlets,
+            downstream: vec![0],
+            targets: Vec::new(),
+            failed,
+            capacity,
+            blocked,
+            batches,
+        }
     }
 
-    /// Lets `flushes` make the spans of batches.
-    pub(super) fn with_flushes(mut self, flushes: Spans) -> Self {
+    /// Lets them be those of the task of this index, and `flushes` make the spans of its batches.
+    pub(super) fn of_task(mut self, task: usize, flushes: Spans) -> Self {
+        self.task = task;
         self.batches = Batches::new(flushes);
         self
     }
@@ -206,6 +218,7 @@ impl Outlets {
         };
         if outlets.is_empty() {
             let at = Moment { at: event.queued, context: event.trace };
+            share.reached(self.task, &*event);
             return share.settle(Outcome::Completed, at).map(|ended| (event, ended));
         }
         event.ack = share;

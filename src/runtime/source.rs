@@ -104,7 +104,7 @@ struct SourcePort {
 #[async_trait]
 impl Port for SourcePort {
     fn admit(&mut self, incoming: Incoming, decode: Decode<'_>) {
-        let Incoming { id, remote, receipt } = incoming;
+        let Incoming { id, remote, receipt, answering } = incoming;
         let mut event = Box::new(Event::new(id, Arc::clone(&self.hop.identity.task), Payload::default()));
         if let Some(remote) = remote.and_then(|remote| self.propagators.receive(*remote)) {
             if remote.is_parent {
@@ -140,7 +140,7 @@ impl Port for SourcePort {
             output.forward();
             Ok(())
         };
-        self.hop.admit(event, handle, enter);
+        self.hop.admit(event, answering, handle, enter);
         self.is_turn_over |= self.turn.is_over();
     }
 

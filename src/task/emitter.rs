@@ -5,13 +5,14 @@ use std::{fmt, sync::Arc};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use serde_json::Value;
+use tokio::sync::oneshot;
 
 use super::TaskError;
 use crate::{
     ack::Receipt,
     event::{EventId, Meta, Payload},
-    telemetry::Attributes,
-    trace::Remote,
+    telemetry::{AnswerSpan, Attributes},
+    trace::{Remote, Ticks},
 };
 
 /// Nobody downstream takes events any more: every task there has ended. A source passes it on with `?`.
@@ -44,12 +45,23 @@ pub struct Incoming {
     /// Who learns what became of it: a source that can answer, or have the event delivered again by another program.
     /// Without one a transient failure is tried again from here on, until it is none.
     pub receipt: Option<Box<dyn Receipt>>,
+    /// What a source that answers needs to do so.
+    pub answering: Option<Answering>,
 }
 
 impl From<EventId> for Incoming {
     fn from(id: EventId) -> Self {
-        Self { id, remote: None, receipt: None }
+        Self { id, remote: None, receipt: None, answering: None }
     }
+}
+
+/// An event that its source answers: its span begins with the request, and ends with the answer.
+#[derive(Debug)]
+pub struct Answering {
+    /// When the request came.
+    pub since: Ticks,
+    /// Who ends the span. It is sent before the event is.
+    pub span: oneshot::Sender<AnswerSpan>,
 }
 
 /// What became of a time of a schedule.

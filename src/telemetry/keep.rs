@@ -140,7 +140,7 @@ impl Keeper {
         let Some(fate) = way.trail.fate() else { return false };
         // Once it is begun, all of it is: what does not fit is counted where that shows.
         let spans = way.trail.steps().len() + way.trail.attempts().len() + 1;
-        if !fate.is_kept(|| self.admits(reason, spans)) {
+        if !fate.is_kept(reason as u8, || self.admits(reason, spans)) {
             return false;
         }
         let mut records = self.steps(way, fate, reason, last.as_ref().map(|last| last.step.span_id));
@@ -181,6 +181,20 @@ impl Keeper {
         self.push(record, fate, Kept::Error);
     }
 
+    /// Exports the first span of an event, which ended when its source had answered, if the trace is kept: now, or once
+    /// that is known.
+    pub(super) fn keep_answer(self: &Arc<Self>, mut record: Box<SpanRecord>, fate: Arc<Fate>) {
+        let keeper = Arc::clone(self);
+        let told = Arc::downgrade(&fate);
+        fate.when_kept(move |reason| {
+            let reason = Kept::ALL.get(usize::from(reason)).copied().unwrap_or(Kept::Error);
+            if let Some(fate) = told.upgrade() {
+                record.kept = Some(reason);
+                keeper.push(record, &fate, reason);
+            }
+        });
+    }
+
     /// Returns whether there is room for one more trace, in this second and for so many spans.
     fn admits(&self, reason: Kept, spans: usize) -> bool {
         if !self.queue.admits_trace_of(spans) {
@@ -211,6 +225,8 @@ impl Keeper {
             let batch = trail.batch_at(n);
             // A branch that failed before has told of the whole batch.
             let is_told = batch.is_some() && fate.is_told(step.span_id);
+            // One that is open tells of itself when it ends.
+            let is_told = is_told || step.kind == StepKind::Open;
             if let Some(mut record) = self.record(way, n, step).filter(|_| !is_told) {
                 match parent {
                     Some(parent) => record.parent = parent,
@@ -248,7 +264,7 @@ impl Keeper {
         record.place = step.place;
         record.end = step.start.after(step.nanos);
         record.outcome = match step.kind {
-            StepKind::Handled | StepKind::Flushed => SpanOutcome::Completed,
+            StepKind::Handled | StepKind::Flushed | StepKind::Open => SpanOutcome::Completed,
             StepKind::Filtered => SpanOutcome::Filtered,
             StepKind::Skipped => SpanOutcome::Skipped,
         };

@@ -26,13 +26,16 @@ pub struct OpenSpan {
     pub(super) record: Option<Box<SpanRecord>>,
     /// Keeps the series of a span that may outlive what made it.
     pub(super) held: Option<Arc<Held>>,
+    /// What the event's trail remembers, where another one ends the span.
+    pub(super) passed: Option<Box<Step>>,
 }
 
 impl OpenSpan {
     /// Makes what stands for a span while telemetry is off: it hands on the context it got.
     pub(super) fn none(context: TraceContext) -> Self {
         let (start, stop) = Default::default();
-        Self { span: Span::none(), context, start, stop, place: 0, depth: 0, record: None, held: None }
+        let span = Span::none();
+        Self { span, context, start, stop, place: 0, depth: 0, record: None, held: None, passed: None }
     }
 
     /// Returns the span's own context, for whatever comes below it.
@@ -72,7 +75,11 @@ impl OpenSpan {
 
     #[inline]
     fn finish(&mut self, outcome: SpanOutcome, error_type: Option<&'static str>) -> Step {
-        if self.start.is_set() { self.tell(outcome, error_type) } else { Step::default() }
+        if self.start.is_set() {
+            self.tell(outcome, error_type)
+        } else {
+            self.passed.take().map_or_else(Step::default, |step| *step)
+        }
     }
 
     /// Says how it ended, once.

@@ -31,7 +31,8 @@ impl Pipeline {
         let registry = Arc::new(Registry::new(&settings.histogram, settings.exemplars, limit));
         let queue = settings.traces.as_ref().map(|_| Arc::new(SpanQueue::new(&settings.span_queue)));
         let keeper = queue.as_ref().map(|queue| {
-            Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), settings.keep_traces.clone())
+            let keep_traces = settings.keep_traces.clone();
+            Arc::new(Keeper::new(Arc::clone(queue), Arc::clone(&registry.spans), keep_traces))
         });
         let shared = Some(Arc::new(Shared {
             registry,

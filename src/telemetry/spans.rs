@@ -13,7 +13,7 @@ use std::{borrow::Cow, error::Error, fmt, sync::Arc};
 use tracing::field;
 
 use super::{
-    Attributes, FlightRecorder, Identity, Meter, OpenSpan, Propagators, SpanKind,
+    AnswerSpan, Attributes, FlightRecorder, Identity, Meter, OpenSpan, Propagators, SpanKind,
     flight::{Entry, Failure, Ring},
     ids,
     keep::{self, Keeper, Kept, Last},
@@ -45,7 +45,7 @@ pub struct Tracer {
 pub(super) struct Shared {
     pub(super) registry: Arc<Registry>,
     pub(super) queue: Option<Arc<SpanQueue>>,
-    pub(super) keeper: Option<Keeper>,
+    pub(super) keeper: Option<Arc<Keeper>>,
     pub(super) flight: FlightRecorder,
     pub(super) sampling: Sampling,
     pub(super) started: Started,
@@ -159,6 +159,12 @@ impl Spans {
         span
     }
 
+    /// Takes the span of an event out of its handling, to be open until its source has answered. The event goes on without.
+    pub fn answer(&self, span: &mut OpenSpan, event: &Event) -> AnswerSpan {
+        let maker = self.0.as_ref().map(|maker| (&maker.shared, &maker.held));
+        AnswerSpan::take(span, maker, event)
+    }
+
     /// Starts a span below another of this worker, sampled if that one is.
     #[inline]
     pub fn child(&self, parent: TraceContext) -> OpenSpan {
@@ -265,7 +271,7 @@ impl Spans {
     }
 
     fn keeper(&self) -> Option<&Keeper> {
-        self.0.as_ref()?.shared.keeper.as_ref()
+        self.0.as_ref()?.shared.keeper.as_deref()
     }
 }
 
@@ -328,6 +334,16 @@ impl Maker {
             record.place = place;
             record
         });
-        OpenSpan { span, context, start, stop: Ticks::default(), place, depth: 0, record, held: None }
+        OpenSpan {
+            span,
+            context,
+            start,
+            stop: Ticks::default(),
+            place,
+            depth: 0,
+            record,
+            held: None,
+            passed: None,
+        }
     }
 }

@@ -103,7 +103,7 @@ impl Source for Answered {
     async fn run(self: Box<Self>, emitter: &mut Emitter, stop: Stop) -> Result<(), TaskError> {
         for event in (0..self.count).take_while(|_| !stop.is_stopped()) {
             let receipt: Box<dyn Receipt> = Box::new(Asked { event, answers: Arc::clone(&self.answers) });
-            let incoming = Incoming { id: EventId::Sequence(event), remote: None, receipt: Some(receipt) };
+            let incoming = Incoming { receipt: Some(receipt), ..Incoming::from(EventId::Sequence(event)) };
             emitter.stage(incoming, |_| Ok(Payload::default().into())).await?;
         }
         Ok(())

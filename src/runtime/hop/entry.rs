@@ -12,20 +12,25 @@ use super::{
 use crate::{
     ack::{Ack, Outcome},
     event::Event,
-    task::{Output, TaskError},
+    task::{Answering, Output, TaskError},
     trace::{Moment, Ticks, TraceContext},
 };
 
 impl Hop {
-    /// Handles one event that enters the flow here. Once it is decoded, or cannot be, `enter` makes its ack.
+    /// Handles one event that enters the flow here. Once it is decoded, or cannot be, `enter` makes its ack. If its source
+    /// is `answering`, that gets its span.
     pub(in crate::runtime) fn admit(
         &mut self,
         event: Box<Event>,
+        answering: Option<Answering>,
         decode: impl FnOnce(&mut Event, &mut Output) -> Result<(), TaskError>,
         enter: impl FnOnce(&FlowHandle, &Event, Ticks, bool) -> Ack,
     ) {
         let mut output = std::mem::take(&mut self.output);
         let mut handling = self.open(event, &mut output);
+        if let Some(answering) = &answering {
+            handling.span.set_start(answering.since);
+        }
         let decoded = catch_unwind(AssertUnwindSafe(|| decode(&mut handling.event, &mut output)));
         let start = handling.span.start();
         handling.ack = enter(&self.flow, &handling.event, start, matches!(decoded, Ok(Ok(()))));
@@ -33,6 +38,11 @@ impl Hop {
             Ok(result) => {
                 if let Some(record) = handling.span.record() {
                     record.add_attributes(self.spans.handle.describe(&handling.event));
+                }
+                if let Some(answering) = answering.filter(|_| result.is_ok()) {
+                    let span = self.spans.handle.answer(&mut handling.span, &handling.event);
+                    // Dropped if nobody waits for the answer any more.
+                    let _ = answering.span.send(span);
                 }
                 self.finish_handling(handling, output, result);
             }
