@@ -20,7 +20,8 @@ use crate::{
     plan::Worker,
     report::{self, Colours},
     runtime::Lent,
-    services::{cache::MemoryCache, resources::ResourceDirectory},
+    services::{cache::MemoryCache, http::Server, resources::ResourceDirectory},
+    shutdown::Stop,
     state::{State, StateError},
     task::{Cache, Resources},
     telemetry::{self, Pipeline, Telemetry},
@@ -87,10 +88,14 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
             return ExitCode::from(NOT_STARTED);
         }
     };
+    let stop = Stop::default();
+    let settings = worker.http_server.clone();
+    let server = Server::new(settings, telemetry.tracer().meter(), stop.clone(), worker.shutdown_timeout);
+    let lent = Lent { http: Some(Arc::new(server.clone())), stop, ..lent };
     if let Some(state) = &lent.state {
         queues::tell_left(state, &loaded.plan.flows);
     }
-    run::execute(control, configuration, loaded, lent, telemetry, began)
+    run::execute(control, configuration, loaded, lent, server, telemetry, began)
 }
 
 /// Opens what the tasks of a worker are lent.
@@ -104,7 +109,7 @@ fn lent(worker: &Worker) -> Result<Lent, StateError> {
         }
         _ => None,
     };
-    Ok(Lent { resources, state, cache })
+    Ok(Lent { resources, state, cache, ..Lent::default() })
 }
 
 /// Writes a command's output, and says how that went.

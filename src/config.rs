@@ -45,6 +45,7 @@ use crate::{
     plan::{Flow, Plan},
     problem::{Focus, KeyPath, Origin, Problem},
     registry::Registry,
+    task::http::{Route, Routing},
 };
 use interpolate::Substitution;
 use sources::SourceFile;
@@ -126,6 +127,7 @@ fn load_for(
     }
     refuse_same_names(&flows, &mut files);
     refuse_second_stdin(&flows, &mut files);
+    refuse_same_routes(&flows, &mut files);
     if let Some(running) = running {
         running.refuse(&settings.blocks, &flows, &mut files, &mut problems);
     }
@@ -275,6 +277,35 @@ fn refuse_second_stdin(flows: &[Named], files: &mut [File]) {
         let mut problem = Problem::new(path.clone(), "a second task reads the standard input");
         problem.focus(Focus::Key).hint(format!("one task of a worker can; the first is at {place}"));
         files[file].problems.push(problem);
+    }
+}
+
+/// A request belongs to one task of the worker.
+fn refuse_same_routes(flows: &[Named], files: &mut [File]) {
+    let mut routing = Routing::<Vec<(Route, usize, &KeyPath)>>::default();
+    for named in flows {
+        for (path, route) in &named.flow.routes {
+            let (message, hint) = match routing.entry(route, Vec::new) {
+                Err(conflict) => (
+                    format!("`{}` takes requests that `{}` takes too", route.template, conflict.with),
+                    "neither path is the more special one: write another one".to_owned(),
+                ),
+                Ok(known) => match known.iter().find(|(first, ..)| first.is_same(route)) {
+                    Some((_, file, first)) => {
+                        let place = files[*file].source.position(first, Focus::Key);
+                        let hint = format!("one task of a worker can; the first is at {place}");
+                        (format!("a second task answers `{route}`"), hint)
+                    }
+                    None => {
+                        known.push((route.clone(), named.file, path));
+                        continue;
+                    }
+                },
+            };
+            let mut problem = Problem::new(path.key("endpoint"), message);
+            problem.hint(hint);
+            files[named.file].problems.push(problem);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 //! Nodes and edges by index, policies typed, kinds prepared. Owns no text of the configuration except
 //! names. Built by `config`, run by `runtime`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
@@ -39,6 +39,8 @@ pub struct Worker {
     pub resources: Option<PathBuf>,
     /// The directory of what outlives the worker. Nothing does without it.
     pub state: Option<PathBuf>,
+    /// Where requests come in, and within which limits.
+    pub http_server: HttpServer,
     /// How long a graceful shutdown may take in all.
     pub shutdown_timeout: Duration,
     /// Events that a channel between two tasks holds; at least 1.
@@ -54,10 +56,52 @@ impl Default for Worker {
             cache: CacheLimits::default(),
             resources: None,
             state: None,
+            http_server: HttpServer::default(),
             shutdown_timeout: Duration::from_secs(25),
             channel_capacity: 1024,
         }
     }
+}
+
+/// Where the worker's HTTP server listens, and the limits of its connections.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpServer {
+    /// The address.
+    pub address: SocketAddr,
+    /// Its certificate; without one it speaks plain HTTP.
+    pub tls: Option<HttpTls>,
+    /// The most connections at a time; further ones wait outside.
+    pub max_connections: usize,
+    /// How long the head of a request may take once it has begun, and the first one from the connection's begin on.
+    pub header_timeout: Duration,
+    /// How long a connection is kept without a request.
+    pub idle_timeout: Duration,
+    /// How long the body of a request may take.
+    pub body_timeout: Duration,
+}
+
+impl Default for HttpServer {
+    fn default() -> Self {
+        Self {
+            address: SocketAddr::from(([127, 0, 0, 1], 3000)),
+            tls: None,
+            max_connections: 16_384,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(75),
+            body_timeout: Duration::from_secs(30),
+        }
+    }
+}
+
+/// The files of a server's certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpTls {
+    /// The certificate, with those between it and a root.
+    pub cert_file: PathBuf,
+    /// Its private key.
+    pub key_file: PathBuf,
+    /// Who has signed the certificates of clients; they need none without it.
+    pub client_ca_file: Option<PathBuf>,
 }
 
 /// How much a cache holds before it forgets what was not used for the longest time.

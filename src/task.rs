@@ -7,6 +7,7 @@ mod cache;
 mod emitter;
 mod error;
 mod flush_error;
+pub mod http;
 mod kind;
 mod output;
 mod remote;
@@ -19,10 +20,12 @@ use async_trait::async_trait;
 use tokio::time::Instant;
 
 pub use cache::{Cache, NoCache, TooLarge};
-pub use emitter::{Answering, Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Trigger};
+pub use emitter::{
+    Answering, Closed, Decode, Emitter, Incoming, Port, Position, Record, Resumption, Trigger,
+};
 pub use error::{ErrorClass, TaskError};
 pub use flush_error::FlushError;
-pub use kind::{BuildContext, BuildError, Kind, Needs, Resources, Role, Target};
+pub use kind::{BuildContext, BuildError, Durability, Kind, Needs, Resources, Role, Target};
 pub use output::{BatchId, Edge, Emission, Output, Route, Watcher};
 pub use remote::TraceContextMode;
 

@@ -21,6 +21,7 @@ kinds! {
     file_write::FileWrite,
     filter::Filter,
     generate::Generate,
+    http_endpoint::HttpEndpoint,
     http_request::HttpRequest,
     iterate::Iterate,
     log::Log,

@@ -55,13 +55,16 @@ fn yaml_files(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// Returns whether a flow goes on until it is stopped: a schedule without a count, or a file that is followed.
+/// Returns whether a flow goes on until it is stopped: a schedule without a count, a file that is followed, or one that
+/// serves.
 fn is_endless(yaml: &str) -> bool {
     let tree: Value = serde_yaml::from_str(yaml).unwrap();
     let tasks = tree["flow"]["tasks"].as_array().unwrap();
     tasks.iter().any(|task| {
         let generate = &task["generate"];
-        (generate.is_object() && generate["count"].is_null()) || task["file"]["follow"] == json!(true)
+        (generate.is_object() && generate["count"].is_null())
+            || task["file"]["follow"] == json!(true)
+            || !task["http_endpoint"].is_null()
     })
 }
 
@@ -142,7 +145,7 @@ fn attempt(dir: &Path, arguments: &[&str], input: Option<&str>, is_endless: bool
         return Err(shown("validate", &checked));
     }
     let mut command = flowgen(dir);
-    command.env("HTTP_ENDPOINT", example_endpoint());
+    command.env("HTTP_ENDPOINT", example_endpoint()).env("HTTP_ADDRESS", "127.0.0.1:0");
     command.args(arguments).stdin(match input {
         Some(name) => Stdio::from(File::open(dir.join(name)).map_err(|error| format!("{name}: {error}"))?),
         None => Stdio::null(),

@@ -31,6 +31,7 @@ use crate::{
     plan::Plan,
     report,
     runtime::{Built, Lent, Report, Roster, TaskManager, abort_patience},
+    services::http::Server,
     telemetry::{Telemetry, is_json},
     trace::Ticks,
 };
@@ -50,6 +51,9 @@ const STACK: usize = 32 << 20;
 const FLUSH_TIME: Duration = Duration::from_secs(5);
 const FLUSH_SHARE: u32 = 5;
 
+/// The share of a shutdown that may pass, once all flows have ended, until the last response was sent.
+const ANSWER_SHARE: u32 = 5;
+
 /// Runs all flows of a configuration to their end, or until a signal, and then flushes telemetry. `began` is when the
 /// start of the worker did.
 ///
@@ -60,6 +64,7 @@ pub(super) fn execute(
     configuration: Configuration,
     loaded: Loaded,
     lent: Lent,
+    server: Server,
     telemetry: Telemetry,
     began: Ticks,
 ) -> ExitCode {
@@ -86,7 +91,8 @@ pub(super) fn execute(
         };
         let is_watched = configuration.is_watched();
         let configuration = Arc::new(Mutex::new(configuration));
-        let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json };
+        let reloadable =
+            Reloadable { hangups, configuration, is_watched, footprint, is_json, server: server.clone() };
         let run = Run { tasks: tasks.handle().clone(), signals, limits: Cell::new(limits), deadline: None };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
@@ -146,6 +152,7 @@ struct Reloadable {
     footprint: Footprint,
     /// Whether log lines are JSON.
     is_json: bool,
+    server: Server,
 }
 
 /// One run of a worker.
@@ -174,10 +181,16 @@ impl Run {
         telemetry: Telemetry,
         began: Ticks,
     ) -> u8 {
+        let server = reloadable.server.clone();
         let end = match self.build(plan, lent, &telemetry, began).await {
             Ok(built) => self.drain(built, reloadable, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
+        if let End::Orderly(_) = end {
+            // What has an outcome is to be answered.
+            let latest = Instant::now() + self.limits.get().drain() / ANSWER_SHARE;
+            server.finish(self.deadline.map_or(latest, |deadline| deadline.min(latest))).await;
+        }
         telemetry.tracer().flight_recorder().tell_end();
         match end {
             End::Orderly(code) => self.flush(telemetry, code).await,
@@ -225,7 +238,7 @@ impl Run {
     /// Runs all flows until they have ended or have drained after a signal.
     async fn drain(&mut self, built: Built, reloadable: Reloadable, telemetry: &Telemetry) -> End {
         let Self { tasks, signals, limits, deadline } = self;
-        let Reloadable { hangups, configuration, is_watched, footprint, is_json } = reloadable;
+        let Reloadable { hangups, configuration, is_watched, footprint, is_json, server } = reloadable;
         let manager = built.start(tasks.clone()).staying(is_watched);
         let roster = manager.roster();
         let stop = manager.stop();
@@ -243,6 +256,7 @@ impl Run {
             reloads: &reloads,
             tasks: tasks.clone(),
             workshop: manager.workshop(),
+            server,
             exchanges: manager.exchanges(),
             stop: stop.clone(),
             limits,

@@ -5,7 +5,7 @@ use schemars::{JsonSchema, SchemaGenerator};
 use serde_json::{Map, Value, json};
 
 use super::{
-    keys::{CacheKeys, FlowKeys, Period, ResourcesKeys, RetryKeys, StateKeys, TaskKeys},
+    keys::{CacheKeys, FlowKeys, HttpServerKeys, Period, ResourcesKeys, RetryKeys, StateKeys, TaskKeys},
     planned::{self, Place},
     schema::{Shape, generator},
 };
@@ -64,6 +64,7 @@ pub fn document(registry: Registry) -> Value {
         "logging": or_empty(block::<LoggingConfig>(&mut generator)),
         "retry": or_empty(block::<RetryKeys>(&mut generator)),
         "state": or_empty(block::<StateKeys>(&mut generator)),
+        "http_server": or_empty(block::<HttpServerKeys>(&mut generator)),
         "cache": or_empty(block::<CacheKeys>(&mut generator)),
         "resources": or_empty(block::<ResourcesKeys>(&mut generator)),
         "shutdown_timeout": described::<Period>(&mut generator, "How long a graceful shutdown may take in all; by default `25s`."),

@@ -18,6 +18,7 @@ use crate::{
     plan::{Durable, Flow, Node, OnTaskPanic},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
+    task::{Durability, http::Route},
 };
 
 /// The longest that events may wait before they are too old; clocks overflow far beyond.
@@ -32,6 +33,8 @@ pub(super) struct Built {
     pub(super) name: String,
     /// The tasks that read the standard input.
     pub(super) stdin: Vec<KeyPath>,
+    /// The tasks that answer a route of the HTTP server.
+    pub(super) routes: Vec<(KeyPath, Route)>,
     /// The resources that tasks are made of.
     pub(super) resources: Vec<String>,
     /// The flow, if nothing is wrong with it.
@@ -58,14 +61,16 @@ pub(super) fn build(
     let (keys, durable) = settings_of(file, keys, path, settings);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
-    let mut stdin = Vec::new();
+    let (mut stdin, mut routes) = (Vec::new(), Vec::new());
     let mut resources = Vec::new();
     for (n, task) in tasks.into_iter().enumerate() {
         let at = path.key("tasks").index(n);
         let (draft, part) = TaskBuilder { file: &mut *file, registry, settings }.build(task, &at);
-        if draft.needs_stdin {
+        if draft.needs.stdin {
             stdin.push(draft.path.clone());
         }
+        routes.extend(draft.needs.route.clone().map(|route| (draft.path.clone(), route)));
+        check_durability(file, &draft, durable.is_some());
         resources.extend(part.as_ref().and_then(|part| part.resource.clone()));
         drafts.push(draft);
         parts.push(part);
@@ -105,7 +110,7 @@ pub(super) fn build(
         parallel_instances: keys.parallel_instances.unwrap_or(1),
         tasks,
     });
-    Some(Built { name, stdin, resources, complete })
+    Some(Built { name, stdin, routes, resources, complete })
 }
 
 fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
@@ -197,6 +202,26 @@ fn settings_of(
     }
     file.problems.append(&mut problems.into_vec());
     (keys, durable)
+}
+
+/// Refuses a task whose flow is durable and must not be, or the other way round.
+fn check_durability(file: &mut File, draft: &Draft, is_durable: bool) {
+    let (key, message, hint) = match (draft.needs.durable, is_durable) {
+        (Durability::Required(key), false) => (
+            key,
+            "the flow is not durable: what is answered before the flow is done with it would be lost with the worker",
+            "add `durable: true` below `flow`",
+        ),
+        (Durability::Refused(key), true) => (
+            key,
+            "the flow is durable: its queue has an event long before anything comes of it",
+            "write `response: accepted`, or remove `durable`",
+        ),
+        (Durability::Any | Durability::Required(_) | Durability::Refused(_), _) => return,
+    };
+    let mut problem = Problem::new(draft.path.key(key), message);
+    problem.hint(hint);
+    file.problems.push(problem);
 }
 
 /// Types what is said of the queues of a flow, if it has any.

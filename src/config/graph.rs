@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::keys::Names;
 use crate::{
     problem::{Focus, KeyPath, Problem, Problems, did_you_mean},
-    task::{Role, Target},
+    task::{Needs, Role, Target},
 };
 
 /// A task as far as the graph is concerned.
@@ -33,8 +33,8 @@ pub(super) struct Draft {
     pub(super) is_route_certain: bool,
     /// Whether nothing in it is unknown or of the wrong type.
     pub(super) is_typed: bool,
-    /// Whether it reads the standard input.
-    pub(super) needs_stdin: bool,
+    /// What it needs of its worker.
+    pub(super) needs: Needs,
     /// The path of its kind's key.
     pub(super) path: KeyPath,
 }

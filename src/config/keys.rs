@@ -1,5 +1,6 @@
 //! The keys of a file that belong to no kind: of the worker, of a flow, and those that every task has.
 
+mod http_server;
 mod task;
 
 use std::{path::PathBuf, time::Duration};
@@ -7,6 +8,7 @@ use std::{path::PathBuf, time::Duration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
+pub(super) use self::http_server::HttpServerKeys;
 pub(super) use self::task::{
     MOST_CONCURRENCY, MOST_PARALLELISM, Names, OnErrorKey, TASK_KEYS, TaskKeys, TaskTelemetryKeys,
 };
@@ -248,8 +250,17 @@ impl CacheKeys {
 pub(super) const FLOW_KEYS: [&str; 7] =
     ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
-pub(super) const WORKER_KEYS: [&str; 8] =
-    ["telemetry", "logging", "retry", "state", "cache", "resources", "shutdown_timeout", "channel_capacity"];
+pub(super) const WORKER_KEYS: [&str; 9] = [
+    "telemetry",
+    "logging",
+    "http_server",
+    "retry",
+    "state",
+    "cache",
+    "resources",
+    "shutdown_timeout",
+    "channel_capacity",
+];
 
 /// Says where a key stands that stands nowhere here.
 pub(super) fn elsewhere(key: &str) -> Option<String> {

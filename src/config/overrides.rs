@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     environment::Environment,
     interpolate::{Secret, Substitution},
-    keys::{StateKeys, WORKER_KEYS},
+    keys::{HttpServerKeys, StateKeys, WORKER_KEYS},
     schema::{Shape, View},
     typed, yaml,
 };
@@ -115,6 +115,7 @@ fn one_underscore(variable: &str) -> Result<Option<Override>, Box<Problem>> {
     for (block, shape) in [
         ("telemetry", Shape::of::<TelemetryConfig>()),
         ("logging", Shape::of::<LoggingConfig>()),
+        ("http_server", Shape::of::<HttpServerKeys>()),
         ("state", Shape::of::<StateKeys>()),
     ] {
         let Some(key) = name.strip_prefix(&format!("flowgen_{block}_")) else { continue };
@@ -148,6 +149,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
     let shape = match block {
         "telemetry" => Some(Shape::of::<TelemetryConfig>()),
         "logging" => Some(Shape::of::<LoggingConfig>()),
+        "http_server" => Some(Shape::of::<HttpServerKeys>()),
         "state" => Some(Shape::of::<StateKeys>()),
         _ => None,
     };

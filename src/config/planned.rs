@@ -54,7 +54,6 @@ impl Neutral {
 
 /// The keys, each with its value that means nothing.
 const KEYS: &[(Place<'static>, &str, Neutral)] = &[
-    (Place::Worker, "http_server", Neutral::Null),
     (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
@@ -66,14 +65,8 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
 ];
 
 /// The kinds.
-const KINDS: &[&str] = &[
-    "http_endpoint",
-    "convert",
-    "object_store",
-    "nats_jetstream_subscriber",
-    "nats_jetstream_publisher",
-    "nats_kv_store",
-];
+const KINDS: &[&str] =
+    &["convert", "object_store", "nats_jetstream_subscriber", "nats_jetstream_publisher", "nats_kv_store"];
 
 /// The values of `cache.type`.
 const CACHE_TYPES: &[&str] = &["nats"];

@@ -50,7 +50,7 @@ impl TaskBuilder<'_> {
             route: None,
             is_route_certain: true,
             is_typed: false,
-            needs_stdin: false,
+            needs: Default::default(),
             path: path.clone(),
         };
         let Some((tag, body)) = self.split_tag(value, path) else { return (draft, None) };
@@ -90,7 +90,6 @@ impl TaskBuilder<'_> {
             None => raw_targets,
         };
         let needs = prepared.as_ref().map(|prepared| prepared.needs()).unwrap_or_default();
-        draft.needs_stdin = needs.stdin;
         if let Some(key) = needs.resources.filter(|_| !self.settings.has_resources) {
             let mut problems = Problems::below(path.clone());
             problems
@@ -99,6 +98,7 @@ impl TaskBuilder<'_> {
             self.file.problems.append(&mut problems.into_vec());
         }
         let resource = needs.resources.and_then(|key| resource(&keys, key));
+        draft.needs = needs;
         draft.is_typed = prepared.is_some() && common.is_some() && unknown.is_empty();
         let is_misspelt = |key: &Unknown| key.is_top && did_you_mean(&key.key, ["name"]).is_some();
         draft.is_name_certain &= draft.name.is_some() || !unknown.iter().any(is_misspelt);

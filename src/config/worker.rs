@@ -13,7 +13,7 @@ use super::{
     environment::Environment,
     fingerprint::Fingerprint,
     footprint::{self, Block},
-    keys::{CacheKeys, Period, ResourcesKeys, RetryKeys, StateKeys, WORKER_KEYS, elsewhere},
+    keys::{CacheKeys, HttpServerKeys, Period, ResourcesKeys, RetryKeys, StateKeys, WORKER_KEYS, elsewhere},
     mask,
     overrides::{self, Override},
     planned::{self, Place},
@@ -70,6 +70,13 @@ pub(super) fn settings(
         blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
     if let Some((resources, owner)) = blocks.take::<ResourcesKeys>("resources") {
         settings.worker.resources = Some(blocks.base_of(owner).join(resources.path));
+    }
+    if let Some((keys, owner)) = blocks.take::<HttpServerKeys>("http_server") {
+        let mut problems = Problems::below(top("http_server"));
+        settings.worker.http_server = keys.settings(&blocks.base_of(owner), &mut problems);
+        for problem in problems.into_vec() {
+            blocks.tell(Some(owner), problem);
+        }
     }
     settings.has_state = blocks.find("state").is_some();
     settings.worker.cache = blocks.cache(settings.has_state);

@@ -19,7 +19,7 @@ use crate::{
     services::cache::MemoryCache,
     shutdown::Stop,
     state::State,
-    task::{Cache, Resources},
+    task::{Cache, Resources, http::HttpServer},
     telemetry::{Meter, OpenSpan, SpanKind, SpanOutcome, Tracer},
     trace::{Ticks, TraceContext},
 };
@@ -46,6 +46,10 @@ pub struct Lent {
     pub state: Option<State>,
     /// What its tasks remember together, if it is not empty at first.
     pub cache: Option<Arc<dyn Cache>>,
+    /// The worker's HTTP server, if it has one.
+    pub http: Option<Arc<dyn HttpServer>>,
+    /// Stops the worker.
+    pub stop: Stop,
 }
 
 /// A worker whose tasks are built; nothing runs yet.
@@ -88,16 +92,15 @@ impl TaskManager {
         tracer: Tracer,
         began: Ticks,
     ) -> Result<Built, Vec<StartError>> {
-        let Lent { resources, state, cache } = lent;
+        let Lent { resources, state, cache, http, stop } = lent;
         let spans = tracer.spans("task_manager.start", SpanKind::Internal, None, &[BUILD]);
         let mut span = spans.lifecycle(TraceContext::default());
         span.set_start(began);
         let Plan { worker, flows } = plan;
-        let stop = Stop::default();
         let meter = tracer.meter();
         let handles: Vec<_> = flows.iter().map(|flow| FlowHandle::new(flow, stop.child(), &meter)).collect();
         let cache = cache.unwrap_or_else(|| Arc::new(MemoryCache::new(worker.cache)));
-        let workshop = Workshop { resources, has_state: state.is_some(), cache, tracer };
+        let workshop = Workshop { resources, has_state: state.is_some(), cache, http, tracer };
         match workshop.build(flows, span.context()).await {
             Ok(built) => {
                 let flows = built.into_iter().zip(handles).collect();

@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use crate::{
     plan::{Flow, Node},
     services::cache::CountedCache,
-    task::{BuildContext, BuildError, Cache, Resources, Task},
+    task::{BuildContext, BuildError, Cache, Resources, Task, http::HttpServer},
     telemetry::{Identity, SpanKind, SpanOutcome, Tracer},
     trace::TraceContext,
 };
@@ -54,6 +54,7 @@ pub(super) struct Registration<'a> {
     pub(super) has_state: bool,
     /// Shared by all flows.
     pub(super) cache: Arc<dyn Cache>,
+    pub(super) http: Option<Arc<dyn HttpServer>>,
     pub(super) tracer: &'a Tracer,
     pub(super) parent: TraceContext,
     pub(super) errors: Vec<StartError>,
@@ -96,6 +97,7 @@ impl Registration<'_> {
             cache: Arc::clone(cache),
             meter: self.tracer.meter(),
             propagators: self.tracer.propagators(),
+            http: self.http.clone(),
         }
     }
 

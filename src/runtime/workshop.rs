@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use super::registration::{BuiltTask, Registration, StartError};
 use crate::{
     plan::Flow,
-    task::{Cache, Resources},
+    task::{Cache, Resources, http::HttpServer},
     telemetry::Tracer,
     trace::TraceContext,
 };
@@ -18,6 +18,8 @@ pub struct Workshop {
     pub(super) has_state: bool,
     /// Shared by all flows.
     pub(super) cache: Arc<dyn Cache>,
+    /// The worker's HTTP server, if it has one.
+    pub(super) http: Option<Arc<dyn HttpServer>>,
     pub(super) tracer: Tracer,
 }
 
@@ -48,6 +50,7 @@ impl Workshop {
             resources: self.resources.clone(),
             has_state: self.has_state,
             cache: Arc::clone(&self.cache),
+            http: self.http.clone(),
             tracer: &self.tracer,
             parent,
             errors: Vec::new(),

@@ -10,7 +10,10 @@ use std::{
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::{Cache, NoCache, Task};
+use super::{
+    Cache, NoCache, Task,
+    http::{HttpServer, Route},
+};
 use crate::{
     problem::Problems,
     telemetry::{Meter, Propagators, SpanKind},
@@ -53,6 +56,22 @@ pub struct Needs {
     pub stdin: bool,
     /// The dotted path of the key that reads files of `resources.path`, if one does.
     pub resources: Option<&'static str>,
+    /// The route of the HTTP server that it answers, which one task of a worker can have.
+    pub route: Option<Route>,
+    /// Whether its flow has to be durable.
+    pub durable: Durability,
+}
+
+/// Whether the flow of a task has to be durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// It may be.
+    #[default]
+    Any,
+    /// It has to be, for the value of this key.
+    Required(&'static str),
+    /// It must not be, for the value of this key.
+    Refused(&'static str),
 }
 
 /// Gives tasks the files of the worker's `resources.path`.
@@ -83,6 +102,8 @@ pub struct BuildContext {
     pub meter: Meter,
     /// What is handed to other processes of the trace of an event.
     pub propagators: Propagators,
+    /// The worker's HTTP server, if it has one.
+    pub http: Option<Arc<dyn HttpServer>>,
 }
 
 impl fmt::Debug for BuildContext {
@@ -103,6 +124,7 @@ impl BuildContext {
             cache: Arc::new(NoCache),
             meter: Meter::default(),
             propagators: Propagators::default(),
+            http: None,
         }
     }
 

@@ -205,6 +205,12 @@ instruments! {
     HTTP_CLIENT_REQUEST_DURATION = Histogram(Buckets::Http), "http.client.request.duration", "s",
         ["flow", "task", "http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"],
         "The duration of HTTP requests, to the end of the response.";
+    HTTP_SERVER_REQUEST_DURATION = Histogram(Buckets::Http), "http.server.request.duration", "s",
+        ["flow", "task", "http.request.method", "url.scheme", "http.route", "http.response.status_code", "network.protocol.version", "error.type"],
+        "The duration of HTTP requests that came in, from their head to that of the response; also of those that were refused and became no event.";
+    HTTP_SERVER_ACTIVE_REQUESTS = UpDownCounter, "http.server.active_requests", "{request}",
+        ["flow", "task", "http.request.method", "url.scheme"],
+        "The HTTP requests that have come in and are not answered.";
 
     SPAN_STARTED = ObservableCounter, "otel.sdk.span.started", "{span}", ["otel.span.sampling_result"],
         "The spans that were started: `RECORD_AND_SAMPLE` or `DROP`.";

@@ -160,9 +160,13 @@ async fn without_a_trace_nothing_of_one_is_sent() {
 }
 
 #[test]
-fn a_request_is_a_client_span_and_all_else_is_internal() {
+fn a_request_is_a_client_or_a_server_span_and_all_else_is_internal() {
     for kind in registry().kinds() {
-        let expected = if kind.name == "http_request" { SpanKind::Client } else { SpanKind::Internal };
+        let expected = match kind.name {
+            "http_request" => SpanKind::Client,
+            "http_endpoint" => SpanKind::Server,
+            _ => SpanKind::Internal,
+        };
         assert_eq!(kind.span_kind, expected, "{}", kind.name);
     }
 }

@@ -1,5 +1,6 @@
 //! What the tests share.
 
+pub(crate) mod client;
 pub(crate) mod collector;
 pub(crate) mod graph;
 pub(crate) mod http;

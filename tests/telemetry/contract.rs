@@ -58,7 +58,27 @@ const CONTRACT: &[Promise] = &[
     ("flowgen.durable.bytes", "gauge", None, &["flow"]),
     ("flowgen.durable.oldest", "gauge", None, &["flow"]),
     ("flowgen.reloads", "counter", None, &["outcome"]),
-    ("http.server.request.duration", "histogram", Some("s"), &[]),
+    (
+        "http.server.request.duration",
+        "histogram",
+        Some("s"),
+        &[
+            "flow",
+            "task",
+            "http.request.method",
+            "url.scheme",
+            "http.route",
+            "http.response.status_code",
+            "network.protocol.version",
+            "error.type",
+        ],
+    ),
+    (
+        "http.server.active_requests",
+        "up-down counter",
+        Some("{request}"),
+        &["flow", "task", "http.request.method", "url.scheme"],
+    ),
     (
         "http.client.request.duration",
         "histogram",
@@ -89,9 +109,8 @@ const CONTRACT: &[Promise] = &[
 ];
 
 /// What is promised and not there yet, because nothing is there that it could be about.
-const NOT_BUILT: [&str; 6] = [
+const NOT_BUILT: [&str; 5] = [
     "flowgen.source.lag",
-    "http.server.request.duration",
     "messaging.client.sent.messages",
     "messaging.client.consumed.messages",
     "messaging.client.operation.duration",

@@ -20,6 +20,7 @@ use crate::{
     plan::Plan,
     report,
     runtime::{Exchange, Exchanges, Order, Stopping, Workshop},
+    services::http::Server,
     shutdown::Stop,
 };
 
@@ -35,6 +36,7 @@ pub(super) struct Reloader<'a> {
     pub(super) tasks: Handle,
     pub(super) workshop: Workshop,
     pub(super) exchanges: Exchanges,
+    pub(super) server: Server,
     pub(super) stop: Stop,
     pub(super) limits: &'a Cell<Limits>,
     /// Whether log lines are JSON.
@@ -117,6 +119,7 @@ impl Reloader<'_> {
             channel_capacity: worker.channel_capacity,
         };
         order.make(exchange).await?;
+        self.server.prune();
         self.running.replace(footprint);
         self.generation += 1;
         Ok(changes)

@@ -18,7 +18,7 @@ fn task(name: &str) -> Draft {
         route: None,
         is_route_certain: true,
         is_typed: true,
-        needs_stdin: false,
+        needs: Default::default(),
         path: KeyPath::default(),
     }
 }

@@ -21,6 +21,9 @@ const OF_WORKER: [&str; 2] = ["task_manager.", "flow.reload."];
 /// What is there only if there is something to say.
 const OPTIONAL: [&str; 3] = ["error.type", "http.response.status_code", "server.port"];
 
+/// What a request that came in only has if it leads to a route.
+const OF_A_ROUTE: [&str; 3] = ["flow", "task", "http.route"];
+
 /// Checks that every metric of a call is in the table of instruments, with its type, unit and attributes.
 pub(super) fn assert_known(request: &ExportMetricsServiceRequest) {
     let scopes = request.resource_metrics.iter().flat_map(|resource| &resource.scope_metrics);
@@ -52,6 +55,7 @@ fn assert_attributes(metric: &str, instrument: &Instrument, attributes: &[KeyVal
     let is_optional = |key: &str| {
         let is_of_a_task = instrument.attributes.contains(&"task") && !instrument.name.starts_with("http.");
         (OPTIONAL.contains(&key) && !is_of_a_task)
+            || (OF_A_ROUTE.contains(&key) && instrument.name.starts_with("http.server."))
             || (OF_TASKS.contains(&key) && OF_WORKER.iter().any(|span| metric.starts_with(span)))
     };
     let absent = instrument.attributes.iter().filter(|key| !keys.contains(key) && !is_optional(key));

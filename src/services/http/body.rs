@@ -1,0 +1,113 @@
+//! The body of a request, read within limits: of bytes, before and after decompression, and of time.
+
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, StatusCode};
+use http_body::Body as _;
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::{encoding, problem::Problem};
+use crate::shutdown::Stop;
+
+/// How long a body that is being read may still take when the worker stops.
+const WHILE_STOPPING: Duration = Duration::from_secs(2);
+
+/// What a body must not exceed.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes, as they come and decompressed.
+    pub bytes: usize,
+    /// The time from its head to its end.
+    pub time: Duration,
+}
+
+/// Why there is no body.
+#[derive(Debug)]
+pub enum Unread {
+    /// The request is to be answered with this.
+    Refused(Problem),
+    /// The connection broke: nobody is left to answer.
+    Broken,
+}
+
+/// Reads a body to its end, and decompresses it if it is compressed.
+///
+/// # Errors
+/// It is too large, too slow, compressed in an unknown way, or broken.
+pub async fn read(body: Incoming, headers: &HeaderMap, limits: Limits, stop: &Stop) -> Result<Bytes, Unread> {
+    let refused = |problem| Err(Unread::Refused(problem));
+    let encodings = match encoding::of_request(headers) {
+        Ok(encodings) => encodings,
+        Err(problem) => return refused(problem),
+    };
+    if body.is_end_stream() {
+        return Ok(Bytes::new());
+    }
+    // What is announced is refused unread, so that a client that asks first does not even send it.
+    if body.size_hint().lower() > limits.bytes as u64 {
+        return refused(too_large(limits.bytes));
+    }
+    let deadline = Instant::now() + limits.time;
+    let bytes = tokio::select! {
+        biased;
+        bytes = collect(body, limits.bytes) => bytes?,
+        () = tokio::time::sleep_until(deadline) => return refused(too_slow()),
+        () = stopping(stop) => return refused(too_slow()),
+    };
+    if encodings == encoding::Encoding::Identity { Ok(bytes) } else { decompress(bytes, limits.bytes).await }
+}
+
+async fn stopping(stop: &Stop) {
+    stop.stopped().await;
+    tokio::time::sleep(WHILE_STOPPING).await;
+}
+
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Unread> {
+    let mut first = Bytes::new();
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        if data.len() > limit - first.len().max(whole.len()) {
+            return Err(Unread::Refused(too_large(limit)));
+        }
+        if first.is_empty() && whole.is_empty() {
+            first = data;
+            if body.is_end_stream() {
+                break;
+            }
+            continue;
+        }
+        if whole.is_empty() {
+            // As much as is announced, but never more than comes: the limit is what a client may make us take.
+            whole.reserve(first.len() + data.len());
+            whole.extend_from_slice(&first);
+            first = Bytes::new();
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(if whole.is_empty() { first } else { whole.freeze() })
+}
+
+async fn decompress(bytes: Bytes, limit: usize) -> Result<Bytes, Unread> {
+    match encoding::decompress(bytes, limit).await {
+        Ok(bytes) => Ok(bytes),
+        Err(encoding::Fault::TooLarge) => Err(Unread::Refused(too_large(limit))),
+        Err(encoding::Fault::Malformed) => {
+            Err(Unread::Refused(Problem::new(StatusCode::BAD_REQUEST, "the body is no gzip")))
+        }
+    }
+}
+
+fn too_large(limit: usize) -> Problem {
+    Problem::new(
+        StatusCode::PAYLOAD_TOO_LARGE,
+        format!("a body has at most {limit} bytes here, decompressed"),
+    )
+}
+
+fn too_slow() -> Problem {
+    Problem::new(StatusCode::REQUEST_TIMEOUT, "the body did not come in time")
+}

@@ -1,0 +1,232 @@
+//! The server: one listener for all flows, bound when the first route is reserved.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use http::{
+    HeaderValue, Method, Response, StatusCode,
+    header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION},
+};
+use hyper::body::Incoming;
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::{OnceCell, Semaphore},
+    time::Instant,
+};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    connection,
+    meters::RequestMeters,
+    problem::Problem,
+    routes::{Found, Handled, Routes},
+};
+use crate::{
+    plan::HttpServer as Settings,
+    shutdown::Stop,
+    task::{
+        BuildError,
+        http::{Answer, Body, Claim, Claimant, HttpServer, Request, Route},
+    },
+    telemetry::Meter,
+    trace::Ticks,
+};
+
+/// The longest that a request waits for a flow that is being replaced.
+const HANDOVER: Duration = Duration::from_secs(30);
+
+/// The most requests that do.
+const MOST_WAITING: usize = 1_024;
+
+/// The longest that sources go on, once the worker stops, for the sake of requests that are on their way.
+const QUIET: Duration = Duration::from_secs(5);
+
+/// The share of a short shutdown that this may take.
+const QUIET_SHARE: u32 = 4;
+
+/// The worker's HTTP server. Cheap to clone.
+#[derive(Clone)]
+pub struct Server(Arc<Shared>);
+
+/// What all connections share.
+pub(super) struct Shared {
+    pub(super) settings: Settings,
+    pub(super) meter: Meter,
+    pub(super) stop: Stop,
+    routes: Routes,
+    /// Of requests that lead to no route.
+    unrouted: RequestMeters,
+    waiting: Semaphore,
+    /// Where it listens, once it does.
+    bound: OnceCell<SocketAddr>,
+    /// The listener, and the connections.
+    pub(super) tracker: TaskTracker,
+    shutdown_timeout: Duration,
+}
+
+impl Server {
+    /// Makes a server that does not listen yet, of a worker that stops with `stop` and takes so long for that.
+    pub fn new(settings: Settings, meter: Meter, stop: Stop, shutdown_timeout: Duration) -> Self {
+        let scheme = scheme(&settings);
+        Self(Arc::new(Shared {
+            unrouted: RequestMeters::new(&meter, scheme, None),
+            settings,
+            meter,
+            stop,
+            routes: Routes::default(),
+            waiting: Semaphore::new(MOST_WAITING),
+            bound: OnceCell::new(),
+            tracker: TaskTracker::new(),
+            shutdown_timeout,
+        }))
+    }
+
+    /// Forgets the routes of flows that are gone: what comes for them finds nothing from now on.
+    pub fn prune(&self) {
+        self.0.routes.prune();
+    }
+
+    /// Stops listening, and waits until all connections have ended or `deadline` has come.
+    pub async fn finish(&self, deadline: Instant) {
+        self.0.stop.stop();
+        self.0.tracker.close();
+        if tokio::time::timeout_at(deadline, self.0.tracker.wait()).await.is_err() {
+            tracing::warn!(
+                connections = self.0.tracker.len(),
+                "connections are cut off: they did not end in time"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl HttpServer for Server {
+    async fn claim(&self, route: &Route, claimant: Claimant) -> Result<Box<dyn Claim>, BuildError> {
+        self.0.bound.get_or_try_init(|| listen(&self.0)).await?;
+        Ok(Box::new(self.0.routes.claim(&self.0, route, &claimant)?))
+    }
+
+    fn stop(&self) -> &Stop {
+        &self.0.stop
+    }
+
+    fn body_timeout(&self) -> Duration {
+        self.0.settings.body_timeout
+    }
+}
+
+/// Begins to listen.
+async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
+    let wanted = shared.settings.address;
+    let cannot = |error: std::io::Error| {
+        BuildError::new(format!("cannot listen at `{wanted}` (`http_server.address`)")).with_source(error)
+    };
+    let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
+    let address = listener.local_addr().map_err(cannot)?;
+    tracing::info!(address = %address, scheme = shared.scheme(), "HTTP server listens");
+    shared.tracker.spawn_on(connection::accept(listener, Arc::clone(shared)), &Handle::current());
+    Ok(address)
+}
+
+fn scheme(settings: &Settings) -> &'static str {
+    if settings.tls.is_some() { "https" } else { "http" }
+}
+
+impl Shared {
+    /// Returns `http` or `https`.
+    pub(super) fn scheme(&self) -> &'static str {
+        scheme(&self.settings)
+    }
+
+    /// Waits until no request comes any more, if the worker stops.
+    pub(super) async fn quiet(&self) {
+        if self.stop.is_stopped() {
+            self.tracker.close();
+            let _ = tokio::time::timeout(QUIET.min(self.shutdown_timeout / QUIET_SHARE), self.tracker.wait())
+                .await;
+        }
+    }
+
+    /// Answers a request.
+    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+        let received = Ticks::now();
+        let (head, body) = request.into_parts();
+        let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
+        let asked = asked.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
+        let found = self.routes.find(&head.method, asked.as_ref(), head.uri.path());
+        let (place, params) = match found {
+            Found::Route(place, params) => (place, params),
+            Found::OtherMethod(methods) => {
+                let timing = self.unrouted.begin(received, &head.method, head.version);
+                let response = other_method(&methods);
+                timing.end(response.status(), Default::default());
+                return response;
+            }
+            Found::Nothing => {
+                let timing = self.unrouted.begin(received, &head.method, head.version);
+                let response =
+                    Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response();
+                timing.end(response.status(), Default::default());
+                return response;
+            }
+        };
+        let timing = place.meters.begin(received, &head.method, head.version);
+        let handler = match place.handled() {
+            Handled::Now(_, handler) => Some(handler),
+            Handled::Never => None,
+            Handled::Soon => self.wait_for(place.handler()).await,
+        };
+        let answer = match handler {
+            Some(handler) => {
+                let request = Request { head, body, params, received, peer, scheme: self.scheme() };
+                handler.handle(request).await
+            }
+            None => Answer::from(self.unserved()),
+        };
+        timing.end(answer.response.status(), answer.trace);
+        answer.response
+    }
+
+    async fn wait_for<T>(&self, handler: impl Future<Output = Option<T>>) -> Option<T> {
+        let _waiting = self.waiting.try_acquire().ok()?;
+        tokio::select! {
+            handler = tokio::time::timeout(HANDOVER, handler) => handler.ok().flatten(),
+            // What waits for a flow to begin does so in vain.
+            () = self.stop.stopped() => None,
+        }
+    }
+
+    fn unserved(&self) -> Response<Body> {
+        let detail = if self.stop.is_stopped() {
+            "the server is stopping"
+        } else {
+            "the endpoint is not served for now"
+        };
+        let mut response =
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
+        if self.stop.is_stopped() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}
+
+/// Says which methods there are instead.
+fn other_method(methods: &[Method]) -> Response<Body> {
+    let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED, "the path is served, but not by this method");
+    let mut response = problem.into_response();
+    response.headers_mut().insert(ALLOW, allow(methods));
+    response
+}
+
+/// Returns the value of `Allow` for these methods.
+pub fn allow(methods: &[Method]) -> HeaderValue {
+    let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();
+    if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
+        names.push("HEAD");
+    }
+    names.push("OPTIONS");
+    names.dedup();
+    HeaderValue::from_str(&names.join(", ")).unwrap_or(HeaderValue::from_static("OPTIONS"))
+}

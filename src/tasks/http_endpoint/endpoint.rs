@@ -1,0 +1,285 @@
+//! The server's side: refuses what must not come in, hands on the rest, and waits for its outcome.
+
+use std::{
+    mem,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    ResponseMode,
+    exchange::{Done, Outputs, Slip},
+    media::RequestType,
+    record, response,
+    source::Arrived,
+    span::{Ending, Seen},
+    stream::{self, Streaming},
+};
+use crate::{
+    event::EventId,
+    services::http::{
+        allow,
+        body::{self, Limits, Unread},
+        encoding,
+        problem::Problem,
+    },
+    shutdown::Stop,
+    task::{
+        Answering, Incoming, Record, TraceContextMode,
+        http::{Answer, Body, Handler, Request, Route, Stream},
+    },
+    telemetry::AnswerSpan,
+    trace::{Remote, TraceContext},
+};
+
+/// After how many seconds a request that finds no room may be sent again.
+const RETRY_AFTER: u64 = 1;
+
+/// Answers the requests of one route.
+pub(super) struct Endpoint {
+    pub(super) route: Route,
+    pub(super) response: ResponseMode,
+    pub(super) ack_timeout: Duration,
+    pub(super) is_streaming: bool,
+    pub(super) request_type: RequestType,
+    pub(super) limits: Limits,
+    /// The headers that events have.
+    pub(super) headers: Vec<HeaderName>,
+    pub(super) trace_context: TraceContextMode,
+    /// Room for events in flight.
+    pub(super) room: Arc<Semaphore>,
+    /// Where requests go, as long as their source takes any.
+    pub(super) requests: mpsc::WeakSender<Arrived>,
+    /// Stopped when the worker is.
+    pub(super) stop: Stop,
+}
+
+#[async_trait]
+impl Handler for Endpoint {
+    async fn handle(&self, request: Request) -> Answer {
+        if request.head.method == Method::OPTIONS && self.route.method != Method::OPTIONS {
+            return self.options().into();
+        }
+        let headers = accepting(&request.head.headers);
+        let is_head = request.head.method == Method::HEAD;
+        let mut answer = match self.admit(request).await {
+            Ok(Some(waiting)) => self.wait(waiting).await,
+            Ok(None) => return Response::default().into(),
+            Err(problem) => problem.into_response().into(),
+        };
+        answer.response = encoding::compress(&headers, answer.response).await;
+        if is_head {
+            strip(&mut answer.response);
+        }
+        answer
+    }
+}
+
+/// Returns the headers that a response depends on.
+fn accepting(headers: &HeaderMap) -> HeaderMap {
+    use http::header::ACCEPT_ENCODING;
+    headers.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())).into_iter().collect()
+}
+
+/// Leaves only the head of a response.
+fn strip(response: &mut Response<Body>) {
+    if let Body::Full(bytes) = mem::take(response.body_mut()) {
+        response.headers_mut().insert(http::header::CONTENT_LENGTH, HeaderValue::from(bytes.len()));
+    }
+}
+
+impl Endpoint {
+    /// Says what may be asked for here.
+    fn options(&self) -> Response<Body> {
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().insert(ALLOW, allow(std::slice::from_ref(&self.route.method)));
+        response
+    }
+
+    /// Lets a request in, or says why not. `None` if the client is gone.
+    async fn admit(&self, request: Request) -> Result<Option<Waiting>, Problem> {
+        let Request { head, body, params, received, scheme, .. } = request;
+        let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
+        let room = Arc::clone(&self.room).try_acquire_owned();
+        let room = room.map_err(|_| unavailable("as many requests as there is room for are being handled"))?;
+        // As long as it is there, the source waits for it.
+        let requests = self.requests.upgrade().ok_or_else(|| unavailable("the endpoint is not served for now"))?;
+        let body = match body::read(body, &head.headers, self.limits, &self.stop).await {
+            Ok(body) => body,
+            Err(Unread::Refused(problem)) => return Err(problem),
+            Err(Unread::Broken) => return Ok(None),
+        };
+        let payload = self.request_type.decode(&head.headers, &body)?;
+        let data = record::data(&head, &self.route, &params, &self.headers, payload)?;
+        let id = EventId::unique();
+        let (done, outcome) = oneshot::channel();
+        let (opened, span) = oneshot::channel();
+        let (outputs, chunks) = match self.response {
+            ResponseMode::Result if self.is_streaming => {
+                let (streaming, chunks) = Streaming::new();
+                (Outputs::Sent(Arc::new(streaming)), Some(chunks))
+            }
+            ResponseMode::Result => (Outputs::Kept(Mutex::default()), None),
+            ResponseMode::Ack | ResponseMode::Accepted => (Outputs::Ignored, None),
+        };
+        let arrived = Arrived {
+            incoming: Incoming {
+                id: id.clone(),
+                remote: self.remote(&head.headers).map(Box::new),
+                receipt: Some(Box::new(Slip { done, outputs, _place: room })),
+                answering: Some(Answering { since: received, span: opened }),
+            },
+            record: Record::from(crate::event::Payload::from(data)),
+        };
+        let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
+        let seen = Seen::of(&head, scheme, &self.route.template, method, body.len());
+        requests.try_send(arrived).map_err(|_| unavailable("the endpoint is not served for now"))?;
+        Ok(Some(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } }))
+    }
+
+    fn method(&self) -> &'static str {
+        const KNOWN: [(&Method, &str); 5] = [
+            (&Method::GET, "GET"),
+            (&Method::POST, "POST"),
+            (&Method::PUT, "PUT"),
+            (&Method::DELETE, "DELETE"),
+            (&Method::PATCH, "PATCH"),
+        ];
+        KNOWN.iter().find(|(known, _)| **known == self.route.method).map_or("_OTHER", |(_, name)| name)
+    }
+
+    fn remote(&self, headers: &HeaderMap) -> Option<Remote> {
+        if !self.trace_context.is_wanted() {
+            return None;
+        }
+        let text = |name: &str| {
+            let mut values = headers.get_all(name).iter();
+            // More than one says nothing: which of them is meant?
+            let only = values.next().filter(|_| values.next().is_none());
+            only.and_then(|value| value.to_str().ok())
+        };
+        self.trace_context.remote(text("traceparent"), text("tracestate"), text("baggage"))
+    }
+
+    /// Waits for what becomes of an event, and answers.
+    async fn wait(&self, waiting: Waiting) -> Answer {
+        let Waiting { id, mut outcome, chunks, mut open } = waiting;
+        let mut first = None;
+        let settled = async {
+            let Some(mut chunks) = chunks else { return Ok((&mut outcome).await) };
+            tokio::select! {
+                biased;
+                Some(chunk) = chunks.recv() => {
+                    first = Some(chunk);
+                    Err(chunks)
+                }
+                done = &mut outcome => Ok(done),
+            }
+        };
+        match tokio::time::timeout(self.ack_timeout, settled).await {
+            Ok(Ok(Ok(done))) => {
+                let span = open.take();
+                let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
+                let response = if self.is_streaming && done.outcome <= crate::ack::Outcome::Completed {
+                    event_stream(Body::Empty)
+                } else {
+                    response::of(self.response, done, &id, trace)
+                };
+                answered(span, Ending::Answered, response, true)
+            }
+            // The source is gone, and its event never was one.
+            Ok(Ok(Err(_))) => {
+                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the endpoint is not served for now");
+                answered(open.take(), Ending::Answered, problem.retry_after(RETRY_AFTER).into_response(), true)
+            }
+            Ok(Err(chunks)) => {
+                let trace = open.context();
+                open.outcome = Some(outcome);
+                let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
+                Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }
+            }
+            Err(_) => {
+                let span = open.take();
+                let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
+                answered(span, Ending::TimedOut, response::timed_out(&id, trace), false)
+            }
+        }
+    }
+}
+
+fn event_stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(stream::MEDIA_TYPE));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// Ends the span of a request with its response.
+fn answered(span: Option<(AnswerSpan, Seen)>, ending: Ending, response: Response<Body>, is_settled: bool) -> Answer {
+    let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
+    if let Some((span, seen)) = span {
+        seen.answered(span, ending, &response, is_settled);
+    }
+    Answer { response, trace }
+}
+
+/// A request that was let in.
+struct Waiting {
+    id: EventId,
+    outcome: oneshot::Receiver<Done>,
+    /// What is to be sent as it comes.
+    chunks: Option<mpsc::Receiver<bytes::Bytes>>,
+    open: Open,
+}
+
+/// The span of a request that is not answered. Dropped before that, the client is gone.
+struct Open {
+    span: oneshot::Receiver<AnswerSpan>,
+    /// What became of an event whose answer has begun.
+    outcome: Option<oneshot::Receiver<Done>>,
+    seen: Option<Seen>,
+}
+
+impl Open {
+    /// Takes the span; `None` if there never was any.
+    fn take(&mut self) -> Option<(AnswerSpan, Seen)> {
+        Some((self.span.try_recv().ok()?, self.seen.take()?))
+    }
+
+    /// Returns where it stands, and leaves it open.
+    fn context(&mut self) -> TraceContext {
+        let Ok(span) = self.span.try_recv() else { return TraceContext::default() };
+        let context = span.context();
+        let (put_back, receiver) = oneshot::channel();
+        self.span = receiver;
+        // It is taken out again by whoever ends it.
+        let _ = put_back.send(span);
+        context
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let Some((span, seen)) = self.take() else { return };
+        match self.outcome.as_mut().and_then(|outcome| outcome.try_recv().ok()) {
+            Some(done) if done.outcome <= crate::ack::Outcome::Completed => {
+                let response = event_stream(Body::Empty);
+                seen.answered(span, Ending::Answered, &response, true);
+            }
+            Some(_) => {
+                let response = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the flow failed").into_response();
+                seen.answered(span, Ending::Answered, &response, true);
+            }
+            None => seen.gone(span),
+        }
+    }
+}

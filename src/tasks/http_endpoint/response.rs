@@ -1,0 +1,160 @@
+//! What a request is answered with.
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
+    header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+};
+use serde_json::{Value, json};
+
+use super::{
+    ResponseMode,
+    exchange::{Done, Output},
+};
+use crate::{
+    ack::Outcome,
+    event::{EventId, Meta, Payload},
+    services::http::problem::Problem,
+    task::http::Body,
+    trace::TraceContext,
+};
+
+/// The key of the metadata that sets the status and headers of a response.
+const HTTP_RESPONSE: &str = "http_response";
+
+/// The headers that are the server's own business.
+const OWN: [HeaderName; 6] = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE];
+
+/// After how many seconds a request that failed for now may be sent again.
+const RETRY_AFTER: u64 = 1;
+
+/// Makes the response of what became of an event.
+pub(super) fn of(mode: ResponseMode, done: Done, id: &EventId, trace: TraceContext) -> Response<Body> {
+    let problem = |status, detail: &str| Problem::new(status, detail).about(id, trace);
+    let problem = match done.outcome {
+        Outcome::Completed | Outcome::Filtered => match mode {
+            ResponseMode::Result if done.has_too_many => {
+                problem(StatusCode::INTERNAL_SERVER_ERROR, "the flow has put out more than fits into a response")
+            }
+            ResponseMode::Result => match result(done.outputs) {
+                Ok(response) => return response,
+                Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, detail),
+            },
+            ResponseMode::Ack => return noted(StatusCode::OK, id),
+            ResponseMode::Accepted => return noted(StatusCode::ACCEPTED, id),
+        },
+        Outcome::Dropped => return empty(StatusCode::NO_CONTENT),
+        Outcome::DeadLettered => return noted(StatusCode::ACCEPTED, id),
+        Outcome::Expired => problem(StatusCode::GATEWAY_TIMEOUT, "the event became too old to be handled"),
+        Outcome::Cancelled => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the event was cancelled: the server is stopping")
+                .retry_after(RETRY_AFTER)
+        }
+        Outcome::Failed if done.is_transient => {
+            problem(StatusCode::SERVICE_UNAVAILABLE, "the flow failed for now").retry_after(RETRY_AFTER)
+        }
+        Outcome::Failed => problem(StatusCode::INTERNAL_SERVER_ERROR, "the flow failed"),
+    };
+    problem.into_response()
+}
+
+/// Returns the response to a request whose event is still under way.
+pub(super) fn timed_out(id: &EventId, trace: TraceContext) -> Response<Body> {
+    let detail = "the flow takes longer than a request waits for it; the event goes on";
+    Problem::new(StatusCode::GATEWAY_TIMEOUT, detail).about(id, trace).into_response()
+}
+
+fn empty(status: StatusCode) -> Response<Body> {
+    let mut response = Response::new(Body::Empty);
+    *response.status_mut() = status;
+    response
+}
+
+/// Returns a response that only tells the id of the event.
+fn noted(status: StatusCode, id: &EventId) -> Response<Body> {
+    let mut response = Response::new(Body::from(json!({"event_id": id.to_string()}).to_string()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// Returns the response of what an event has become. The error says what about it is no response.
+fn result(outputs: Vec<Output>) -> Result<Response<Body>, &'static str> {
+    let Some(first) = outputs.first() else { return Ok(empty(StatusCode::NO_CONTENT)) };
+    let set = outputs.iter().find_map(|output| output.meta.get(HTTP_RESPONSE).map(|_| &output.meta));
+    let (status, mut headers) = head(set.unwrap_or(&first.meta))?;
+    let (body, media_type) = match &outputs[..] {
+        [only] => content(&only.data, headers.get(CONTENT_TYPE)),
+        several => (list(several).into(), "application/json"),
+    };
+    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
+    let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    let mut response = Response::new(if has_body { Body::from(body) } else { Body::Empty });
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    Ok(response)
+}
+
+/// Reads the status and headers that a flow has set.
+fn head(meta: &Meta) -> Result<(StatusCode, HeaderMap), &'static str> {
+    let mut headers = HeaderMap::new();
+    let Some(set) = meta.get(HTTP_RESPONSE) else { return Ok((StatusCode::OK, headers)) };
+    let status = match set.get("status") {
+        None | Some(Value::Null) => StatusCode::OK,
+        Some(status) => {
+            let status = status.as_u64().filter(|status| (200..600).contains(status));
+            status
+                .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
+                .ok_or("the flow has set a status that is none between 200 and 599")?
+        }
+    };
+    for (name, value) in set.get("headers").and_then(Value::as_object).into_iter().flatten() {
+        let name = HeaderName::try_from(name).map_err(|_| "the flow has set a header whose name cannot be one")?;
+        if OWN.contains(&name) {
+            return Err("the flow has set a header that is the server's own");
+        }
+        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
+        for value in values {
+            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            let value = HeaderValue::try_from(text).map_err(|_| "the flow has set a header to what cannot be one")?;
+            headers.append(&name, value);
+        }
+    }
+    Ok((status, headers))
+}
+
+/// Returns data as a body, and its media type. A text is itself where the flow has said what it is.
+fn content(data: &Payload, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
+    match (data, data.text()) {
+        (Payload::Bytes(bytes), _) => (bytes.clone(), "application/octet-stream"),
+        (data, text) => match data.json() {
+            Some(Value::String(text)) if media_type.is_some_and(|media_type| !is_json(media_type)) => {
+                (text.clone().into(), "text/plain; charset=utf-8")
+            }
+            value => {
+                let json = text.map(str::to_owned).or_else(|| value.map(Value::to_string));
+                (json.unwrap_or_default().into(), "application/json")
+            }
+        },
+    }
+}
+
+fn is_json(media_type: &HeaderValue) -> bool {
+    let media_type = media_type.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim();
+    media_type == "application/json" || media_type.ends_with("+json")
+}
+
+fn list(outputs: &[Output]) -> String {
+    let mut list = String::from("[");
+    for (n, output) in outputs.iter().enumerate() {
+        if n > 0 {
+            list.push(',');
+        }
+        match (&output.data, output.data.text()) {
+            (_, Some(text)) => list.push_str(text),
+            (Payload::Bytes(bytes), None) => list.push_str(&Value::from(BASE64.encode(bytes)).to_string()),
+            (data, None) => list.push_str(&data.json().map(Value::to_string).unwrap_or_default()),
+        }
+    }
+    list + "]"
+}

@@ -1,0 +1,134 @@
+//! Requests while flows come and go, and while the worker stops.
+
+use std::{
+    fs,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::{self, JoinHandle},
+};
+
+use rustix::process::Signal;
+use serde_json::json;
+
+use super::{Serving, yaml};
+use crate::support::client::{Client, call, request};
+
+/// Sends requests, one after the other, until it is told to stop or its connection ends.
+struct Caller {
+    thread: JoinHandle<Vec<u16>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl Caller {
+    fn start(address: SocketAddr) -> Self {
+        let is_over = Arc::<AtomicBool>::default();
+        let over = Arc::clone(&is_over);
+        let thread = thread::spawn(move || {
+            let mut statuses = Vec::new();
+            let mut client = Client::connect(address);
+            while !over.load(Ordering::Relaxed) {
+                if !client.try_send(&request("POST /work", "", b"1")) {
+                    break;
+                }
+                let Some(response) = client.receive() else { break };
+                statuses.push(response.status);
+                if response.header("connection") == Some("close") {
+                    break;
+                }
+            }
+            statuses
+        });
+        Self { thread, is_over }
+    }
+
+    fn end(self) -> Vec<u16> {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.thread.join().unwrap()
+    }
+}
+
+fn version(n: usize) -> String {
+    yaml(
+        "",
+        "",
+        &format!(
+            "
+    - http_endpoint: {{name: in, endpoint: /work}}
+    - script: {{name: version, code: '{n}'}}
+"
+        ),
+    )
+}
+
+/// Scenario: a flow is changed twenty times while clients send requests. Guarantee: every one is answered by the flow.
+#[test]
+fn no_request_is_refused_while_its_flow_is_replaced() {
+    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let callers: Vec<_> = (0..4).map(|_| Caller::start(serving.address)).collect();
+    for n in 1..=20 {
+        fs::write(serving.worker.folder.path().join("flow.yaml"), version(n)).unwrap();
+        serving.worker.signal(Signal::HUP);
+        serving.worker.next_logged("reload applied");
+        assert_eq!(call(serving.address, "POST /work", "", b"1").text(), n.to_string());
+    }
+    for caller in callers {
+        let statuses = caller.end();
+        assert!(!statuses.is_empty() && statuses.iter().all(|status| *status == 200), "{statuses:?}");
+    }
+    let ended = serving.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+#[test]
+fn a_path_that_is_gone_is_not_found_and_another_one_is_served() {
+    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let moved = version(0).replace("/work", "/moved");
+    fs::write(serving.worker.folder.path().join("flow.yaml"), moved).unwrap();
+    serving.worker.signal(Signal::HUP);
+    serving.worker.next_logged("reload applied");
+    let statuses = ["POST /work", "POST /moved"].map(|line| call(serving.address, line, "", b"1").status);
+    assert_eq!(statuses, [404, 200]);
+}
+
+/// Scenario: a worker is stopped under load. Guarantee: what entered is answered, and nothing else is lost: each response
+/// that came is one of the flow's.
+#[test]
+fn whoever_was_let_in_before_the_worker_stops_is_answered() {
+    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let callers: Vec<_> = (0..8).map(|_| Caller::start(serving.address)).collect();
+    assert_eq!(call(serving.address, "POST /work", "", b"1").status, 200);
+    serving.worker.signal(Signal::TERM);
+    let statuses: Vec<_> = callers.into_iter().flat_map(|caller| caller.thread.join().unwrap()).collect();
+    let ended = serving.worker.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let answered = statuses.iter().filter(|status| **status == 200).count();
+    assert_eq!(answered, statuses.len(), "{statuses:?}");
+    assert_eq!(ended.drained()["completed"], json!(answered + 1));
+}
+
+/// Scenario: a request is in the middle of its body when the worker stops, and the rest comes at once. Guarantee: it is
+/// answered; one whose body never comes does not keep the worker.
+#[test]
+fn a_body_that_is_on_its_way_is_waited_for_and_one_that_never_comes_is_not() {
+    let serving = Serving::started(crate::support::worker::Worker::start(&version(7), &[]));
+    let half = |address| {
+        let mut client = Client::connect(address);
+        client.send(b"POST /work HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
+        client
+    };
+    let (mut one, mut other) = (half(serving.address), half(serving.address));
+    // The server reads on: it has asked for the body.
+    one.send(b"1");
+    other.send(b"1");
+    assert_eq!(call(serving.address, "POST /work", "", b"1").status, 200);
+    serving.worker.signal(Signal::TERM);
+    serving.worker.until_logged("sources stop");
+    one.send(b"2");
+    assert_eq!(one.receive().unwrap().text(), "7");
+    assert_eq!(other.receive().unwrap().status, 408);
+    let ended = serving.worker.end();
+    assert_eq!((ended.code, &ended.drained()["completed"]), (Some(0), &json!(2)), "{}", ended.stderr);
+}
