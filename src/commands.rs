@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
+pub(crate) mod health;
 pub(crate) mod list;
 mod queues;
 pub(crate) mod run;
@@ -20,7 +21,7 @@ use crate::{
     plan::Worker,
     report::{self, Colours},
     runtime::Lent,
-    services::{cache::MemoryCache, resources::ResourceDirectory},
+    services::{cache::MemoryCache, health::HealthServer, resources::ResourceDirectory},
     state::{State, StateError},
     task::{Cache, Resources},
     telemetry::{self, Pipeline, Telemetry},
@@ -72,6 +73,15 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
         report::warnings(&loaded.warnings);
     }
     worker.telemetry.log_sources();
+    // Before anything is opened: whoever watches over the worker is to see that it starts.
+    let probes = match worker.health.map(HealthServer::bind).transpose() {
+        Ok(probes) => probes,
+        Err(error) => {
+            report::failure(&error);
+            report::talk("nothing was started\n");
+            return ExitCode::from(run::FAILED_TO_RUN);
+        }
+    };
     let lent = match lent(worker) {
         Ok(lent) => lent,
         Err(error) => {
@@ -90,7 +100,7 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
     if let Some(state) = &lent.state {
         queues::tell_left(state, &loaded.plan.flows);
     }
-    run::execute(control, configuration, loaded, lent, telemetry, began)
+    run::execute(control, configuration, loaded, lent, telemetry, began, probes)
 }
 
 /// Opens what the tasks of a worker are lent.

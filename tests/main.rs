@@ -9,6 +9,7 @@ mod delivery;
 mod doctor;
 mod engine;
 mod examples;
+mod health;
 mod http_request;
 mod kinds;
 mod layers;

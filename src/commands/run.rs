@@ -2,6 +2,7 @@
 
 mod attempt;
 mod configuration;
+mod health;
 mod progress;
 mod reload;
 mod triggers;
@@ -23,7 +24,7 @@ use tokio::{
 };
 
 pub(super) use self::configuration::Configuration;
-use self::{attempt::Reloads, reload::Reloader, triggers::Triggers};
+use self::{attempt::Reloads, health::Health, reload::Reloader, triggers::Triggers};
 use super::signals::{Hangups, Questions, Received, Signals};
 use crate::{
     ack::Outcome,
@@ -31,6 +32,7 @@ use crate::{
     plan::Plan,
     report,
     runtime::{Built, Lent, Report, Roster, TaskManager, abort_patience},
+    services::health::HealthServer,
     telemetry::{Telemetry, is_json},
     trace::Ticks,
 };
@@ -51,7 +53,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 const FLUSH_SHARE: u32 = 5;
 
 /// Runs all flows of a configuration to their end, or until a signal, and then flushes telemetry. `began` is when the
-/// start of the worker did.
+/// start of the worker did. Whoever asks `probes` is answered meanwhile.
 ///
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
@@ -62,6 +64,7 @@ pub(super) fn execute(
     lent: Lent,
     telemetry: Telemetry,
     began: Ticks,
+    probes: Option<HealthServer>,
 ) -> ExitCode {
     let tasks = match Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
         Ok(tasks) => tasks,
@@ -87,11 +90,15 @@ pub(super) fn execute(
         let is_watched = configuration.is_watched();
         let configuration = Arc::new(Mutex::new(configuration));
         let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json };
-        let run = Run { tasks: tasks.handle().clone(), signals, limits: Cell::new(limits), deadline: None };
+        let health = Health::new(lent.state.as_ref());
+        let probed = health.clone().answer(probes);
+        let limits = Cell::new(limits);
+        let run = Run { tasks: tasks.handle().clone(), signals, limits, deadline: None, health };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
             code = run.worker(plan, reloadable, lent, telemetry, began) => code,
             never = answers => match never {},
+            never = probed => match never {},
         }
     });
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
@@ -155,6 +162,7 @@ struct Run {
     limits: Cell<Limits>,
     /// When it is over, once a signal came.
     deadline: Option<Instant>,
+    health: Health,
 }
 
 /// How the flows of a run ended.
@@ -178,6 +186,7 @@ impl Run {
             Ok(built) => self.drain(built, reloadable, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
+        self.health.drain();
         telemetry.tracer().flight_recorder().tell_end();
         match end {
             End::Orderly(code) => self.flush(telemetry, code).await,
@@ -203,6 +212,7 @@ impl Run {
         let built = tokio::select! {
             built = &mut building => built,
             signal = self.signals.next() => {
+                self.health.drain();
                 tracing::info!(signal = signal.name, "stopping: nothing was started");
                 self.deadline = Some(Instant::now() + self.limits.get().shutdown);
                 building.abort();
@@ -224,10 +234,11 @@ impl Run {
 
     /// Runs all flows until they have ended or have drained after a signal.
     async fn drain(&mut self, built: Built, reloadable: Reloadable, telemetry: &Telemetry) -> End {
-        let Self { tasks, signals, limits, deadline } = self;
+        let Self { tasks, signals, limits, deadline, health } = self;
         let Reloadable { hangups, configuration, is_watched, footprint, is_json } = reloadable;
         let manager = built.start(tasks.clone()).staying(is_watched);
         let roster = manager.roster();
+        health.run(roster.clone());
         let stop = manager.stop();
         let reloads = Reloads::new(&telemetry.tracer());
         let reloader = Reloader {
@@ -250,6 +261,8 @@ impl Run {
         };
         let stopped_twice = async {
             let first = signals.next().await;
+            // Before anything stops: nobody is to send what would be refused.
+            health.drain();
             tracing::info!(signal = first.name, "stopping: sources stop, what has entered drains");
             *deadline = Some(Instant::now() + limits.get().shutdown);
             stop.stop();

@@ -248,8 +248,17 @@ impl CacheKeys {
 pub(super) const FLOW_KEYS: [&str; 7] =
     ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
-pub(super) const WORKER_KEYS: [&str; 8] =
-    ["telemetry", "logging", "retry", "state", "cache", "resources", "shutdown_timeout", "channel_capacity"];
+pub(super) const WORKER_KEYS: [&str; 9] = [
+    "telemetry",
+    "logging",
+    "health",
+    "retry",
+    "state",
+    "cache",
+    "resources",
+    "shutdown_timeout",
+    "channel_capacity",
+];
 
 /// Says where a key stands that stands nowhere here.
 pub(super) fn elsewhere(key: &str) -> Option<String> {

@@ -9,7 +9,9 @@ use super::{
     interpolate::{Secret, Substitution},
     keys::{StateKeys, WORKER_KEYS},
     schema::{Shape, View},
-    typed, yaml,
+    typed,
+    worker::HealthKeys,
+    yaml,
 };
 use crate::{
     problem::{KeyPath, Origin, Problem, Segment, did_you_mean},
@@ -115,6 +117,7 @@ fn one_underscore(variable: &str) -> Result<Option<Override>, Box<Problem>> {
     for (block, shape) in [
         ("telemetry", Shape::of::<TelemetryConfig>()),
         ("logging", Shape::of::<LoggingConfig>()),
+        ("health", Shape::of::<HealthKeys>()),
         ("state", Shape::of::<StateKeys>()),
     ] {
         let Some(key) = name.strip_prefix(&format!("flowgen_{block}_")) else { continue };
@@ -148,6 +151,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
     let shape = match block {
         "telemetry" => Some(Shape::of::<TelemetryConfig>()),
         "logging" => Some(Shape::of::<LoggingConfig>()),
+        "health" => Some(Shape::of::<HealthKeys>()),
         "state" => Some(Shape::of::<StateKeys>()),
         _ => None,
     };
