@@ -38,7 +38,7 @@ impl Answer {
 }
 
 /// Waits until a worker says where it can be asked.
-fn address(worker: &Worker) -> SocketAddr {
+pub(crate) fn address(worker: &Worker) -> SocketAddr {
     let line: Value = serde_json::from_str(&worker.next_logged("health can be asked")).unwrap();
     line["address"].as_str().unwrap().parse().unwrap()
 }
@@ -71,7 +71,7 @@ fn until(address: SocketAddr, is_wanted: impl Fn(&Answer) -> bool) -> Answer {
     }
 }
 
-fn until_ready(address: SocketAddr) {
+pub(crate) fn until_ready(address: SocketAddr) {
     until(address, |answer| answer.status == 200);
 }
 

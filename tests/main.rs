@@ -12,6 +12,7 @@ mod examples;
 mod health;
 mod http_request;
 mod kinds;
+mod kubernetes;
 mod layers;
 mod model;
 mod readme;
