@@ -210,9 +210,9 @@ impl Emitter {
         self.port.finish().await;
     }
 
-    /// Notes whether the source has a connection to what it reads. One that connects to something calls it with `false` before
-    /// it tries and whenever the connection is gone, and with `true` once there is one: without all of them the worker is
-    /// not ready. A source that never calls it is connected, and one that ends, or fails, is asked no more.
+    /// Notes whether the source has a connection to what it reads: as long as it has none, the worker is not ready. One that
+    /// connects to something calls it with `false` before it tries and whenever the connection is gone, and with `true` once
+    /// there is one. A source that never calls it is connected, and what it said last is gone with its end.
     pub fn connected(&mut self, is_connected: bool) {
         self.port.connected(is_connected);
     }
