@@ -166,7 +166,7 @@ fn a_worker_all_of_whose_threads_are_busy_answers() {
         .map(|n| {
             let code = "print(\"turning\"); while true {}";
             format!(
-                "  - {{name: busy{n}, tasks: [{{generate: {{count: 1}}}}, {{script: {{limits: {{max_operations: 3000000000}}, code: '{code}'}}}}]}}\n"
+                "  - {{name: busy{n}, tasks: [{{generate: {{count: 1}}}}, {{script: {{limits: {{max_operations: 200000000000}}, code: '{code}'}}}}]}}\n"
             )
         })
         .collect();
