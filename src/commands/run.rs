@@ -2,6 +2,7 @@
 
 mod attempt;
 mod configuration;
+mod control;
 mod health;
 mod progress;
 mod reload;
@@ -18,13 +19,13 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle},
     sync::oneshot,
     time::Instant,
 };
 
-pub(super) use self::configuration::Configuration;
 use self::{attempt::Reloads, health::Health, reload::Reloader, triggers::Triggers};
+pub(super) use self::{configuration::Configuration, control::Control};
 use super::signals::{Hangups, Questions, Received, Signals};
 use crate::{
     ack::Outcome,
@@ -32,7 +33,6 @@ use crate::{
     plan::Plan,
     report,
     runtime::{Built, Lent, Report, Roster, TaskManager, abort_patience},
-    services::health::HealthServer,
     telemetry::{Telemetry, is_json},
     trace::Ticks,
 };
@@ -53,7 +53,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(5);
 const FLUSH_SHARE: u32 = 5;
 
 /// Runs all flows of a configuration to their end, or until a signal, and then flushes telemetry. `began` is when the
-/// start of the worker did. Whoever asks `probes` is answered meanwhile.
+/// start of the worker did. Whoever asks how the worker is is answered meanwhile.
 ///
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
@@ -64,7 +64,6 @@ pub(super) fn execute(
     lent: Lent,
     telemetry: Telemetry,
     began: Ticks,
-    probes: Option<HealthServer>,
 ) -> ExitCode {
     let tasks = match Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build() {
         Ok(tasks) => tasks,
@@ -73,7 +72,10 @@ pub(super) fn execute(
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    let Control { runtime, hangups } = control;
+    let Control { runtime, hangups, health, mut probes } = control;
+    if let Some(state) = &lent.state {
+        health.watch(state);
+    }
     let Loaded { mut plan, footprint, .. } = loaded;
     let limits = Limits { shutdown: plan.worker.shutdown_timeout, is_exporting: telemetry.is_on() };
     plan.worker.shutdown_timeout = limits.drain();
@@ -90,38 +92,18 @@ pub(super) fn execute(
         let is_watched = configuration.is_watched();
         let configuration = Arc::new(Mutex::new(configuration));
         let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json };
-        let health = Health::new(lent.state.as_ref());
-        let probed = health.clone().answer(probes);
-        let limits = Cell::new(limits);
-        let run = Run { tasks: tasks.handle().clone(), signals, limits, deadline: None, health };
+        let (limits, told) = (Cell::new(limits), health.clone());
+        let run = Run { tasks: tasks.handle().clone(), signals, limits, deadline: None, health: told };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
             code = run.worker(plan, reloadable, lent, telemetry, began) => code,
             never = answers => match never {},
-            never = probed => match never {},
+            never = health.answer(probes.as_mut()) => match never {},
         }
     });
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
     ExitCode::from(code)
-}
-
-/// Where signals and deadlines are watched for.
-pub(super) struct Control {
-    runtime: Runtime,
-    hangups: Hangups,
-}
-
-impl Control {
-    /// Makes it. From here on SIGHUP does not end the process; a reload that it asks for comes after the start.
-    pub(super) fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let hangups = {
-            let _inside = runtime.enter();
-            Hangups::new()?
-        };
-        Ok(Self { runtime, hangups })
-    }
 }
 
 /// How long what comes after a signal may take.

@@ -67,9 +67,16 @@ pub struct Answer {
 /// Answers a question, at once.
 pub type Ask = Arc<dyn Fn(Question) -> Answer + Send + Sync>;
 
-/// A server that listens, and does not answer yet.
+/// A server that listens, and answers while it is served.
 #[derive(Debug)]
-pub struct HealthServer(TcpListener);
+pub struct HealthServer {
+    /// Taken when it is served for the first time.
+    bound: Option<TcpListener>,
+    listener: Option<tokio::net::TcpListener>,
+    /// Here, so that none is cut off between one time that it is served and the next.
+    connections: JoinSet<()>,
+    by_age: VecDeque<AbortHandle>,
+}
 
 /// The address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -90,17 +97,21 @@ impl HealthServer {
             tracing::info!(address = %listener.local_addr()?, "health can be asked");
             Ok(listener)
         });
-        bound.map(Self).map_err(|source| BindError { address, source })
+        let bound = bound.map_err(|source| BindError { address, source })?;
+        Ok(Self { bound: Some(bound), listener: None, connections: JoinSet::new(), by_age: VecDeque::new() })
     }
 
-    /// Answers for as long as it is polled, on a runtime that no task keeps busy.
+    /// Answers for as long as it is polled, on a runtime that no task keeps busy: each time on the same one.
     ///
     /// # Errors
     /// The runtime cannot wait for connections.
-    pub async fn serve(self, ask: Ask) -> io::Result<Infallible> {
-        let listener = tokio::net::TcpListener::from_std(self.0)?;
-        let mut connections = JoinSet::new();
-        let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
+    pub async fn serve(&mut self, ask: Ask) -> io::Result<Infallible> {
+        if let Some(bound) = self.bound.take() {
+            self.listener = Some(tokio::net::TcpListener::from_std(bound)?);
+        }
+        let Self { listener: Some(listener), connections, by_age, .. } = self else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
         loop {
             tokio::select! {
                 biased;

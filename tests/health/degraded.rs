@@ -132,13 +132,15 @@ fn a_worker_that_exchanges_a_flow_stays_ready() {
     let folder = tempfile::tempdir().unwrap();
     let write = |text: &str| fs::write(folder.path().join("flow.yaml"), format!("{HEALTH}{text}")).unwrap();
     // Its drain ends as late as the script does.
-    let slow = IDLE
-        .replace("{drop: {}}", "{script: {code: 'while true {}', limits: {max_operations: 200000000000}}}");
+    let slow = IDLE.replace(
+        "{drop: {}}",
+        "{script: {code: 'print(\"turning\"); while true {}', limits: {max_operations: 200000000000}}}",
+    );
     write(&format!("shutdown_timeout: 10m\n{slow}"));
     let path = folder.path().to_path_buf();
     let worker = Worker::start_in(folder, &["run", "flow.yaml"], |_: &mut Command| {});
     let address = address(&worker);
-    until_ready(address);
+    worker.until_logged("turning");
     fs::write(path.join("flow.yaml"), format!("{HEALTH}shutdown_timeout: 10m\n{IDLE}")).unwrap();
     worker.signal(Signal::HUP);
     worker.until_logged("flow stops");

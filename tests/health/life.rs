@@ -62,6 +62,28 @@ flow: {tasks: [{generate: {interval: 1h}}, {script: {code: {resource: script.rha
     assert_eq!(worker.ends_in_time().code, Some(0));
 }
 
+/// Scenario: the state takes its time to be opened: its lock is a pipe that says nothing. Guarantee: the worker can be asked
+/// meanwhile, is live and not ready.
+#[test]
+fn a_worker_that_opens_its_state_is_live_and_not_ready() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("state")).unwrap();
+    let lock = folder.path().join("state/lock");
+    rustix::fs::mknodat(CWD, &lock, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+    std::fs::write(folder.path().join("flow.yaml"), format!("{HEALTH}state: {{path: state}}\n{IDLE}"))
+        .unwrap();
+    let worker = Worker::start_in(folder, &["run", "flow.yaml"], |_| {});
+    let address = address(&worker);
+    let starting = ready(address);
+    assert_eq!((starting.status, starting.output()), (503, "the worker is starting"));
+    assert_live(address);
+    // As much as is read of a lock. It is none, though.
+    feed(&lock, &"x".repeat(100));
+    let ended = worker.ends_in_time();
+    assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+    assert!(ended.stderr.contains("cannot write to the state"), "{}", ended.stderr);
+}
+
 /// Scenario: SIGTERM comes while an event is on its way, and the collector never answers. Guarantee: from then on until
 /// the process ends, in the drain and in the flush, the worker is live and not ready.
 #[test]

@@ -31,7 +31,8 @@ struct Inner {
     phase: AtomicU8,
     /// There once flows run.
     roster: OnceLock<Roster>,
-    state: Option<StateWatch>,
+    /// There once the state is open, if there is one.
+    state: OnceLock<StateWatch>,
 }
 
 /// Where a worker is between its start and its end.
@@ -68,13 +69,18 @@ struct Check {
 
 impl Health {
     /// Makes that of a worker that starts.
-    pub(super) fn new(state: Option<&State>) -> Self {
+    pub(super) fn new() -> Self {
         Self(Arc::new(Inner {
             began: Instant::now(),
             phase: AtomicU8::new(Phase::Starting as u8),
             roster: OnceLock::new(),
-            state: state.map(State::watch),
+            state: OnceLock::new(),
         }))
+    }
+
+    /// Takes note that this is the state.
+    pub(super) fn watch(&self, state: &State) {
+        self.0.state.get_or_init(|| state.watch());
     }
 
     /// Takes note that these flows run.
@@ -89,9 +95,10 @@ impl Health {
     }
 
     /// Answers whoever asks `server`, for as long as it is polled.
-    pub(super) async fn answer(self, server: Option<HealthServer>) -> Infallible {
+    pub(super) async fn answer(&self, server: Option<&mut HealthServer>) -> Infallible {
         let Some(server) = server else { return pending().await };
-        match server.serve(Arc::new(move |question| self.ask(question))).await {
+        let health = self.clone();
+        match server.serve(Arc::new(move |question| health.ask(question))).await {
             Ok(never) => match never {},
             Err(error) => {
                 tracing::error!(error.message = error_chain(&error), "health cannot be asked");
@@ -154,7 +161,7 @@ impl Health {
                 fault: Some(format!("task `{task}` of flow `{name}` {}", told(ailment))),
             }));
         }
-        if let Some(state) = &self.0.state {
+        if let Some(state) = self.0.state.get() {
             let is_writable = state.is_writable();
             checks.push(Check {
                 key: "state:writes",

@@ -12,8 +12,8 @@ use super::*;
 
 /// Serves until what `work` does with its address, on another thread, is done.
 fn serving<T: Send>(work: impl FnOnce(SocketAddr) -> T + Send) -> T {
-    let server = HealthServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
-    let address = server.0.local_addr().unwrap();
+    let mut server = HealthServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = server.bound.as_ref().unwrap().local_addr().unwrap();
     let ask: Ask = Arc::new(|question| Answer {
         is_ok: question == Question::Live,
         body: json!({"asked": format!("{question:?}")}),
@@ -111,6 +111,49 @@ fn clients_that_never_come_to_an_end_keep_no_probe_waiting() {
             assert!(client.read(&mut [0]).map_or(true, |count| count == 0));
         }
     });
+}
+
+/// Scenario: a probe is on its way when it is no longer served, and later it is again. Guarantee: it is answered then.
+#[test]
+fn a_probe_that_came_before_a_pause_is_answered_after_it() {
+    let mut server = HealthServer::bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = server.bound.as_ref().unwrap().local_addr().unwrap();
+    let ask: Ask = Arc::new(|_| Answer { is_ok: true, body: json!({}) });
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    let mut client = Client::connect(address).unwrap();
+    client.write_all(b"GET /health/live HTTP/1.1\r\n").unwrap();
+    runtime.block_on(async {
+        // Connections are taken in their order: with the answer to the second one the first has been.
+        let second = thread::spawn(move || asked(address, "GET /health/live"));
+        let accepted = async {
+            while !second.is_finished() {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            never = server.serve(Arc::clone(&ask)) => match never.unwrap() {},
+            () = accepted => {}
+        }
+    });
+    assert!(!server.by_age.is_empty());
+    client.write_all(b"host: x\r\n\r\n").unwrap();
+    let answer = thread::spawn(move || {
+        let mut text = String::new();
+        client.read_to_string(&mut text).unwrap();
+        text
+    });
+    runtime.block_on(async {
+        let answered = async {
+            while !answer.is_finished() {
+                yield_now().await;
+            }
+        };
+        tokio::select! {
+            never = server.serve(ask) => match never.unwrap() {},
+            () = answered => {}
+        }
+    });
+    assert!(answer.join().unwrap().starts_with("HTTP/1.1 200 "));
 }
 
 #[test]
