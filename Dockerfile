@@ -23,6 +23,10 @@ COPY --from=build /out/flowgen /usr/local/bin/flowgen
 COPY --from=build --chown=65532:65532 /out/state /var/lib/flowgen
 COPY flows /flows
 USER 65532:65532
+# It can be asked how it is, from inside of the container alone; FLOWGEN_HEALTH__ADDRESS=0.0.0.0:8081 lets others ask.
+ENV FLOWGEN_HEALTH__ENABLED=true
+# Where flows of another directory say that it is asked elsewhere, this is to name them.
+HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --start-interval=1s CMD ["flowgen", "health", "/flows"]
 # The only place that it writes to: the root may be read-only.
 WORKDIR /var/lib/flowgen
 VOLUME ["/var/lib/flowgen"]

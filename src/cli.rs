@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    net::SocketAddr,
     path::PathBuf,
     process::ExitCode,
 };
@@ -28,7 +29,7 @@ struct Cli {
 const EXIT_CODES: &str = "\
 Exit codes:
   0  everything was handled, or a signal came and everything drained
-  1  a flow could not run, or a step of `doctor` failed
+  1  a flow could not run, a step of `doctor` failed, or the worker that `health` asks is not ready
   2  the configuration or the command line is wrong: nothing was started
   3  everything was handled, and some of it failed
   4  the shutdown ran out of time";
@@ -72,6 +73,21 @@ enum Command {
         output: Output,
         /// Files of flows, or directories of them.
         #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
+    /// Asks a worker whether it is ready, and exits with 0 if it is: for containers without a shell.
+    Health {
+        /// Where it is asked; by default where the variable `FLOWGEN_HEALTH__ADDRESS`, the files, or else the default say.
+        #[arg(long, value_name = "ADDRESS")]
+        address: Option<SocketAddr>,
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// Asks whether its process works, and not whether it is ready.
+        #[arg(long)]
+        live: bool,
+        /// The files of the worker's flows, or directories of them.
+        #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath)]
         paths: Vec<PathBuf>,
     },
     /// Looks at dead letters, has them replayed, and removes them.
@@ -121,6 +137,9 @@ fn command() -> ExitCode {
         }
         Command::Doctor { config, output, paths } => {
             commands::doctor::execute(&paths, config.as_deref(), output)
+        }
+        Command::Health { address, config, live, paths } => {
+            commands::health::execute(&paths, config.as_deref(), address, live)
         }
         Command::Dlq { action } => commands::dlq::execute(&action),
         Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),

@@ -3,6 +3,7 @@
 pub(crate) mod completions;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
+pub(crate) mod health;
 pub(crate) mod list;
 mod queues;
 pub(crate) mod run;
@@ -10,7 +11,7 @@ pub(crate) mod schema;
 mod signals;
 pub(crate) mod validate;
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{error::Error, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::ValueEnum;
 
@@ -46,7 +47,7 @@ pub(crate) enum Output {
 /// Loads flows and runs them. Watched, changes of their files are taken over.
 pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watched: bool) -> ExitCode {
     let began = Ticks::now();
-    let control = match run::Control::new() {
+    let mut control = match run::Control::new() {
         Ok(control) => control,
         Err(error) => {
             report::failure(&error);
@@ -73,13 +74,14 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
         report::warnings(&loaded.warnings);
     }
     worker.telemetry.log_sources();
-    let lent = match lent(worker) {
-        Ok(lent) => lent,
-        Err(error) => {
-            report::failure(&error);
-            report::talk("nothing was started\n");
-            return ExitCode::from(run::FAILED_TO_RUN);
-        }
+    // Before anything is opened: whoever watches over the worker is to see that it starts.
+    if let Err(error) = worker.health.map_or(Ok(()), |address| control.listen(address)) {
+        return not_started(&error);
+    }
+    let lent = match control.answering(|| lent(worker)) {
+        Ok(Ok(lent)) => lent,
+        Ok(Err(error)) => return not_started(&error),
+        Err(error) => return not_started(&error),
     };
     let telemetry = match Telemetry::start(&worker.telemetry, pipeline) {
         Ok(telemetry) => telemetry,
@@ -96,6 +98,13 @@ pub(crate) fn start(paths: Vec<PathBuf>, worker_config: Option<PathBuf>, is_watc
         queues::tell_left(state, &loaded.plan.flows);
     }
     run::execute(control, configuration, loaded, lent, server, telemetry, began)
+}
+
+/// Says why a worker that is configured well does not start.
+fn not_started(error: &(dyn Error + 'static)) -> ExitCode {
+    report::failure(error);
+    report::talk("nothing was started\n");
+    ExitCode::from(run::FAILED_TO_RUN)
 }
 
 /// Opens what the tasks of a worker are lent.

@@ -29,6 +29,7 @@ mod tests;
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
 };
 
@@ -42,8 +43,8 @@ pub use planned::commands as planned_commands;
 pub use watch::Watch;
 
 use crate::{
-    plan::{Flow, Plan},
-    problem::{Focus, KeyPath, Origin, Problem},
+    plan::{Flow, HEALTH_ADDRESS, Plan},
+    problem::{Focus, KeyPath, Origin, Problem, Segment},
     registry::Registry,
     task::http::{Route, Routing},
 };
@@ -87,6 +88,35 @@ pub fn reload(
     environment: &dyn Environment,
 ) -> Result<Loaded, Vec<Problem>> {
     load_for(Some(running), paths, worker_config, registry, environment)
+}
+
+/// Returns where a worker of these files is asked how it is, whatever else is wrong with them and whether or not it can be
+/// asked. Without any file it is where the environment says, or the default.
+///
+/// # Errors
+/// A file cannot be read, or the address is none.
+pub fn health_address(
+    paths: &[PathBuf],
+    worker_config: Option<&Path>,
+    environment: &dyn Environment,
+) -> Result<SocketAddr, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let sources = sources::read(paths, worker_config, &mut problems);
+    let mut files: Vec<_> = sources.into_iter().map(|source| File::parse(source, environment)).collect();
+    let overrides = overrides::read(environment, &mut problems);
+    let health = worker::health(&mut files, &overrides, &mut problems);
+    for file in &mut files {
+        problems.append(&mut file.located());
+    }
+    problems.retain(|problem| match problem.path.0.first() {
+        Some(first) => *first == Segment::Key(worker::HEALTH.to_owned()),
+        None => !matches!(problem.origin, Some(Origin::Variable(_))),
+    });
+    if problems.is_empty() {
+        Ok(health.map_or(HEALTH_ADDRESS, |health| health.address))
+    } else {
+        Err(problems)
+    }
 }
 
 fn load_for(

@@ -3,7 +3,12 @@
 //! Nodes and edges by index, policies typed, kinds prepared. Owns no text of the configuration except
 //! names. Built by `config`, run by `runtime`.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::Value;
 
@@ -14,6 +19,9 @@ use crate::{
     telemetry::{self, LoggingConfig},
     template::{TEMPLATE, Template, TraceAttribute},
 };
+
+/// Where a worker is asked how it is, if nothing else is said.
+pub const HEALTH_ADDRESS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8081);
 
 /// What one worker runs.
 #[derive(Debug, Default)]
@@ -33,6 +41,8 @@ pub struct Worker {
     pub trace_attributes: Arc<[TraceAttribute]>,
     /// What is logged.
     pub logging: LoggingConfig,
+    /// Where the worker is asked how it is. Nobody can ask without it.
+    pub health: Option<SocketAddr>,
     /// What the cache holds at most.
     pub cache: CacheLimits,
     /// The directory of resources.
@@ -53,6 +63,7 @@ impl Default for Worker {
             telemetry: telemetry::Settings::default(),
             trace_attributes: Arc::default(),
             logging: LoggingConfig::default(),
+            health: None,
             cache: CacheLimits::default(),
             resources: None,
             state: None,

@@ -3,6 +3,7 @@
 //! The [`TaskManager`] builds the tasks of a plan and spawns one loop for each; [`TaskManager::run`]
 //! follows them to their end. Flows come and go meanwhile, as an [`Exchange`] says. Must not know the configuration's text or any task kind.
 
+mod ailments;
 mod batches;
 mod blocked;
 mod checkpoints;
@@ -55,10 +56,11 @@ struct Failure {
     is_transient: bool,
 }
 
+pub use ailments::{Ailing, Ailment};
 pub use drain::Report;
 pub(crate) use drain::abort_patience;
 pub use exchange::{Exchange, Exchanges, Order, Stopping};
-pub use flow::{FlowHandle, FlowReport};
+pub use flow::{FlowHandle, FlowReport, State};
 pub use manager::{Built, Lent, TaskManager};
 pub use registration::StartError;
 pub use roster::Roster;

@@ -21,5 +21,5 @@ pub use letters::Letter;
 pub use positions::Owner;
 pub use queue::{AppendError, Appender, Frames, Opened, Queue, QueueReader};
 pub use saved::SavedEvent;
-pub use store::State;
+pub use store::{State, StateWatch};
 pub use writer::Done;

@@ -87,7 +87,7 @@ fn completions_are_a_script_of_the_shell_that_knows_every_command() {
         let ran = run(&["completions", shell]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(ran.stdout.starts_with(begin), "{shell}: {}", ran.stdout);
-        for command in ["run", "validate", "doctor", "list", "schema", "completions"] {
+        for command in ["run", "validate", "doctor", "health", "list", "schema", "completions"] {
             assert!(ran.stdout.contains(command), "{shell} does not know {command}");
         }
     }
@@ -209,5 +209,5 @@ fn the_schema_is_json_and_knows_what_list_knows() {
     let tasks = schema["$defs"]["Flow"]["properties"]["tasks"]["items"]["oneOf"].as_array().unwrap();
     assert_eq!(tasks.len(), run(&["list"]).stdout.lines().count());
     assert_eq!(schema["properties"]["telemetry"]["anyOf"][0]["$ref"], "#/$defs/TelemetryConfig");
-    assert_eq!(schema["properties"]["health"]["required"], serde_json::json!(["enabled"]));
+    assert_eq!(schema["properties"]["health"]["anyOf"][0]["$ref"], "#/$defs/HealthKeys");
 }

@@ -3,6 +3,7 @@
 mod batches;
 mod collecting;
 mod concurrency;
+mod connections;
 mod dedupe;
 mod faults;
 mod instances;

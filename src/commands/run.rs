@@ -2,6 +2,8 @@
 
 mod attempt;
 mod configuration;
+mod control;
+mod health;
 mod progress;
 mod reload;
 mod triggers;
@@ -17,13 +19,13 @@ use std::{
 };
 
 use tokio::{
-    runtime::{Builder, Handle, Runtime},
+    runtime::{Builder, Handle},
     sync::oneshot,
     time::Instant,
 };
 
-pub(super) use self::configuration::Configuration;
-use self::{attempt::Reloads, reload::Reloader, triggers::Triggers};
+use self::{attempt::Reloads, health::Health, reload::Reloader, triggers::Triggers};
+pub(super) use self::{configuration::Configuration, control::Control};
 use super::signals::{Hangups, Questions, Received, Signals};
 use crate::{
     ack::Outcome,
@@ -55,7 +57,7 @@ const FLUSH_SHARE: u32 = 5;
 const ANSWER_SHARE: u32 = 5;
 
 /// Runs all flows of a configuration to their end, or until a signal, and then flushes telemetry. `began` is when the
-/// start of the worker did.
+/// start of the worker did. Whoever asks how the worker is is answered meanwhile.
 ///
 /// Tasks have a runtime of their own. Signals and deadlines are watched for on another, on this thread,
 /// which no task can keep busy.
@@ -75,7 +77,10 @@ pub(super) fn execute(
             return ExitCode::from(FAILED_TO_RUN);
         }
     };
-    let Control { runtime, hangups } = control;
+    let Control { runtime, hangups, health, mut probes } = control;
+    if let Some(state) = &lent.state {
+        health.watch(state);
+    }
     let Loaded { mut plan, footprint, .. } = loaded;
     let limits = Limits { shutdown: plan.worker.shutdown_timeout, is_exporting: telemetry.is_on() };
     plan.worker.shutdown_timeout = limits.drain();
@@ -91,36 +96,20 @@ pub(super) fn execute(
         };
         let is_watched = configuration.is_watched();
         let configuration = Arc::new(Mutex::new(configuration));
-        let reloadable =
-            Reloadable { hangups, configuration, is_watched, footprint, is_json, server: server.clone() };
-        let run = Run { tasks: tasks.handle().clone(), signals, limits: Cell::new(limits), deadline: None };
+        let server = server.clone();
+        let reloadable = Reloadable { hangups, configuration, is_watched, footprint, is_json, server };
+        let (limits, told) = (Cell::new(limits), health.clone());
+        let run = Run { tasks: tasks.handle().clone(), signals, limits, deadline: None, health: told };
         let answers = questions.answer(telemetry.tracer().flight_recorder());
         tokio::select! {
             code = run.worker(plan, reloadable, lent, telemetry, began) => code,
             never = answers => match never {},
+            never = health.answer(probes.as_mut()) => match never {},
         }
     });
     // Never waits: a thread may be blocked in a read of stdin or a write to stdout for good.
     tasks.shutdown_background();
     ExitCode::from(code)
-}
-
-/// Where signals and deadlines are watched for.
-pub(super) struct Control {
-    runtime: Runtime,
-    hangups: Hangups,
-}
-
-impl Control {
-    /// Makes it. From here on SIGHUP does not end the process; a reload that it asks for comes after the start.
-    pub(super) fn new() -> io::Result<Self> {
-        let runtime = Builder::new_current_thread().enable_all().build()?;
-        let hangups = {
-            let _inside = runtime.enter();
-            Hangups::new()?
-        };
-        Ok(Self { runtime, hangups })
-    }
 }
 
 /// How long what comes after a signal may take.
@@ -162,6 +151,7 @@ struct Run {
     limits: Cell<Limits>,
     /// When it is over, once a signal came.
     deadline: Option<Instant>,
+    health: Health,
 }
 
 /// How the flows of a run ended.
@@ -186,6 +176,7 @@ impl Run {
             Ok(built) => self.drain(built, reloadable, &telemetry).await,
             Err(code) => End::Orderly(code),
         };
+        self.health.drain();
         if let End::Orderly(_) = end {
             // What has an outcome is to be answered.
             let latest = Instant::now() + self.limits.get().drain() / ANSWER_SHARE;
@@ -216,6 +207,7 @@ impl Run {
         let built = tokio::select! {
             built = &mut building => built,
             signal = self.signals.next() => {
+                self.health.drain();
                 tracing::info!(signal = signal.name, "stopping: nothing was started");
                 self.deadline = Some(Instant::now() + self.limits.get().shutdown);
                 building.abort();
@@ -237,10 +229,11 @@ impl Run {
 
     /// Runs all flows until they have ended or have drained after a signal.
     async fn drain(&mut self, built: Built, reloadable: Reloadable, telemetry: &Telemetry) -> End {
-        let Self { tasks, signals, limits, deadline } = self;
+        let Self { tasks, signals, limits, deadline, health } = self;
         let Reloadable { hangups, configuration, is_watched, footprint, is_json, server } = reloadable;
         let manager = built.start(tasks.clone()).staying(is_watched);
         let roster = manager.roster();
+        health.run(roster.clone());
         let stop = manager.stop();
         let reloads = Reloads::new(&telemetry.tracer());
         let reloader = Reloader {
@@ -264,6 +257,8 @@ impl Run {
         };
         let stopped_twice = async {
             let first = signals.next().await;
+            // Before anything stops: nobody is to send what would be refused.
+            health.drain();
             tracing::info!(signal = first.name, "stopping: sources stop, what has entered drains");
             *deadline = Some(Instant::now() + limits.get().shutdown);
             stop.stop();

@@ -8,6 +8,7 @@ use super::{
     keys::{CacheKeys, FlowKeys, HttpServerKeys, Period, ResourcesKeys, RetryKeys, StateKeys, TaskKeys},
     planned::{self, Place},
     schema::{Shape, generator},
+    worker::HealthKeys,
 };
 use crate::{
     problem::Segment,
@@ -62,6 +63,7 @@ pub fn document(registry: Registry) -> Value {
     let mut worker = json!({
         "telemetry": or_empty(block::<TelemetryConfig>(&mut generator)),
         "logging": or_empty(block::<LoggingConfig>(&mut generator)),
+        "health": or_empty(block::<HealthKeys>(&mut generator)),
         "retry": or_empty(block::<RetryKeys>(&mut generator)),
         "state": or_empty(block::<StateKeys>(&mut generator)),
         "http_server": or_empty(block::<HttpServerKeys>(&mut generator)),

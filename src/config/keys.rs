@@ -250,10 +250,11 @@ impl CacheKeys {
 pub(super) const FLOW_KEYS: [&str; 7] =
     ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "tasks"];
 /// The keys of the worker, at the top of a file.
-pub(super) const WORKER_KEYS: [&str; 9] = [
+pub(super) const WORKER_KEYS: [&str; 10] = [
     "telemetry",
     "logging",
     "http_server",
+    "health",
     "retry",
     "state",
     "cache",

@@ -9,7 +9,9 @@ use super::{
     interpolate::{Secret, Substitution},
     keys::{HttpServerKeys, StateKeys, WORKER_KEYS},
     schema::{Shape, View},
-    typed, yaml,
+    typed,
+    worker::HealthKeys,
+    yaml,
 };
 use crate::{
     problem::{KeyPath, Origin, Problem, Segment, did_you_mean},
@@ -116,6 +118,7 @@ fn one_underscore(variable: &str) -> Result<Option<Override>, Box<Problem>> {
         ("telemetry", Shape::of::<TelemetryConfig>()),
         ("logging", Shape::of::<LoggingConfig>()),
         ("http_server", Shape::of::<HttpServerKeys>()),
+        ("health", Shape::of::<HealthKeys>()),
         ("state", Shape::of::<StateKeys>()),
     ] {
         let Some(key) = name.strip_prefix(&format!("flowgen_{block}_")) else { continue };
@@ -150,6 +153,7 @@ fn parse(variable: &str, text: &str) -> Result<Option<Override>, Box<Problem>> {
         "telemetry" => Some(Shape::of::<TelemetryConfig>()),
         "logging" => Some(Shape::of::<LoggingConfig>()),
         "http_server" => Some(Shape::of::<HttpServerKeys>()),
+        "health" => Some(Shape::of::<HealthKeys>()),
         "state" => Some(Shape::of::<StateKeys>()),
         _ => None,
     };

@@ -27,8 +27,6 @@ enum Neutral {
     /// No other.
     Null,
     Bool(bool),
-    /// A mapping that has this key with this value, whatever else it has.
-    With(&'static str, &'static Neutral),
 }
 
 impl Neutral {
@@ -37,7 +35,6 @@ impl Neutral {
             || match self {
                 Self::Null => false,
                 Self::Bool(neutral) => *value == neutral,
-                Self::With(key, neutral) => value.get(key).is_some_and(|value| neutral.is(value)),
             }
     }
 
@@ -45,16 +42,12 @@ impl Neutral {
         match self {
             Self::Null => json!({"const": null}),
             Self::Bool(neutral) => json!({"enum": [neutral, null]}),
-            Self::With(key, neutral) => {
-                json!({"type": ["object", "null"], "properties": {key: neutral.schema()}, "required": [key]})
-            }
         }
     }
 }
 
 /// The keys, each with its value that means nothing.
 const KEYS: &[(Place<'static>, &str, Neutral)] = &[
-    (Place::Worker, "health", Neutral::With("enabled", &Neutral::Bool(false))),
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
@@ -72,7 +65,7 @@ const KINDS: &[&str] =
 const CACHE_TYPES: &[&str] = &["nats"];
 
 /// The commands.
-const COMMANDS: &[&str] = &["rules", "dashboard", "health", "test", "graph", "new", "top", "tap"];
+const COMMANDS: &[&str] = &["rules", "dashboard", "test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -155,11 +148,5 @@ mod tests {
         assert_eq!(file("rotate", json!(null)), Some(Verdict::Neutral));
         assert_eq!(file("rotate", json!("1h")), Some(Verdict::NotYet));
         assert_eq!(flow("name", json!("x")), None);
-        let worker = |name, value| key(Place::Worker, name, &value);
-        let off = json!({"enabled": false, "address": "127.0.0.1:8081"});
-        assert_eq!(worker("health", off), Some(Verdict::Neutral));
-        for health in [json!({}), json!({"enabled": true}), json!({"address": "x"}), json!(false)] {
-            assert_eq!(worker("health", health), Some(Verdict::NotYet));
-        }
     }
 }

@@ -794,8 +794,7 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     assert_eq!(on_error[5]["pattern"], r"\$\{.+\}");
     let buckets = &schema["$defs"]["Histogram"]["oneOf"][0]["properties"]["buckets"];
     assert_eq!(buckets["maxItems"], 1000);
-    let health = &schema["properties"]["health"];
-    assert_eq!(health["properties"]["enabled"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
+    assert_eq!(schema["$defs"]["HealthKeys"]["properties"]["address"]["default"], "127.0.0.1:8081");
     let format = schema["$defs"]["Format"]["oneOf"].as_array().unwrap();
     assert!(format.iter().any(|one| one["pattern"] == r"\$\{.+\}"), "{format:?}");
     let tasks = flow["tasks"]["items"]["oneOf"].as_array().unwrap();

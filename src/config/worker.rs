@@ -1,5 +1,6 @@
 //! The settings that all flows share: found in any one of the files, overridden by variables.
 
+mod health;
 mod telemetry;
 
 use std::time::Duration;
@@ -8,6 +9,7 @@ use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+pub(super) use self::health::{HEALTH, Health, HealthKeys};
 use super::{
     File,
     environment::Environment,
@@ -65,6 +67,7 @@ pub(super) fn settings(
     let mut settings = Settings::default();
     (settings.worker.telemetry, settings.worker.trace_attributes) = blocks.telemetry(environment);
     settings.worker.logging = blocks.logging();
+    settings.worker.health = blocks.health().filter(|health| health.is_enabled).map(|health| health.address);
     settings.retry = blocks.retry();
     settings.has_resources =
         blocks.files.iter().any(|file| file.tree.get("resources").is_some_and(|block| !block.is_null()));
@@ -106,6 +109,16 @@ pub(super) fn settings(
     }
     settings.blocks = blocks.fixed;
     settings
+}
+
+/// Types the block `health` of all files alone.
+pub(super) fn health(
+    files: &mut [File],
+    overrides: &[Override],
+    problems: &mut Vec<Problem>,
+) -> Option<Health> {
+    let mut warnings = Vec::new();
+    Blocks { files, overrides, problems, warnings: &mut warnings, fixed: footprint::Blocks::new() }.health()
 }
 
 fn top(key: &str) -> KeyPath {

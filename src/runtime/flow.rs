@@ -11,6 +11,7 @@ use std::{
 use tokio::time::Instant;
 
 use super::{
+    ailments::{Ailing, Ailment, Ailments, Spell},
     hurry::Hurry,
     meters::{EventTimer, FlowMeters},
     sinks::Sinks,
@@ -27,20 +28,20 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct FlowState {
     state: AtomicU8,
-    /// How many of its tasks are being restarted.
-    restarting: AtomicUsize,
+    /// What keeps its tasks from their work.
+    ailments: Ailments,
 }
 
 impl Default for FlowState {
     fn default() -> Self {
-        Self { state: AtomicU8::new(State::Starting as u8), restarting: AtomicUsize::new(0) }
+        Self { state: AtomicU8::new(State::Starting as u8), ailments: Ailments::default() }
     }
 }
 
 /// The states of a flow, in the order of their numbers.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum State {
+pub enum State {
     /// Its tasks are built.
     Starting,
     /// Its loops run.
@@ -55,26 +56,31 @@ pub(super) enum State {
     Done,
 }
 
-impl FlowState {
-    /// The values of the attribute `state`.
-    pub(super) const NAMES: [&'static str; 6] =
-        ["starting", "running", "draining", "restarting", "failed", "done"];
+impl State {
+    /// All of them, in the order of their numbers.
+    pub(super) const ALL: [Self; 6] =
+        [Self::Starting, Self::Running, Self::Draining, Self::Restarting, Self::Failed, Self::Done];
 
-    /// Returns whether it is the state of this number.
-    pub(super) fn is(&self, index: usize) -> bool {
-        let state = self.state.load(Ordering::Relaxed);
-        let is_restarting = self.restarting.load(Ordering::Relaxed) > 0 && state == State::Running as u8;
-        usize::from(if is_restarting { State::Restarting as u8 } else { state }) == index
+    /// Returns the value of the attribute `state`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Running => "running",
+            Self::Draining => "draining",
+            Self::Restarting => "restarting",
+            Self::Failed => "failed",
+            Self::Done => "done",
+        }
     }
 }
 
-/// A task of a flow that waits to be built again.
-#[must_use = "what is dropped at once is no restart"]
-pub(super) struct Restart<'a>(&'a FlowState);
-
-impl Drop for Restart<'_> {
-    fn drop(&mut self) {
-        self.0.restarting.fetch_sub(1, Ordering::Relaxed);
+impl FlowState {
+    /// Returns the state that it is in.
+    pub(super) fn get(&self) -> State {
+        match State::ALL[usize::from(self.state.load(Ordering::Relaxed))] {
+            State::Running if self.ailments.has(Ailment::Restarting) => State::Restarting,
+            state => state,
+        }
     }
 }
 
@@ -141,10 +147,9 @@ impl FlowHandle {
         self.0.state.state.store(state as u8, Ordering::Relaxed);
     }
 
-    /// Takes note that one of its tasks waits to be built again, for as long as what is returned is there.
-    pub(super) fn restart(&self) -> Restart<'_> {
-        self.0.state.restarting.fetch_add(1, Ordering::Relaxed);
-        Restart(&self.0.state)
+    /// Takes note that something keeps one of its tasks from its work, for as long as what is returned is there.
+    pub(super) fn ails(&self, task: &Arc<str>, ailment: Ailment) -> Spell {
+        self.0.state.ailments.add(task, ailment)
     }
 
     /// Returns how old an event may become.
@@ -197,6 +202,16 @@ impl FlowHandle {
     /// Returns the flow's name.
     pub fn name(&self) -> &str {
         &self.0.name
+    }
+
+    /// Returns the state that it is in. One that will end because it has failed has failed already.
+    pub fn state(&self) -> State {
+        if self.has_failed() { State::Failed } else { self.0.state.get() }
+    }
+
+    /// Returns the tasks that something keeps from their work, and what that is.
+    pub fn ailing(&self) -> Vec<Ailing> {
+        self.0.state.ailments.all()
     }
 
     /// Returns the counts at this moment.

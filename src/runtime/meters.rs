@@ -10,7 +10,10 @@ use std::{
 use tokio::sync::mpsc;
 
 pub(super) use self::loops::LoopMeters;
-use super::{blocked::Blocked, flow::FlowState};
+use super::{
+    blocked::Blocked,
+    flow::{FlowState, State},
+};
 use crate::{
     ack::{Ended, Ledger, Observer, Origin, Outcome, Summary},
     event::Event,
@@ -83,10 +86,10 @@ fn of_account(flow: &Arc<str>, ledger: &Arc<Ledger>, state: &Arc<FlowState>) -> 
         let count = move |now| i64::try_from(glance.at(now).count(outcome)).ok();
         asked.push(Asked::new(&FLOW_EVENTS, labels, count));
     }
-    for (index, name) in FlowState::NAMES.into_iter().enumerate() {
+    for one in State::ALL {
         let state = Arc::clone(state);
-        let labels = of_flow(flow).with("state", name);
-        asked.push(Asked::new(&FLOW_STATE, labels, move |_| Some(i64::from(state.is(index)))));
+        let labels = of_flow(flow).with("state", one.name());
+        asked.push(Asked::new(&FLOW_STATE, labels, move |_| Some(i64::from(state.get() == one))));
     }
     asked
 }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Failure, RunEnd,
+    ailments::Ailment,
     flow::FlowHandle,
     meters::LoopMeters,
     processor::ProcessorWork,
@@ -97,7 +98,7 @@ impl Life {
             }
             // What has worked for a while is not held responsible for what was long ago.
             attempts = if began.elapsed() >= self.backoff.max_backoff { 1 } else { attempts + 1 };
-            let restart = self.flow.restart();
+            let restart = self.flow.ails(&self.identity.task, Ailment::Restarting);
             task = loop {
                 self.pause(attempts).await;
                 if self.is_over() {

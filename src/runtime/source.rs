@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::{
     Failure, RunEnd,
+    ailments::{Ailment, Spell},
     flow::FlowHandle,
     hop::Hop,
     meters::SourceMeters,
@@ -56,6 +57,7 @@ impl SourceWork {
             is_turn_over: false,
             reached: Reached::at(saved),
             reading: progress.map(Reading::new),
+            disconnected: None,
         };
         Self { emitter: Emitter::new(Box::new(port)), flow, upkeep }
     }
@@ -99,6 +101,8 @@ struct SourcePort {
     reached: Reached,
     /// What tells when its events are done, if anybody keeps that.
     reading: Option<Reading>,
+    /// There while the source has no connection.
+    disconnected: Option<Spell>,
 }
 
 #[async_trait]
@@ -164,7 +168,17 @@ impl Port for SourcePort {
     }
 
     async fn finish(&mut self) {
+        self.disconnected = None;
         self.hop.finish().await;
+    }
+
+    fn connected(&mut self, is_connected: bool) {
+        if is_connected {
+            self.disconnected = None;
+        } else if self.disconnected.is_none() {
+            let Hop { flow, identity, .. } = &self.hop;
+            self.disconnected = Some(flow.ails(&identity.task, Ailment::Disconnected));
+        }
     }
 
     fn reach(&mut self, position: Position) {

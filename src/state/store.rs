@@ -1,14 +1,17 @@
 //! The store itself: its directory, its tables, reading them, and handing changes to the thread that writes.
 
+mod watch;
+
 use std::{
     fmt::Write as _,
     fs, io,
     path::{Path, PathBuf},
     sync::{
-        Arc, RwLock,
-        atomic::{AtomicU64, Ordering},
+        Arc, Mutex, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc,
     },
+    time::Instant,
 };
 
 use redb::{
@@ -17,6 +20,7 @@ use redb::{
 };
 use tokio::sync::oneshot;
 
+pub use self::watch::StateWatch;
 use super::{
     Owner, StateError,
     lock::Lock,
@@ -76,6 +80,8 @@ struct Inner {
     _lock: Option<Lock>,
     /// The number of the latest dead letter.
     letters: AtomicU64,
+    /// When it was last tried whether there can be writes.
+    tried: Mutex<Option<Instant>>,
 }
 
 /// The store, which is opened anew after a failed write.
@@ -83,6 +89,8 @@ struct Inner {
 pub(super) struct Store {
     path: PathBuf,
     open: RwLock<Option<Database>>,
+    /// Whether the last write failed.
+    is_failing: AtomicBool,
 }
 
 impl State {
@@ -129,7 +137,12 @@ impl State {
         let store = Arc::new(store);
         let writer = Writer::start(Arc::clone(&store))?;
         let letters = AtomicU64::new(store.get(ABOUT, LETTERS_KEY)?.map_or(0, |last| number(&last)));
-        Ok(Self(Arc::new(Inner { writer, store, _lock: lock, letters })))
+        Ok(Self(Arc::new(Inner { writer, store, _lock: lock, letters, tried: Mutex::default() })))
+    }
+
+    /// Returns what tells whether it can be written.
+    pub fn watch(&self) -> StateWatch {
+        StateWatch(Arc::downgrade(&self.0))
     }
 
     /// Returns the directory of a queue that belongs to this state.
@@ -194,7 +207,7 @@ impl State {
 impl Store {
     fn open(path: PathBuf, is_checked: bool) -> Result<Self, StateError> {
         let open = open(&path, is_checked)?;
-        let store = Self { path, open: RwLock::new(Some(open)) };
+        let store = Self { path, open: RwLock::new(Some(open)), is_failing: AtomicBool::new(false) };
         store.check_format()?;
         Ok(store)
     }
@@ -231,7 +244,7 @@ impl Store {
         prefix: &[u8],
         mut each: impl FnMut(&[u8], &[u8]) -> Result<(), StateError>,
     ) -> Result<(), StateError> {
-        let open = self.open.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
         let store = open.as_ref().ok_or_else(|| StateError::new("the state cannot be opened again"))?;
         let mut visit = || -> Result<Result<(), StateError>, redb::Error> {
             let reading = store.begin_read()?;
@@ -259,12 +272,13 @@ impl Store {
     /// Writes all changes or none, and returns when they are on the disk.
     pub(super) fn write<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), StateError> {
         let result = {
-            let open = self.open.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+            let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
             match open.as_ref() {
                 Some(store) => write(store, changes),
                 None => Err(StorageError::PreviousIo.into()),
             }
         };
+        self.is_failing.store(result.is_err(), Ordering::Relaxed);
         result.map_err(|error| {
             // What failed once fails from then on, until the file is opened anew.
             self.open_again();
@@ -273,7 +287,7 @@ impl Store {
     }
 
     fn open_again(&self) {
-        let mut store = self.open.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut store = self.open.write().unwrap_or_else(PoisonError::into_inner);
         drop(store.take());
         *store = open(&self.path, false).ok();
     }
@@ -317,6 +331,11 @@ pub(super) fn number(value: &[u8]) -> u64 {
     value.try_into().map_or(0, u64::from_le_bytes)
 }
 
+/// Returns the change that says of what form a store is.
+fn format_change() -> Change {
+    Change::new(ABOUT, FORMAT_KEY.to_vec(), Some(FORMAT.to_le_bytes().to_vec()))
+}
+
 /// Makes a store. It has its name once it is whole.
 fn make(directory: &Path, path: &Path) -> Result<(), StateError> {
     let cannot = || format!("cannot make the state in `{}`", directory.display());
@@ -329,8 +348,7 @@ fn make(directory: &Path, path: &Path) -> Result<(), StateError> {
     }
     let made = || -> Result<(), redb::Error> {
         let store = builder().create(&unfinished)?;
-        let format = Change::new(ABOUT, FORMAT_KEY.to_vec(), Some(FORMAT.to_le_bytes().to_vec()));
-        write(&store, [&format].into_iter())
+        write(&store, [&format_change()].into_iter())
     };
     made().map_err(|error| StateError::because(cannot(), error))?;
     let named = fs::rename(&unfinished, path).and_then(|()| fs::File::open(directory)?.sync_all());

@@ -133,6 +133,11 @@ pub trait Port: Send {
     /// Sends on the rest when the source has ended.
     async fn finish(&mut self);
 
+    /// Notes whether the source has a connection to what it reads. Whoever does not care does nothing.
+    fn connected(&mut self, is_connected: bool) {
+        let _ = is_connected;
+    }
+
     /// Notes that what was let in so far comes before `position`.
     fn reach(&mut self, position: Position);
 
@@ -215,6 +220,13 @@ impl Emitter {
     /// Sends on the rest. The runtime calls it when the source has ended.
     pub(crate) async fn finish(&mut self) {
         self.port.finish().await;
+    }
+
+    /// Notes whether the source has a connection to what it reads: as long as it has none, the worker is not ready. One that
+    /// connects to something calls it with `false` before it tries and whenever the connection is gone, and with `true` once
+    /// there is one. A source that never calls it is connected, and what it said last is gone with its end.
+    pub fn connected(&mut self, is_connected: bool) {
+        self.port.connected(is_connected);
     }
 
     /// Notes that all that was let in so far of this part comes before `position`. What is let in afterwards belongs to the

@@ -5,6 +5,7 @@
 
 use std::{
     fs::{self, Permissions},
+    net::TcpListener,
     os::unix::fs::{PermissionsExt, chown},
     path::{Path, PathBuf},
     process::Command,
@@ -52,6 +53,11 @@ struct Container {
 impl Container {
     /// Starts the image's command, with these flows mounted in place of its own, and telemetry to a collector outside.
     fn start(flows: &Path, collector: &Collector) -> Self {
+        Self::start_at("127.0.0.1:0", flows, collector)
+    }
+
+    /// Starts one that is asked how it is at this address, which is of the machine's own network.
+    fn start_at(health: &str, flows: &Path, collector: &Collector) -> Self {
         let (image, folder) = (Image::read(), tempfile::tempdir().unwrap());
         let (root, state) = (folder.path().join("root"), folder.path().join("state"));
         lay(&image, &root, flows);
@@ -67,6 +73,8 @@ impl Container {
             .args(&image.command)
             .env_clear()
             .env("PATH", PATH)
+            .envs(image.environment)
+            .env("FLOWGEN_HEALTH__ADDRESS", health)
             .env("FLOWGEN_TELEMETRY__ENABLED", "true")
             .env("FLOWGEN_TELEMETRY__OTLP_ENDPOINT", format!("http://collector:{}", collector.port));
         Self { process: Process::start(&mut command), folder }
@@ -192,6 +200,32 @@ fn the_images_own_flows_run_and_report_and_stop() {
     assert_eq!(flushed["spans_created"], received.spans.len());
     assert_eq!(ticks[0].resource["host.name"], "box");
     assert_eq!(ticks[0].resource["service.name"], "flowgen");
+}
+
+/// The image's own check, as an engine runs it: beside process 1, with the variables of the image.
+#[test]
+fn the_images_check_tells_whether_it_is_ready() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = free.local_addr().unwrap().to_string();
+    drop(free);
+    let check = || {
+        let image = Image::read();
+        let [program, arguments @ ..] = &image.check[..] else { panic!("there is no check") };
+        assert_eq!(program, "flowgen");
+        // The flows of the image are not mounted here.
+        let arguments: Vec<_> = arguments.iter().map(|word| word.replace("/flows", "flows")).collect();
+        let mut command = crate::flowgen(&arguments.iter().map(String::as_str).collect::<Vec<_>>());
+        command.envs(image.environment).env("FLOWGEN_HEALTH__ADDRESS", &address).output().unwrap()
+    };
+    assert_eq!(check().status.code(), Some(1), "nothing runs");
+    let collector = Collector::start();
+    let mut container = Container::start_at(&address, &repository().join("flows"), &collector);
+    container.process.until(&["flowgen is running"]);
+    let checked = check();
+    assert_eq!((checked.status.code(), checked.stdout.as_slice()), (Some(0), &b"ready\n"[..]));
+    container.stop();
+    let (ended, _folder) = container.end();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
 }
 
 #[test]

@@ -15,6 +15,10 @@ pub(crate) struct Image {
     pub(crate) volume: String,
     /// `ENTRYPOINT` and `CMD`.
     pub(crate) command: Vec<String>,
+    /// The variables.
+    pub(crate) environment: Vec<(String, String)>,
+    /// The command of `HEALTHCHECK`.
+    pub(crate) check: Vec<String>,
 }
 
 /// One `COPY` from one place to another.
@@ -37,6 +41,14 @@ impl Image {
                 "WORKDIR" => image.workdir.clone_from(rest),
                 "VOLUME" => image.volume = list(rest).remove(0),
                 "ENTRYPOINT" | "CMD" => image.command.extend(list(rest)),
+                "ENV" => {
+                    let (name, value) = rest.split_once('=').expect("one variable each");
+                    image.environment.push((name.into(), value.into()));
+                }
+                "HEALTHCHECK" => {
+                    let (_, command) = rest.split_once(" CMD ").expect("a command is run");
+                    image.check = list(command);
+                }
                 "LABEL" => {}
                 other => panic!("the last stage is to do without {other}"),
             }
@@ -99,6 +111,8 @@ fn the_image_is_as_small_and_as_powerless_as_promised() {
     assert_eq!((image.workdir.as_str(), image.volume.as_str()), ("/var/lib/flowgen", "/var/lib/flowgen"));
     let copied: Vec<_> = image.copies.iter().map(|copy| copy.target.as_str()).collect();
     assert_eq!(copied, ["/usr/local/bin/flowgen", "/var/lib/flowgen", "/flows"]);
+    assert_eq!(image.environment, [("FLOWGEN_HEALTH__ENABLED".to_owned(), "true".to_owned())]);
+    assert_eq!(image.check, ["flowgen", "health", "/flows"], "of the flows that the image runs");
     let state = &image.copies[1];
     assert_eq!(state.owner.as_ref(), Some(&image.user));
     let ignored = fs::read_to_string(repository().join(".dockerignore")).unwrap();

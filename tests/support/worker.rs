@@ -94,6 +94,12 @@ impl Worker {
         rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Nofile, limit).unwrap();
     }
 
+    /// Limits how many bytes a file may have that it writes to, or lifts that limit.
+    pub(crate) fn limit_file_size(&self, bytes: Option<u64>) {
+        let limit = Rlimit { current: bytes, maximum: None };
+        rustix::process::prlimit(Some(Pid::from_child(&self.child)), Resource::Fsize, limit).unwrap();
+    }
+
     /// Waits until a line on stderr contains `text`: one that came already, or a later one.
     pub(crate) fn until_logged(&self, text: &str) {
         let mut seen = self.seen.borrow_mut();

@@ -25,7 +25,7 @@ impl Blocks<'_> {
         let found = self.find("telemetry");
         let says_whether = found.as_ref().is_some_and(|(value, _)| value.get("enabled").is_some());
         if (is_written || found.is_some()) && !says_whether {
-            self.warn_of_no_switch();
+            self.warn_of_no_switch("telemetry");
         }
         let Some((value, owner)) = found else { return Default::default() };
         let Some(mut config) = self.typed::<TelemetryConfig>("telemetry", value.clone(), owner) else {
@@ -157,14 +157,16 @@ impl Blocks<'_> {
         }
     }
 
-    fn warn_of_no_switch(&mut self) {
-        let path = top("telemetry");
-        let owner = self.files.iter().find(|file| file.tree.get("telemetry").is_some());
-        let mut warning = Problem::new(path.clone(), "telemetry is off: its block does not say `enabled`");
+    /// Warns of a block that is there and does not say whether it is to be on.
+    pub(super) fn warn_of_no_switch(&mut self, key: &str) {
+        let path = top(key);
+        let owner = self.files.iter().find(|file| file.tree.get(key).is_some());
+        let message = format!("{key} is off: its block does not say `enabled`");
+        let mut warning = Problem::new(path.clone(), message);
         warning.focus(Focus::Key).hint("write `enabled: true` to switch it on, or `false` to keep it off");
         warning.origin = Some(match owner {
             Some(file) => Origin::Place(file.source.place(&path, Focus::Key)),
-            None => Origin::Variable("FLOWGEN_TELEMETRY__*".into()),
+            None => Origin::Variable(format!("FLOWGEN_{}__*", key.to_uppercase())),
         });
         self.warnings.push(warning);
     }

@@ -16,7 +16,10 @@ use crate::{
     ack::{Ack, Outcome},
     event::Event,
     plan::Fsync,
-    runtime::flow::FlowHandle,
+    runtime::{
+        ailments::{Ailment, Spell},
+        flow::FlowHandle,
+    },
     state::{Accepted, AppendError, Appender, Frames, StateError},
     telemetry::{FailureLog, error_chain, spawn_blocking},
     trace::Moment,
@@ -35,6 +38,8 @@ const WHILE_STOPPING: Duration = Duration::from_millis(100);
 /// Appends what a source hands over to its queue, and tells the source what is accepted.
 pub(in crate::runtime) struct Intake {
     pub(in crate::runtime) flow: FlowHandle,
+    /// The source.
+    pub(in crate::runtime) task: Arc<str>,
     pub(in crate::runtime) durable: Arc<Durable>,
     pub(in crate::runtime) fsync: Fsync,
     /// What the source hands over.
@@ -106,6 +111,7 @@ enum Next {
 /// What the loop of the intake has at hand.
 struct Intaking {
     flow: FlowHandle,
+    task: Arc<str>,
     durable: Arc<Durable>,
     fsync: Fsync,
     /// There unless the disk is busy.
@@ -115,6 +121,8 @@ struct Intaking {
     staged: Staged,
     /// What the disk refused, and when it is tried again.
     refused: Option<(Staged, Instant)>,
+    /// There from when the disk has refused something until it takes something.
+    refusal: Option<Spell>,
     /// Kept for its allocations.
     spare: Staged,
     /// When what was appended is to be synced.
@@ -125,15 +133,17 @@ struct Intaking {
 impl Intake {
     /// Appends until the source has ended, and all that it handed over is accepted or cannot be.
     pub(in crate::runtime) async fn run(self) {
-        let Self { flow, durable, fsync, inbox, opened } = self;
+        let Self { flow, task, durable, fsync, inbox, opened } = self;
         // Without a queue nothing is accepted.
         if let Ok(appender) = opened.await {
             let mut intaking = Intaking {
                 flow,
+                task,
                 durable: Arc::clone(&durable),
                 fsync,
                 staged: Staged::default(),
                 refused: None,
+                refusal: None,
                 spare: Staged::default(),
                 sync_at: None,
                 work: None,
@@ -256,6 +266,7 @@ impl Intaking {
         self.appender = Some(appender);
         match result {
             Ok(count) => {
+                self.refusal = None;
                 self.durable.synced.store(synced, Ordering::Release);
                 self.durable.is_synced.notify_waiters();
                 let is_synced = self.durable.queue.get().is_none_or(|queue| synced >= queue.end());
@@ -273,6 +284,7 @@ impl Intaking {
             }
             Err(AppendError::Refused(error)) => {
                 self.tell(&error);
+                self.refusal.get_or_insert_with(|| self.flow.ails(&self.task, Ailment::Refused));
                 let pause = if self.flow.stop().is_stopped() { WHILE_STOPPING } else { PAUSE };
                 self.refused = Some((staged, Instant::now() + pause));
             }

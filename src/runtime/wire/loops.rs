@@ -79,6 +79,7 @@ impl Loops<'_> {
         self.spawn_as(true, outflow.run());
         let intake = Intake {
             flow: shared.flow.clone(),
+            task: Arc::clone(&shared.identity.task),
             durable: Arc::clone(&durable),
             fsync: settings.fsync,
             inbox,

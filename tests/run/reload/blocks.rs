@@ -11,6 +11,7 @@ const FLOW: &str =
 const SETTINGS: &str = "
 telemetry: {enabled: false}
 logging: {format: json}
+health: {enabled: false}
 retry: {max_attempts: 3}
 cache: {max_entries: 10}
 resources: {path: .}
@@ -25,8 +26,9 @@ fn a_block_that_lasts_as_long_as_the_worker_refuses_the_reload_and_is_named() {
     let changes = [
         ("telemetry: {enabled: false}", "telemetry: {enabled: true}", "2:1"),
         ("logging: {format: json}", "logging: {format: json, level: debug}", "3:1"),
-        ("cache: {max_entries: 10}", "cache: {max_entries: 11}", "5:1"),
-        ("resources: {path: .}", "resources: {path: flows}", "6:1"),
+        ("health: {enabled: false}", "health: {enabled: true, address: '127.0.0.1:0'}", "4:1"),
+        ("cache: {max_entries: 10}", "cache: {max_entries: 11}", "6:1"),
+        ("resources: {path: .}", "resources: {path: flows}", "7:1"),
     ];
     for (before, after, place) in changes {
         let key = before.split(':').next().unwrap();
