@@ -23,7 +23,6 @@ mod meter;
 mod open_span;
 mod outcome;
 mod own;
-mod pem;
 mod pipeline;
 mod points;
 mod queue;
