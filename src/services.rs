@@ -1,5 +1,6 @@
 //! What tasks are given besides events, behind the traits of `BuildContext`.
 
 pub mod cache;
+pub mod http;
 pub(crate) mod limiter;
 pub mod resources;
