@@ -32,6 +32,8 @@ kinds! {
     validate::Validate,
 }
 
+mod http_endpoint;
+
 /// Returns all kinds that this build knows.
 pub fn registry() -> Registry {
     Registry(KINDS)
