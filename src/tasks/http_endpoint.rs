@@ -2,4 +2,5 @@
 
 #![cfg_attr(not(test), expect(dead_code, reason = "nothing calls them before the kind is registered"))]
 
+mod auth;
 mod cors;
