@@ -148,6 +148,32 @@ impl Problem {
     }
 }
 
+/// What is wrong with a value, wherever it comes from, and how to mend it.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    /// What is wrong, as in [`Problem`].
+    pub(crate) message: String,
+    /// How to mend it.
+    pub(crate) hint: Option<String>,
+}
+
+impl Fault {
+    /// Makes a fault without a hint.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), hint: None }
+    }
+
+    /// Says how to mend it.
+    pub(crate) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// Reports it as a problem of the value at the dotted path `key`.
+    pub(crate) fn report(self, key: &str, problems: &mut Problems) {
+        problems.report(key, self.message).hint_opt(self.hint);
+    }
+}
+
 /// Collects problems below one path of the configuration.
 #[derive(Debug, Default)]
 pub struct Problems {

@@ -4,4 +4,5 @@
 pub mod cache;
 pub mod health;
 pub mod http;
+pub(crate) mod limiter;
 pub mod resources;

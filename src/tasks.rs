@@ -32,7 +32,6 @@ kinds! {
     throttle::Throttle,
     validate::Validate,
 }
-
 /// Returns all kinds that this build knows.
 pub fn registry() -> Registry {
     Registry(KINDS)

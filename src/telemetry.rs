@@ -24,7 +24,6 @@ mod meter;
 mod open_span;
 mod outcome;
 mod own;
-mod pem;
 mod pipeline;
 mod points;
 mod queue;

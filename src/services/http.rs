@@ -11,5 +11,6 @@ mod meters;
 pub mod problem;
 mod routes;
 mod server;
+pub mod tls;
 
 pub use self::server::{Server, allow};

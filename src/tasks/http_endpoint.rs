@@ -40,10 +40,14 @@
 //! that is the server's fault, or `timeout`. `http.server.request.duration` and `http.server.active_requests` also
 //! count the requests that were refused.
 
+mod auth;
+mod cors;
 mod endpoint;
 mod exchange;
 mod media;
+mod rate_limit;
 mod record;
+mod refused;
 mod response;
 mod source;
 mod span;
@@ -56,7 +60,9 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::sync::{Semaphore, mpsc};
 
-use self::{endpoint::Endpoint, media::RequestType, source::Listener};
+use self::{
+    auth::Auth, cors::Cors, endpoint::Endpoint, media::RequestType, rate_limit::RateLimit, source::Listener,
+};
 use crate::{
     format::ByteSize,
     problem::Problems,
@@ -103,6 +109,12 @@ pub(super) struct Config {
     #[serde(default = "max_body_bytes")]
     #[schemars(extend("default" = "10MiB"))]
     max_body_bytes: ByteSize,
+    /// Who may send requests. By default everybody.
+    auth: Option<auth::Config>,
+    /// How many requests of whom are let in; one more is answered 429. By default any number.
+    rate_limit: Option<rate_limit::Config>,
+    /// Which pages of other origins may use the endpoint from a browser. By default none.
+    cors: Option<cors::Config>,
     /// The headers that events have; by default none.
     #[serde(default)]
     headers: Vec<String>,
@@ -169,6 +181,13 @@ enum ResponseMode {
     Accepted,
 }
 
+/// Checks what stands at `key`, with paths that are relative to it.
+fn below(key: &str, problems: &mut Problems, check: impl FnOnce(&mut Problems)) {
+    let mut inner = Problems::below(problems.base().key(key));
+    check(&mut inner);
+    problems.extend(inner);
+}
+
 impl Config {
     fn route(&self) -> Result<Route, crate::task::http::RouteError> {
         Route::new(self.method.into(), &self.endpoint)
@@ -196,6 +215,15 @@ impl Kind for HttpEndpoint {
                 problems.report(&format!("headers.{n}"), "no header can have this name");
             }
         }
+        if let Some(auth) = &config.auth {
+            below("auth", problems, |problems| auth.check(problems));
+        }
+        if let Some(limit) = &config.rate_limit {
+            below("rate_limit", problems, |problems| limit.check(config.auth.is_some(), problems));
+        }
+        if let Some(cors) = &config.cors {
+            below("cors", problems, |problems| cors.check(problems));
+        }
         if !(1..=MOST_IN_FLIGHT).contains(&config.max_in_flight) {
             problems.report("max_in_flight", format!("must be between 1 and {MOST_IN_FLIGHT}"));
         }
@@ -222,8 +250,15 @@ impl Kind for HttpEndpoint {
         let headers = headers.map_err(|error| BuildError::new("no such header").with_source(error))?;
         let claimant = Claimant { flow: Arc::clone(&context.flow), task: Arc::clone(&context.task) };
         let claim = server.claim(&route, claimant).await?;
+        let auth = match &config.auth {
+            Some(auth) => Some(Auth::build(auth, context).await?),
+            None => None,
+        };
         let (sender, requests) = mpsc::channel(config.max_in_flight);
         let endpoint = Endpoint {
+            auth,
+            rate_limit: config.rate_limit.as_ref().map(RateLimit::new).transpose()?,
+            cors: config.cors.as_ref().map(|cors| Cors::new(cors, &route.method)),
             route,
             response: config.response,
             ack_timeout: config.ack_timeout,

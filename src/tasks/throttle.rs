@@ -26,8 +26,6 @@
 //!
 //! Telemetry: the duration of the span is how long the event waited.
 
-mod limiter;
-
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -35,19 +33,13 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use self::limiter::Limiter;
 use crate::{
     event::Event,
     problem::Problems,
+    services::limiter::{self, Limiter},
     task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
     template::{self, Template},
 };
-
-/// The lowest rate, in events a second: one in eleven days.
-const LEAST: f64 = 1e-6;
-
-/// The highest rate, in events a second.
-const MOST: f64 = 1e9;
 
 /// The `throttle` kind.
 pub(super) struct Throttle {
@@ -91,17 +83,7 @@ impl Kind for Throttle {
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
-        if !(LEAST..=MOST).contains(&config.rate) {
-            problems
-                .report("rate", "the rate has to be between 0.000001 and 1000000000 events a second")
-                .hint("`0.1` is one event in ten seconds");
-        }
-        if config.burst == 0 {
-            problems.report("burst", "the burst has to be at least 1").hint("leave it out for evenly spaced events");
-        }
-        if config.max_keys == 0 {
-            problems.report("max_keys", "`max_keys` has to be at least 1");
-        }
+        limiter::check("event", config.rate, config.burst, config.max_keys, problems);
         if let Some(Err(error)) = config.key.as_deref().map(Template::compile) {
             error.report("key", problems);
         }

@@ -1,17 +1,16 @@
 //! What the `telemetry` and `logging` blocks refuse: values that cannot be right.
 
-use std::{io, path::Path, time::Duration};
+use std::time::Duration;
 
 use rustls::pki_types::ServerName;
 
-use super::{
-    Histogram, LoggingConfig, SpanQueue, TelemetryConfig, endpoint,
-    pem::{self, Pem},
+use super::{Histogram, LoggingConfig, SpanQueue, TelemetryConfig, endpoint};
+pub(super) use crate::problem::Fault;
+pub(crate) use crate::tls::pem::ReadFile;
+use crate::{
+    problem::{Focus, Problem, Problems, did_you_mean},
+    tls::pem::{self, Pem},
 };
-use crate::problem::{Focus, Problem, Problems, did_you_mean};
-
-/// Opens and reads a file that the configuration names.
-pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 /// The longest time that makes sense: clocks overflow beyond what anybody means.
 const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -180,27 +179,6 @@ pub(crate) fn check_rate(key: &str, rate: f64, problems: &mut Problems) {
     }
 }
 
-/// What is wrong with a value, wherever it comes from, and how to mend it.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub(super) message: String,
-    pub(super) hint: Option<String>,
-}
-
-impl Fault {
-    pub(super) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
-        Self { hint: Some(hint.into()), ..self }
-    }
-
-    fn report(self, key: &str, problems: &mut Problems) {
-        problems.report(key, self.message).hint_opt(self.hint);
-    }
-}
-
 /// Refuses more spans than the memory of any machine is meant for.
 pub(super) fn at_most(most: usize, count: usize) -> Result<(), Fault> {
     if count <= most {
@@ -257,7 +235,7 @@ mod tests {
         let mut config = TelemetryConfig::default();
         change(&mut config);
         let mut problems = Problems::below(KeyPath::default());
-        config.check(&mut problems, &|_| Err(io::ErrorKind::NotFound.into()));
+        config.check(&mut problems, &|_| Err(std::io::ErrorKind::NotFound.into()));
         problems.into_vec().into_iter().map(|p| format!("{}: {}", p.path, p.message)).collect()
     }
 

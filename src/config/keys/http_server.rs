@@ -2,7 +2,7 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    path::Path,
     time::Duration,
 };
 
@@ -12,6 +12,7 @@ use serde::Deserialize;
 use crate::{
     plan::{HttpServer, HttpTls},
     problem::Problems,
+    services::http::tls,
 };
 
 /// The most connections that a server may be told to take.
@@ -24,7 +25,7 @@ pub(in crate::config) struct HttpServerKeys {
     /// The address and the port. By default `127.0.0.1:3000`.
     address: Option<String>,
     /// The certificate, for HTTPS. By default it speaks plain HTTP.
-    tls: Option<TlsKeys>,
+    tls: Option<tls::Config>,
     /// The most connections at a time; further ones wait. By default 16384.
     #[schemars(range(min = 1, max = MOST_CONNECTIONS))]
     max_connections: Option<usize>,
@@ -40,18 +41,6 @@ pub(in crate::config) struct HttpServerKeys {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s"]))]
     body_timeout: Option<Duration>,
-}
-
-/// The files of the certificate, in PEM. They are read again when they change.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct TlsKeys {
-    /// The certificate, with those between it and a root.
-    cert_file: PathBuf,
-    /// Its private key.
-    key_file: PathBuf,
-    /// Who signs the certificates that clients have to have. By default they need none.
-    client_ca_file: Option<PathBuf>,
 }
 
 impl HttpServerKeys {
@@ -78,9 +67,14 @@ impl HttpServerKeys {
         if self.max_connections.is_some_and(|count| !(1..=MOST_CONNECTIONS).contains(&count)) {
             problems.report("max_connections", format!("must be between 1 and {MOST_CONNECTIONS}"));
         }
+        if let Some(tls) = &self.tls {
+            let mut inner = Problems::below(problems.base().key("tls"));
+            tls.check(&mut inner);
+            problems.extend(inner);
+        }
         HttpServer {
             address: address.unwrap_or(fallback.address),
-            tls: self.tls.map(|TlsKeys { cert_file, key_file, client_ca_file }| HttpTls {
+            tls: self.tls.map(|tls::Config { cert_file, key_file, client_ca_file }| HttpTls {
                 cert_file: base.join(cert_file),
                 key_file: base.join(key_file),
                 client_ca_file: client_ca_file.map(|file| base.join(file)),

@@ -33,16 +33,15 @@ pub enum Unread {
     Broken,
 }
 
-/// Reads a body to its end, and decompresses it if it is compressed.
+/// Reads a body to its end, as it comes.
 ///
 /// # Errors
 /// It is too large, too slow, compressed in an unknown way, or broken.
 pub async fn read(body: Incoming, headers: &HeaderMap, limits: Limits, stop: &Stop) -> Result<Bytes, Unread> {
     let refused = |problem| Err(Unread::Refused(problem));
-    let encodings = match encoding::of_request(headers) {
-        Ok(encodings) => encodings,
-        Err(problem) => return refused(problem),
-    };
+    if let Err(problem) = encoding::of_request(headers) {
+        return refused(problem);
+    }
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
@@ -51,13 +50,12 @@ pub async fn read(body: Incoming, headers: &HeaderMap, limits: Limits, stop: &St
         return refused(too_large(limits.bytes));
     }
     let deadline = Instant::now() + limits.time;
-    let bytes = tokio::select! {
+    tokio::select! {
         biased;
-        bytes = collect(body, limits.bytes) => bytes?,
-        () = tokio::time::sleep_until(deadline) => return refused(too_slow()),
-        () = stopping(stop) => return refused(too_slow()),
-    };
-    if encodings == encoding::Encoding::Identity { Ok(bytes) } else { decompress(bytes, limits.bytes).await }
+        bytes = collect(body, limits.bytes) => bytes,
+        () = tokio::time::sleep_until(deadline) => refused(too_slow()),
+        () = stopping(stop) => refused(too_slow()),
+    }
 }
 
 async fn stopping(stop: &Stop) {
@@ -91,14 +89,18 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Unread> {
     Ok(if whole.is_empty() { first } else { whole.freeze() })
 }
 
-async fn decompress(bytes: Bytes, limit: usize) -> Result<Bytes, Unread> {
-    match encoding::decompress(bytes, limit).await {
-        Ok(bytes) => Ok(bytes),
-        Err(encoding::Fault::TooLarge) => Err(Unread::Refused(too_large(limit))),
-        Err(encoding::Fault::Malformed) => {
-            Err(Unread::Refused(Problem::new(StatusCode::BAD_REQUEST, "the body is no gzip")))
-        }
+/// Decompresses a body that was read, if it is compressed.
+///
+/// # Errors
+/// It is too large then, or is not what it is said to be.
+pub async fn decoded(bytes: Bytes, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Problem> {
+    if bytes.is_empty() || encoding::of_request(headers)? == encoding::Encoding::Identity {
+        return Ok(bytes);
     }
+    encoding::decompress(bytes, limits.bytes).await.map_err(|fault| match fault {
+        encoding::Fault::TooLarge => too_large(limits.bytes),
+        encoding::Fault::Malformed => Problem::new(StatusCode::BAD_REQUEST, "the body is no gzip"),
+    })
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -12,14 +12,18 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::sleep,
+    time::{Instant, sleep, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
 use super::{
     headers_in_time::{Busy, HeadersInTime},
     server::Shared,
 };
-use crate::{task::http::Body, telemetry::FailureLog};
+use crate::{
+    task::http::Body,
+    telemetry::{FailureLog, spawn_blocking},
+};
 
 /// How long to wait when no connection can be accepted for want of something that others may give back.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -79,7 +83,22 @@ async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, _room: 
     let _ = stream.set_nodelay(true);
     let limit = shared.settings.header_timeout;
     let busy = Busy::default();
-    exchange(HeadersInTime::new(stream, limit, busy.clone()), busy, peer, &shared).await;
+    let Some(acceptor) = acceptor(&shared).await else {
+        return exchange(HeadersInTime::new(stream, limit, busy.clone()), busy, peer, &shared).await;
+    };
+    // How it fails is the client's business.
+    if let Ok(Ok(stream)) = timeout(limit, acceptor.accept(stream)).await {
+        exchange(HeadersInTime::new(stream, limit, busy.clone()), busy, peer, &shared).await;
+    }
+}
+
+/// Returns what encrypts a new connection, if that is wanted.
+async fn acceptor(shared: &Arc<Shared>) -> Option<TlsAcceptor> {
+    shared.tls.get()?;
+    let shared = Arc::clone(shared);
+    // It may look at files.
+    let config = spawn_blocking(move || shared.tls.get().map(|tls| tls.current(Instant::now()))).await;
+    config.ok().flatten().map(TlsAcceptor::from)
 }
 
 async fn exchange(

@@ -1,6 +1,6 @@
 //! The server: one listener for all flows, bound when the first route is reserved.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{
@@ -21,15 +21,16 @@ use super::{
     meters::RequestMeters,
     problem::Problem,
     routes::{Found, Handled, Routes},
+    tls::{self, ServerTls},
 };
 use crate::{
-    plan::HttpServer as Settings,
+    plan::{HttpServer as Settings, HttpTls},
     shutdown::Stop,
     task::{
         BuildError,
         http::{Answer, Body, Claim, Claimant, HttpServer, Request, Route},
     },
-    telemetry::Meter,
+    telemetry::{Meter, spawn_blocking},
     trace::Ticks,
 };
 
@@ -60,6 +61,8 @@ pub(super) struct Shared {
     waiting: Semaphore,
     /// Where it listens, once it does.
     bound: OnceCell<SocketAddr>,
+    /// The certificate, once it listens, if it has one.
+    pub(super) tls: OnceCell<ServerTls>,
     /// The listener, and the connections.
     pub(super) tracker: TaskTracker,
     shutdown_timeout: Duration,
@@ -77,6 +80,7 @@ impl Server {
             routes: Routes::default(),
             waiting: Semaphore::new(MOST_WAITING),
             bound: OnceCell::new(),
+            tls: OnceCell::new(),
             tracker: TaskTracker::new(),
             shutdown_timeout,
         }))
@@ -122,6 +126,14 @@ async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
     let cannot = |error: std::io::Error| {
         BuildError::new(format!("cannot listen at `{wanted}` (`http_server.address`)")).with_source(error)
     };
+    if let Some(HttpTls { cert_file, key_file, client_ca_file }) = shared.settings.tls.clone() {
+        let config = tls::Config { cert_file, key_file, client_ca_file };
+        let load = move || ServerTls::load(&config, Path::new(""), Instant::now());
+        let loaded = spawn_blocking(load).await.map_err(|error| cannot(error.into()))?;
+        let loaded = loaded
+            .map_err(|error| BuildError::new("cannot serve HTTPS (`http_server.tls`)").with_source(error))?;
+        shared.tls.get_or_init(|| async { loaded }).await;
+    }
     let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     tracing::info!(address = %address, scheme = shared.scheme(), "HTTP server listens");

@@ -2,6 +2,7 @@
 
 use std::{
     mem,
+    net::SocketAddr,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -9,21 +10,28 @@ use std::{
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE},
+    header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
 };
+use jiff::Timestamp;
+use serde_json::Map;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
     ResponseMode,
+    auth::{Auth, Principal},
+    cors::{Cors, Preflight},
     exchange::{Done, Outputs, Slip},
     media::RequestType,
-    record, response,
+    rate_limit::RateLimit,
+    record,
+    refused::Refused,
+    response,
     source::Arrived,
     span::{Ending, Seen},
     stream::{self, Streaming},
 };
 use crate::{
-    event::EventId,
+    event::{EventId, Meta},
     services::http::{
         allow,
         body::{self, Limits, Unread},
@@ -44,6 +52,9 @@ const RETRY_AFTER: u64 = 1;
 
 /// Answers the requests of one route.
 pub(super) struct Endpoint {
+    pub(super) auth: Option<Auth>,
+    pub(super) rate_limit: Option<RateLimit>,
+    pub(super) cors: Option<Cors>,
     pub(super) route: Route,
     pub(super) response: ResponseMode,
     pub(super) ack_timeout: Duration,
@@ -64,17 +75,20 @@ pub(super) struct Endpoint {
 #[async_trait]
 impl Handler for Endpoint {
     async fn handle(&self, request: Request) -> Answer {
-        if request.head.method == Method::OPTIONS && self.route.method != Method::OPTIONS {
-            return self.options().into();
+        if request.head.method == Method::OPTIONS {
+            return self.options(&request.head.headers).into();
         }
-        let headers = accepting(&request.head.headers);
+        let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
         let mut answer = match self.admit(request).await {
             Ok(Some(waiting)) => self.wait(waiting).await,
             Ok(None) => return Response::default().into(),
-            Err(problem) => problem.into_response().into(),
+            Err(refused) => refused.into_response().into(),
         };
         answer.response = encoding::compress(&headers, answer.response).await;
+        if let Some(cors) = &self.cors {
+            cors.apply(&headers, answer.response.headers_mut());
+        }
         if is_head {
             strip(&mut answer.response);
         }
@@ -82,10 +96,13 @@ impl Handler for Endpoint {
     }
 }
 
-/// Returns the headers that a response depends on.
-fn accepting(headers: &HeaderMap) -> HeaderMap {
-    use http::header::ACCEPT_ENCODING;
-    headers.get(ACCEPT_ENCODING).map(|value| (ACCEPT_ENCODING, value.clone())).into_iter().collect()
+/// Returns the headers of a request that its response depends on.
+fn deciding(headers: &HeaderMap) -> HeaderMap {
+    let mut deciding = HeaderMap::new();
+    for name in [ACCEPT_ENCODING, ORIGIN] {
+        deciding.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+    }
+    deciding
 }
 
 /// Leaves only the head of a response.
@@ -96,8 +113,14 @@ fn strip(response: &mut Response<Body>) {
 }
 
 impl Endpoint {
-    /// Says what may be asked for here.
-    fn options(&self) -> Response<Body> {
+    /// Says what may be asked for here, and by which pages.
+    fn options(&self, headers: &HeaderMap) -> Response<Body> {
+        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&Method::OPTIONS, headers));
+        if let Some(Preflight { status, headers }) = preflight {
+            let mut response = Response::new(Body::Empty);
+            (*response.status_mut(), *response.headers_mut()) = (status, headers);
+            return response;
+        }
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().insert(ALLOW, allow(std::slice::from_ref(&self.route.method)));
@@ -105,8 +128,10 @@ impl Endpoint {
     }
 
     /// Lets a request in, or says why not. `None` if the client is gone.
-    async fn admit(&self, request: Request) -> Result<Option<Waiting>, Problem> {
-        let Request { head, body, params, received, scheme, .. } = request;
+    async fn admit(&self, request: Request) -> Result<Option<Waiting>, Refused> {
+        let Request { head, body, params, received, peer, scheme } = request;
+        let now = Timestamp::now();
+        let principal = self.identify(peer, &head.headers, now).await?;
         let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| unavailable("as many requests as there is room for are being handled"))?;
@@ -114,9 +139,13 @@ impl Endpoint {
         let requests = self.requests.upgrade().ok_or_else(|| unavailable("the endpoint is not served for now"))?;
         let body = match body::read(body, &head.headers, self.limits, &self.stop).await {
             Ok(body) => body,
-            Err(Unread::Refused(problem)) => return Err(problem),
+            Err(Unread::Refused(problem)) => return Err(problem.into()),
             Err(Unread::Broken) => return Ok(None),
         };
+        if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
+            auth.verify_body(&head.headers, &body, now)?;
+        }
+        let body = body::decoded(body, &head.headers, self.limits).await?;
         let payload = self.request_type.decode(&head.headers, &body)?;
         let data = record::data(&head, &self.route, &params, &self.headers, payload)?;
         let id = EventId::unique();
@@ -137,12 +166,32 @@ impl Endpoint {
                 receipt: Some(Box::new(Slip { done, outputs, _place: room })),
                 answering: Some(Answering { since: received, span: opened }),
             },
-            record: Record::from(crate::event::Payload::from(data)),
+            record: Record { data: data.into(), meta: meta(principal), timestamp: None },
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
         let seen = Seen::of(&head, scheme, &self.route.template, method, body.len());
         requests.try_send(arrived).map_err(|_| unavailable("the endpoint is not served for now"))?;
         Ok(Some(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } }))
+    }
+
+    /// Tells who calls, and refuses those who may not, or have called too often.
+    async fn identify(
+        &self,
+        peer: SocketAddr,
+        headers: &HeaderMap,
+        now: Timestamp,
+    ) -> Result<Option<Principal>, Refused> {
+        let limited = |caller: Option<&Principal>| match &self.rate_limit {
+            Some(limit) if limit.needs_caller() == caller.is_some() => {
+                limit.admit(peer, caller, headers).map_err(Refused::too_often)
+            }
+            Some(_) | None => Ok(()),
+        };
+        limited(None)?;
+        let Some(auth) = &self.auth else { return Ok(None) };
+        let principal = auth.admit(headers, now).await?;
+        limited(Some(&principal))?;
+        Ok(Some(principal))
     }
 
     fn method(&self) -> &'static str {
@@ -213,6 +262,12 @@ impl Endpoint {
             }
         }
     }
+}
+
+/// Returns what an event's metadata tells of who called.
+fn meta(principal: Option<Principal>) -> Meta {
+    let auth = principal.map(|principal| ("auth".to_owned(), principal.into_meta()));
+    Meta::new(Map::from_iter(auth))
 }
 
 fn event_stream(body: Body) -> Response<Body> {

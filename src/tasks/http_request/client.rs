@@ -1,11 +1,10 @@
 //! The client: its connections, whom it trusts, and which redirects it follows.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use reqwest::{Client, Url, redirect, retry};
-use rustls::{ClientConfig, RootCertStore, crypto::ring};
 
-use crate::task::BuildError;
+use crate::{task::BuildError, tls};
 
 const USER_AGENT: &str = concat!("flowgen/", env!("CARGO_PKG_VERSION"));
 
@@ -20,7 +19,7 @@ pub(super) fn build(
 ) -> Result<Client, BuildError> {
     let failed = |error| BuildError::new("cannot set up the HTTP client").with_source(error);
     let builder = Client::builder()
-        .tls_backend_preconfigured(tls().map_err(|error| failed(error.into()))?)
+        .tls_backend_preconfigured(tls::client().map_err(|error| failed(error.into()))?)
         .user_agent(USER_AGENT)
         .connect_timeout(connect_timeout)
         .redirect(redirects(is_safe))
@@ -31,17 +30,6 @@ pub(super) fn build(
         None => builder,
     };
     builder.build().map_err(|error| failed(Box::<dyn std::error::Error + Send + Sync>::from(error)))
-}
-
-/// Trusts the public roots and those of the machine; a machine that has none, or a broken one among them,
-/// is no reason not to start.
-fn tls() -> Result<ClientConfig, rustls::Error> {
-    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-    Ok(ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth())
 }
 
 /// Follows what cannot do anything twice, and only to where the headers may be seen.

@@ -105,18 +105,6 @@ async fn no_more_keys_are_kept_than_allowed_and_none_is_let_off() {
     assert_eq!(times(config, keys).await, [0, 0, 102, 102]);
 }
 
-#[tokio::test(start_paused = true)]
-async fn keys_that_are_over_are_forgotten() {
-    let mut limiter = Limiter::new(10.0, 2, 1000, Instant::now());
-    for n in 0..500 {
-        limiter.admit(&n.to_string(), Instant::now()).unwrap();
-    }
-    assert_eq!(limiter.keys(), 500);
-    advance(std::time::Duration::from_millis(102)).await;
-    limiter.admit("x", Instant::now()).unwrap();
-    assert_eq!(limiter.keys(), 1);
-}
-
 /// Scenario: the wait for an event is given up on, and the event comes again. Guarantee: it takes its turn once.
 #[tokio::test(start_paused = true)]
 async fn an_event_that_was_given_up_on_counts_once() {

@@ -10,11 +10,8 @@ use super::{
 };
 use crate::{
     problem::KeyPath,
-    telemetry::{
-        Compression, Secret, TlsConfig, endpoint,
-        pem::{self, Pem},
-        refuse::Fault,
-    },
+    telemetry::{Compression, Secret, TlsConfig, endpoint, refuse::Fault},
+    tls::pem::{self, Pem},
 };
 
 impl Resolver<'_> {

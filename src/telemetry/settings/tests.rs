@@ -5,10 +5,7 @@ use std::{collections::BTreeSet, io, path::Path};
 use proptest::prelude::*;
 
 use super::{ambient, *};
-use crate::{
-    problem::Problem,
-    telemetry::{TelemetryConfig, pem::samples::SAMPLES},
-};
+use crate::{problem::Problem, telemetry::TelemetryConfig, tls::pem::samples::SAMPLES};
 
 const FLOWGEN: &str = "FLOWGEN_TELEMETRY__X";
 

@@ -10,11 +10,14 @@ use rustls::{
     sign::CertifiedKey,
 };
 
-use super::refuse::{Fault, ReadFile};
+use crate::problem::Fault;
+
+/// Opens and reads a file that the configuration names.
+pub(crate) type ReadFile<'a> = &'a dyn Fn(&Path) -> io::Result<String>;
 
 /// What a file of TLS holds.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Pem {
+pub(crate) enum Pem {
     /// Certificates to trust.
     Roots,
     /// The worker's own certificate, with those that lead to a root after it.
@@ -25,7 +28,7 @@ pub(super) enum Pem {
 
 impl Pem {
     /// Refuses a file that cannot be read or does not hold it.
-    pub(super) fn check(self, file: &Path, read: ReadFile<'_>) -> Result<(), Fault> {
+    pub(crate) fn check(self, file: &Path, read: ReadFile<'_>) -> Result<(), Fault> {
         let text = read(file).map_err(|error| self.unreadable(&error))?;
         match self {
             Self::Roots => {
@@ -91,13 +94,13 @@ impl Pem {
 }
 
 /// Returns the certificates of a file's content: at least one.
-pub(super) fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
+pub(crate) fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
     let found = CertificateDer::pem_slice_iter(content).collect::<Result<Vec<_>, _>>()?;
     if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
 }
 
 /// Returns whether the key in one file is that of the certificate in another, as far as files can be used.
-pub(super) fn belong_together(certificate: &Path, key: &Path, read: ReadFile<'_>) -> bool {
+pub(crate) fn belong_together(certificate: &Path, key: &Path, read: ReadFile<'_>) -> bool {
     let certified = || {
         let chain = certificates(read(certificate).ok()?.as_bytes()).ok()?;
         let key = PrivateKeyDer::from_pem_slice(read(key).ok()?.as_bytes()).ok()?;
@@ -107,7 +110,7 @@ pub(super) fn belong_together(certificate: &Path, key: &Path, read: ReadFile<'_>
 }
 
 #[cfg(test)]
-pub(super) mod samples {
+pub(crate) mod samples {
     //! Certificates and keys that can be used.
 
     use std::sync::LazyLock;
@@ -115,13 +118,13 @@ pub(super) mod samples {
     use rcgen::{CertificateParams, KeyPair};
 
     /// A certificate, its key, and the key of another one.
-    pub(in crate::telemetry) struct Samples {
-        pub(in crate::telemetry) certificate: String,
-        pub(in crate::telemetry) key: String,
-        pub(in crate::telemetry) other_key: String,
+    pub(crate) struct Samples {
+        pub(crate) certificate: String,
+        pub(crate) key: String,
+        pub(crate) other_key: String,
     }
 
-    pub(in crate::telemetry) static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
+    pub(crate) static SAMPLES: LazyLock<Samples> = LazyLock::new(|| {
         let key = KeyPair::generate().unwrap();
         let certificate = CertificateParams::new(vec!["flowgen".into()]).unwrap().self_signed(&key).unwrap();
         let other_key = KeyPair::generate().unwrap().serialize_pem();
