@@ -3,6 +3,7 @@
 mod handover;
 mod limits;
 mod results;
+mod security;
 mod streams;
 mod telemetry;
 

@@ -112,6 +112,13 @@ impl Worker {
         }
     }
 
+    /// Returns whether a line on stderr that came already contains `text`.
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        let mut seen = self.seen.borrow_mut();
+        seen.extend(self.logged.try_iter());
+        seen.iter().any(|line| line.contains(text))
+    }
+
     /// Waits for a line on stderr that contains `text` and that no test has waited past. Returns it.
     pub(crate) fn next_logged(&self, text: &str) -> String {
         let mut seen = self.seen.borrow_mut();
