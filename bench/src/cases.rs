@@ -13,7 +13,7 @@ use anyhow::{Context, Result};
 use flate2::read::GzDecoder;
 
 use crate::{
-    delivery, durable, faults, machine,
+    delivery, durable, faults, http, machine,
     measure::{self, Sample},
     state, telemetry,
 };
@@ -176,6 +176,7 @@ pub(crate) fn all(folder: &Path, flowgen: &Path, input: &Input, events: u64) -> 
         cases.extend(durable::cases(folder, flights, *rows, &run)?);
     }
 
+    cases.extend(http::cases(folder, events, &run)?);
     for times in [1, 4] {
         let events = events * times / 2;
         let flow = run(&format!("slow-sink-{times}"), slow_sink_flow(events))?;

@@ -9,6 +9,7 @@ mod delivery;
 mod durable;
 mod faults;
 mod floor;
+mod http;
 mod log;
 mod machine;
 mod measure;
@@ -35,7 +36,7 @@ usage: flowgen-bench [--quick] [--rounds N] [--events N] [--rows N] [--only GROU
   --events    events of the engine, telemetry and faults cases (2000000), fewer with all traces or paced
   --rows      rows of the file cases (2000000)
   --only      one group: engine, delivery, fairness, telemetry, faults (or faults-paced, faults-flat-out), file,
-              state, durable, memory, start
+              state, durable, http, memory, start
   --flowgen   a flowgen that was built already";
 
 /// What the command line asks for.
@@ -74,6 +75,7 @@ fn main() -> Result<()> {
         // The subjects that this program measures in a process of their own.
         ["floor", count] => return floor::run(count.parse()?),
         ["json-loop", input, output] => return floor::json_loop(input.as_ref(), output.as_ref()),
+        [http::ARGUMENT, address] => return http::serve(address),
         // What telemetry is exported to.
         [sink::ARGUMENT, behaviour] => return sink::serve(behaviour),
         ["--help" | "-h", ..] => {

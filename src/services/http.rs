@@ -9,6 +9,7 @@ pub mod encoding;
 mod headers_in_time;
 mod meters;
 pub mod problem;
+mod room;
 mod routes;
 mod server;
 pub mod tls;

@@ -10,7 +10,9 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, crypto::ring, pki_types::CertificateDer,
+};
 use serde_json::json;
 
 use super::{Serving, yaml};
@@ -31,7 +33,10 @@ fn guarded(keys: &str) -> Serving {
 }
 
 fn assert_refused(response: &Response, status: u16, challenge: Option<&str>) {
-    assert_eq!((response.status, response.header("content-type")), (status, Some("application/problem+json")));
+    assert_eq!(
+        (response.status, response.header("content-type")),
+        (status, Some("application/problem+json"))
+    );
     let given = response.header("www-authenticate");
     assert_eq!(given.map(|value| value.split(' ').next().unwrap()), challenge, "{response:?}");
 }
@@ -39,7 +44,8 @@ fn assert_refused(response: &Response, status: u16, challenge: Option<&str>) {
 #[test]
 fn a_caller_says_who_it_is_in_the_way_that_is_asked_for() {
     let bearer = guarded("auth: {bearer: {tokens: [m4rker-1, m4rker-2]}}");
-    let say = |serving: &Serving, headers: &str, body: &[u8]| call(serving.address, "POST /work", headers, body);
+    let say =
+        |serving: &Serving, headers: &str, body: &[u8]| call(serving.address, "POST /work", headers, body);
     assert_refused(&say(&bearer, "", b""), 401, Some("Bearer"));
     assert_refused(&say(&bearer, "authorization: Bearer m4rker-3\r\n", b""), 401, Some("Bearer"));
     let known = say(&bearer, "authorization: Bearer m4rker-2\r\n", b"");
@@ -148,7 +154,9 @@ fn call_tls(authority: &Authority, address: SocketAddr) -> (String, CertificateD
         .with_no_client_auth();
     let connection = ClientConnection::new(Arc::new(config), "localhost".try_into().unwrap()).unwrap();
     let mut stream = StreamOwned::new(connection, TcpStream::connect(address).unwrap());
-    stream.write_all(b"POST /work HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n").unwrap();
+    stream
+        .write_all(b"POST /work HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 0\r\n\r\n")
+        .unwrap();
     let mut text = Vec::new();
     let _ = stream.read_to_end(&mut text);
     let certificate = stream.conn.peer_certificates().unwrap()[0].clone().into_owned();
@@ -203,5 +211,9 @@ fn a_certificate_that_cannot_be_used_is_said_before_anything_starts() {
         .replace("\"127.0.0.1:0\"", "\"127.0.0.1:0\", tls: {cert_file: none.pem, key_file: none.pem}");
     let ended = Worker::start(&yaml, &[]).end();
     assert_eq!(ended.code, Some(1));
-    assert!(ended.stderr.contains("http_server.tls") && ended.stderr.contains("none.pem"), "{}", ended.stderr);
+    assert!(
+        ended.stderr.contains("http_server.tls") && ended.stderr.contains("none.pem"),
+        "{}",
+        ended.stderr
+    );
 }

@@ -18,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::{
     headers_in_time::{Busy, HeadersInTime},
+    room,
     server::Shared,
 };
 use crate::{
@@ -39,7 +40,7 @@ const MOST_HEAD: usize = 64 << 10;
 
 /// Accepts connections until the worker stops.
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
-    let room = Arc::new(Semaphore::new(shared.settings.max_connections));
+    let room = Arc::new(Semaphore::new(room::connections(shared.settings.max_connections)));
     let mut log = FailureLog::default();
     loop {
         let accepted = async {
