@@ -26,8 +26,6 @@
 //!
 //! Telemetry: the duration of the span is how long the event waited.
 
-mod limiter;
-
 use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
@@ -35,10 +33,10 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use tokio::time::{Instant, sleep_until};
 
-use self::limiter::Limiter;
 use crate::{
     event::Event,
     problem::Problems,
+    services::limiter::Limiter,
     task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
     template::{self, Template},
 };

@@ -19,7 +19,7 @@ type Picos = u128;
 const LATENESS: Picos = 2 * 1_000_000_000;
 
 /// Keeps one rate for each key.
-pub(super) struct Limiter {
+pub(crate) struct Limiter {
     start: Instant,
     /// From one event to the next.
     increment: Picos,
@@ -33,7 +33,7 @@ pub(super) struct Limiter {
 
 impl Limiter {
     /// Makes a limiter for `rate` events a second.
-    pub(super) fn new(rate: f64, burst: u32, max_keys: usize, start: Instant) -> Self {
+    pub(crate) fn new(rate: f64, burst: u32, max_keys: usize, start: Instant) -> Self {
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
         let increment = (1e12 / rate).round() as Picos;
         let tolerance = increment * Picos::from(burst.saturating_sub(1));
@@ -42,7 +42,7 @@ impl Limiter {
     }
 
     /// Lets an event of `key` pass at `now`, or says when to ask again.
-    pub(super) fn admit(&mut self, key: &str, now: Instant) -> Result<(), Instant> {
+    pub(crate) fn admit(&mut self, key: &str, now: Instant) -> Result<(), Instant> {
         let now = now.saturating_duration_since(self.start).as_nanos() * 1000;
         self.forget_until(now);
         let (key, time) = match self.times.get_key_value(key) {
@@ -81,7 +81,7 @@ impl Limiter {
     }
 
     #[cfg(test)]
-    pub(super) fn keys(&self) -> usize {
+    pub(crate) fn keys(&self) -> usize {
         assert_eq!(self.times.len(), self.order.len());
         self.times.len()
     }
