@@ -10,7 +10,7 @@
 //! | 3 | `config`, `runtime`, `tasks` |
 //! | 2 | `plan`, `registry`, `services` |
 //! | 1 | `task`, `script`, `template`, `format` |
-//! | 0 | `event`, `ack`, `retry`, `shutdown`, `problem`, `report`, `telemetry` |
+//! | 0 | `event`, `ack`, `retry`, `shutdown`, `problem`, `report`, `telemetry`, `tls` |
 
 pub mod ack;
 pub mod cli;
@@ -32,4 +32,5 @@ pub mod task;
 pub mod tasks;
 pub mod telemetry;
 pub mod template;
+mod tls;
 pub mod trace;

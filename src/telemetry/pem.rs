@@ -5,12 +5,13 @@ use std::{io, path::Path};
 use rustls::{
     Error, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, pem},
     server::ParsedCertificate,
     sign::CertifiedKey,
 };
 
 use super::refuse::{Fault, ReadFile};
+use crate::tls;
 
 /// What a file of TLS holds.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +41,7 @@ impl Pem {
                 ParsedCertificate::try_from(&found[0]).map(drop).map_err(|error| self.unusable(&error))
             }
             Self::Key => {
-                let key =
-                    PrivateKeyDer::from_pem_slice(text.as_bytes()).map_err(|error| self.broken(&error))?;
+                let key = tls::private_key(text.as_bytes()).map_err(|error| self.broken(&error))?;
                 ring::sign::any_supported_type(&key).map(drop).map_err(|error| self.unusable(&error))
             }
         }
@@ -49,7 +49,7 @@ impl Pem {
 
     /// Returns the certificates of a text: at least one.
     fn certificates(self, text: &str) -> Result<Vec<CertificateDer<'static>>, Fault> {
-        certificates(text.as_bytes()).map_err(|error| self.broken(&error))
+        tls::certificates(text.as_bytes()).map_err(|error| self.broken(&error))
     }
 
     fn name(self) -> &'static str {
@@ -90,17 +90,11 @@ impl Pem {
     }
 }
 
-/// Returns the certificates of a file's content: at least one.
-pub(super) fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>>, pem::Error> {
-    let found = CertificateDer::pem_slice_iter(content).collect::<Result<Vec<_>, _>>()?;
-    if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
-}
-
 /// Returns whether the key in one file is that of the certificate in another, as far as files can be used.
 pub(super) fn belong_together(certificate: &Path, key: &Path, read: ReadFile<'_>) -> bool {
     let certified = || {
-        let chain = certificates(read(certificate).ok()?.as_bytes()).ok()?;
-        let key = PrivateKeyDer::from_pem_slice(read(key).ok()?.as_bytes()).ok()?;
+        let chain = tls::certificates(read(certificate).ok()?.as_bytes()).ok()?;
+        let key = tls::private_key(read(key).ok()?.as_bytes()).ok()?;
         Some(CertifiedKey::from_der(chain, key, &ring::default_provider()))
     };
     !matches!(certified(), Some(Err(Error::InconsistentKeys(_))))

@@ -6,7 +6,7 @@ use rustls::{AlertDescription, RootCertStore, pki_types::CertificateDer};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
 use super::error::ClientError;
-use crate::telemetry::{TlsConfig, pem};
+use crate::{telemetry::TlsConfig, tls};
 
 /// Makes the connections of an endpoint encrypted.
 pub(super) fn apply(endpoint: Endpoint, config: &TlsConfig) -> Result<Endpoint, ClientError> {
@@ -44,11 +44,9 @@ pub(super) fn is_about_client(alert: AlertDescription) -> bool {
     )
 }
 
-/// Trusts the public roots, those of the machine and the configured one. A machine that has none, or a
-/// broken one among them, is no reason not to start.
+/// Trusts the public roots, those of the machine and the configured one.
 pub(super) fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
-    let mut roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+    let mut roots = tls::roots();
     if let Some(path) = &config.ca_file {
         for certificate in certificates(path)? {
             roots.add(certificate).map_err(|source| ClientError::Root { path: path.clone(), source })?;
@@ -59,7 +57,7 @@ pub(super) fn roots(config: &TlsConfig) -> Result<RootCertStore, ClientError> {
 
 /// Returns the certificates of a file: at least one.
 pub(super) fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    pem::certificates(&read(path)?).map_err(|_| ClientError::NoCertificate(path.to_owned()))
+    tls::certificates(&read(path)?).map_err(|_| ClientError::NoCertificate(path.to_owned()))
 }
 
 pub(super) fn read(path: &Path) -> Result<Vec<u8>, ClientError> {
