@@ -21,7 +21,10 @@ enum Inside {
 
 /// The layers from the bottom up. `docs/architecture.md` says what each is for.
 const LAYERS: [(&[&str], Inside); 6] = [
-    (&["trace", "event", "ack", "retry", "shutdown", "problem", "report", "telemetry", "tls"], Inside::Acyclic),
+    (
+        &["trace", "event", "ack", "retry", "shutdown", "problem", "report", "telemetry", "tls"],
+        Inside::Acyclic,
+    ),
     (&["task", "script", "template", "format"], Inside::Acyclic),
     (&["plan", "registry", "services", "state"], Inside::Acyclic),
     (&["config", "runtime", "tasks"], Inside::Apart),

@@ -34,7 +34,11 @@ pub(crate) struct Limiter {
 impl Limiter {
     /// Makes a limiter for `rate` events a second.
     pub(crate) fn new(rate: f64, burst: u32, max_keys: usize, start: Instant) -> Self {
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a cast of a float saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a cast of a float saturates"
+        )]
         let increment = (1e12 / rate).round() as Picos;
         let tolerance = increment * Picos::from(burst.saturating_sub(1));
         let (times, order) = (HashMap::new(), BTreeSet::new());

@@ -205,6 +205,10 @@ instruments! {
     HTTP_CLIENT_REQUEST_DURATION = Histogram(Buckets::Http), "http.client.request.duration", "s",
         ["flow", "task", "http.request.method", "server.address", "server.port", "http.response.status_code", "error.type"],
         "The duration of HTTP requests, to the end of the response.";
+    HTTP_CIRCUIT_STATE = Gauge, "flowgen.http.circuit.state", "{circuit}", ["flow", "task", "state"],
+        "The circuits of the task, one for each host, that are `open` or `half_open`; the others are closed.";
+    HTTP_CIRCUIT_TRANSITIONS = Counter, "flowgen.http.circuit.transitions", "{transition}", ["flow", "task", "state"],
+        "The times that a circuit became `open`, `half_open` or `closed`.";
 
     SPAN_STARTED = ObservableCounter, "otel.sdk.span.started", "{span}", ["otel.span.sampling_result"],
         "The spans that were started: `RECORD_AND_SAMPLE` or `DROP`.";
@@ -238,7 +242,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Tasks", &["flowgen.task."]),
     ("State", &["flowgen.checkpoint.", "flowgen.dead_letters", "flowgen.durable."]),
     ("The worker", &["flowgen.reloads"]),
-    ("Connectors", &["http.", "messaging."]),
+    ("Connectors", &["http.", "flowgen.http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),
 ];
 
