@@ -126,13 +126,16 @@ fn a_server_that_wants_a_certificate_gets_it() {
 /// Starts a server that speaks HTTP/2 alone, and answers everything with `[2]`.
 fn http2(mut config: ServerConfig) -> SocketAddr {
     config.alpn_protocols = vec![b"h2".to_vec()];
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0")).unwrap();
+    let (listener, acceptor) =
+        (std::net::TcpListener::bind("127.0.0.1:0").unwrap(), TlsAcceptor::from(Arc::new(config)));
     let address = listener.local_addr().unwrap();
+    listener.set_nonblocking(true).unwrap();
     thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
+            let listener = TcpListener::from_std(listener).unwrap();
             while let Ok((stream, _)) = listener.accept().await {
-                let stream = TlsAcceptor::from(Arc::new(config.clone())).accept(stream).await.unwrap();
+                let stream = acceptor.accept(stream).await.unwrap();
                 let mut connection = h2::server::handshake(stream).await.unwrap();
                 while let Some(Ok((_, mut respond))) = connection.accept().await {
                     let mut body = respond.send_response(::http::Response::new(()), false).unwrap();

@@ -13,6 +13,9 @@ use super::{
 };
 use crate::{event::Event, task::TaskError};
 
+/// Pairs of a query.
+type Pairs = Vec<(String, String)>;
+
 /// Makes requests of events.
 pub(super) struct Outgoing {
     /// Pools the connections of the task.
@@ -51,7 +54,7 @@ impl Outgoing {
     }
 
     /// Makes all but the pairs of the query that are a payload.
-    fn parts(&self, event: &Event) -> Result<(Request, Option<Vec<(String, String)>>), TaskError> {
+    fn parts(&self, event: &Event) -> Result<(Request, Option<Pairs>), TaskError> {
         let url = self.endpoint.render(event)?;
         // The builder makes a header of the userinfo in a URL.
         let mut request = self.client.request(self.method.clone(), url).build().map_err(failure::no_request)?;
