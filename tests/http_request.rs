@@ -1,5 +1,12 @@
 //! `http_request` against a server that answers as the test says.
 
+mod auth;
+mod circuit;
+mod connections;
+mod guard;
+mod limits;
+mod pages;
+mod responses;
 mod spans;
 
 use std::{io::Write, net::TcpListener, time::Duration};
@@ -25,6 +32,18 @@ flow:
 {keys}    - stdout: {{name: out}}
 "
     )
+}
+
+/// Runs a flow with these keys, and these files beside its input.
+fn call_with(server: &Server, keys: &str, input: &str, files: &[(&str, &str)]) -> Ended {
+    let mut all = vec![("input", input.as_bytes())];
+    all.extend(files.iter().map(|(name, content)| (*name, content.as_bytes())));
+    run(&flow(&keys.replace("HOST", &server.address.to_string())), &all)
+}
+
+/// Makes so many events.
+fn events(count: usize) -> String {
+    (0..count).map(|n| format!("{{\"n\":{n}}}\n")).collect()
 }
 
 /// Runs it; `HOST` is where the server is.

@@ -51,10 +51,6 @@ const KEYS: &[(Place<'static>, &str, Neutral)] = &[
     (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
-    (Place::Kind("http_request"), "auth", Neutral::Null),
-    (Place::Kind("http_request"), "circuit_breaker", Neutral::Null),
-    (Place::Kind("http_request"), "credentials_path", Neutral::Null),
-    (Place::Kind("http_request"), "rate_limit", Neutral::Null),
 ];
 
 /// The kinds.

@@ -23,241 +23,95 @@
 //!
 //! What may pass is transient, so that the retries of the task apply: no connection, a timeout, a
 //! connection that breaks, 408, 425, 429, 500, 502, 503 and 504. The next attempt waits at least as long as
-//! `Retry-After` asks. Any other status but 2xx is permanent. A method that is not idempotent is retried
-//! too: nothing is lost rather than nothing sent twice.
+//! `Retry-After` asks. Any other status but those of `success_status`, by default 2xx, is permanent. A method that is not
+//! idempotent is retried too: nothing is lost rather than nothing sent twice.
 //!
-//! GET and HEAD follow up to ten redirects within the host, where the headers may be seen; anything else
-//! is a permanent failure with the 3xx as its type. Requests go through the proxy that the environment's
-//! `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY` name. A server is trusted by the public roots, those of the
-//! machine, and those in `SSL_CERT_FILE`.
+//! **As whom.** `auth` is a known token, a user, or the client credentials of OAuth 2.0. A token is asked for by one request
+//! however many wait for it, again a minute before it expires (after nine tenths of a short life), and once more when the
+//! server answers 401; then the request is made again. Without `expires_in` it holds for five minutes. While the endpoint is
+//! down a token that still holds is used. A token that is not to be had is `oauth2`, transient or permanent as the answer
+//! would be. `credentials_path` names a JSON file with `bearer_auth`, `basic_auth: {username, password}` or
+//! `oauth2_client_credentials: {token_url, client_id, client_secret, scope}`; it is read when the task is built.
+//!
+//! **Redirects.** GET and HEAD follow up to ten within the host, where the headers may be seen, or with `across_hosts`
+//! anywhere, but then without headers, credentials and payload, and never from `https` to `http`. What is not followed is a
+//! permanent failure with the 3xx as its type.
+//!
+//! **Pages.** `pagination` follows the `Link` header, a URL or a cursor in the body, or counts. Each page is an event, or
+//! with `items_path` each item. A page that fails fails them all, and the attempt begins anew with the first one, so nothing
+//! is emitted twice. More pages than `max_pages`, a page that comes again, and one on another host are `pagination`.
+//!
+//! **A gentle client.** `rate_limit` makes requests wait, which fails nothing and counts towards no timeout. With
+//! `circuit_breaker` a host whose attempts fail so many times in a row, in a way that may pass, is not asked for a while:
+//! attempts fail at once as `circuit_open`, transient, and the next one waits until the circuit lets it through.
+//! `timeout` is that of each request; one for a token or a page has its own.
+//!
+//! **Where requests may go.** `allow_hosts` and `deny_private` hold for the URL of every request, redirects and pages
+//! included, and for the addresses that its name leads to when a connection is made. What they refuse is `refused`, permanent.
+//! Private are loopback, private networks, the link, shared and reserved addresses, multicast, and those of cloud metadata,
+//! in IPv6 too and however they are written; a block of `allow_hosts` is an exception. With addresses to look at
+//! the environment's proxies are not used, since those look up names themselves; for the same reason a `proxy` and
+//! `deny_private` exclude each other, and with a `proxy` a name has to stand in `allow_hosts` itself. They do not
+//! hold for `token_url`, which no event can change.
+//!
+//! **The way there.** Requests go through `proxy`, or without it through the one that the environment's `HTTP_PROXY`,
+//! `HTTPS_PROXY` and `NO_PROXY` name; `proxy: none` goes straight. A server is trusted by the public roots, those of the
+//! machine, those in `SSL_CERT_FILE`, and `tls.ca_file`. HTTP/2 is spoken with servers that offer it over TLS. Bodies may be
+//! compressed with gzip, brotli or zstd; what counts towards `max_response_bytes` is what comes out, as it comes.
 //!
 //! Telemetry: the span is of kind CLIENT and has `http.request.method`, `server.address`, `server.port`, `url.scheme`,
 //! `http.request.body.size`, `http.response.status_code`, `http.response.body.size` if the response says its length
 //! and is not compressed, and `network.protocol.version`. A path is not shown: it may hold data or a secret. The one
 //! header that is shown is an `x-request-id`, sent or received: `http.request.header.x-request-id` and
-//! `http.response.header.x-request-id`, each a list. Of several attempts the last one is described. A request carries
+//! `http.response.header.x-request-id`, each a list. Of several attempts and requests the last one is described. Each request
+//! is one record of `http.client.request.duration`, also one for a token, a redirect or a page. A request carries
 //! its event's place in the trace as `traceparent`, unless `headers` sets another one.
 //!
 //! Neither log lines nor errors hold a path, a query, userinfo, a header's value or a body: variables are
 //! put in when the flow is loaded, so that any of them may be a secret.
 
+mod auth;
+mod circuit;
 mod client;
+mod config;
 mod durations;
 mod endpoint;
 mod failure;
+mod guard;
 mod headers;
+mod outgoing;
+mod pace;
+mod pagination;
 mod payload;
+mod redirects;
+mod requester;
 mod response;
 mod span;
+mod success;
 
-use std::{collections::BTreeMap, time::Duration};
-
-use async_trait::async_trait;
-use reqwest::{Client, Method, Request, header::CONTENT_TYPE};
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-use self::{
-    durations::{Durations, Timing},
-    endpoint::Endpoint,
-    failure::{ERROR_TYPES, Exchange},
-    headers::Headers,
-    payload::{Encoded, Payload},
-    response::{Reading, ResponseType},
-};
+use self::config::Config;
 use crate::{
-    event::{self, Event},
-    format::ByteSize,
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
-    telemetry::{SpanKind, spawn_blocking},
-    template::TemplateError,
+    task::{BuildContext, BuildError, Kind, Role, Task},
+    telemetry::SpanKind,
 };
 
 /// The `http_request` kind.
 pub(super) struct HttpRequest;
 
-/// What to ask whom.
-#[derive(Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Config {
-    /// The URL, a template: `http://` or `https://`.
-    endpoint: String,
-    /// The method.
-    #[serde(default)]
-    #[schemars(extend("default" = "GET"))]
-    method: MethodName,
-    /// The headers; their values are templates.
-    #[serde(default)]
-    headers: BTreeMap<String, String>,
-    /// What to send; nothing without it.
-    payload: Option<payload::Config>,
-    /// How long one attempt may take, from the start to the end of the response; `null` for no limit.
-    #[serde(default = "timeout", with = "humantime_serde::option")]
-    #[schemars(with = "Option<String>", extend("default" = "30s"))]
-    timeout: Option<Duration>,
-    /// How long it may take to connect, TLS included.
-    #[serde(default = "connect_timeout", with = "humantime_serde")]
-    #[schemars(with = "String", extend("default" = "10s"))]
-    connect_timeout: Duration,
-    /// How the response's body becomes the event's data.
-    #[serde(default)]
-    #[schemars(extend("default" = "auto"))]
-    response_type: ResponseType,
-    /// How long the response's body may be, decompressed.
-    #[serde(default = "max_response_bytes")]
-    #[schemars(extend("default" = "10MiB"))]
-    max_response_bytes: ByteSize,
-}
-
-fn timeout() -> Option<Duration> {
-    Some(Duration::from_secs(30))
-}
-
-fn connect_timeout() -> Duration {
-    Duration::from_secs(10)
-}
-
-fn max_response_bytes() -> ByteSize {
-    ByteSize(10 << 20)
-}
-
-/// The methods.
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "UPPERCASE")]
-enum MethodName {
-    #[default]
-    Get,
-    Post,
-    Put,
-    Delete,
-    Patch,
-    Head,
-}
-
-impl From<MethodName> for Method {
-    fn from(name: MethodName) -> Self {
-        match name {
-            MethodName::Get => Self::GET,
-            MethodName::Post => Self::POST,
-            MethodName::Put => Self::PUT,
-            MethodName::Delete => Self::DELETE,
-            MethodName::Patch => Self::PATCH,
-            MethodName::Head => Self::HEAD,
-        }
-    }
-}
-
 impl Kind for HttpRequest {
     const NAME: &'static str = "http_request";
     const ROLE: Role = Role::Processor;
     const SUMMARY: &'static str = "calls an HTTP API; the response's body is the new data";
-    const ERROR_TYPES: &'static [&'static str] = ERROR_TYPES;
+    const ERROR_TYPES: &'static [&'static str] = failure::ERROR_TYPES;
     const SPAN_KIND: SpanKind = SpanKind::Client;
     type Config = Config;
 
     fn check(config: &Config, problems: &mut Problems) {
-        Endpoint::check(&config.endpoint, problems);
-        headers::check(&config.headers, problems);
-        if let Some(payload) = &config.payload {
-            payload.check(problems);
-        }
-        for (key, limit) in [("timeout", config.timeout), ("connect_timeout", Some(config.connect_timeout))] {
-            if limit.is_some_and(|limit| limit.is_zero()) {
-                problems.report(key, "must be longer than zero");
-            }
-        }
-        config.max_response_bytes.check_limit("max_response_bytes", problems);
+        config.check(problems);
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
-        let uncompiled =
-            |key: &str, error: TemplateError| BuildError::new(format!("cannot compile `{key}`")).with_source(error);
-        let method = Method::from(config.method);
-        let (is_safe, timeout, connect_timeout) = (method.is_safe(), config.timeout, config.connect_timeout);
-        // It reads the machine's certificates.
-        let client = spawn_blocking(move || client::build(is_safe, timeout, connect_timeout)).await;
-        Ok(Task::Processor(Box::new(Requester {
-            client: client.map_err(|error| BuildError::new("setting up the HTTP client was cut short").with_source(error))??,
-            endpoint: Endpoint::compile(&config.endpoint).map_err(|error| uncompiled("endpoint", error))?,
-            headers: Headers::compile(&config.headers, context.propagators)
-                .map_err(|error| uncompiled("headers", error))?,
-            payload: config
-                .payload
-                .as_ref()
-                .map(payload::Config::compile)
-                .transpose()
-                .map_err(|error| uncompiled("payload", error))?,
-            reading: Reading { response_type: config.response_type, limit: config.max_response_bytes.0 },
-            durations: Durations::new(context),
-            method,
-        })))
-    }
-}
-
-/// Makes requests of events, and data of responses.
-struct Requester {
-    /// Pools the connections of this task.
-    client: Client,
-    method: Method,
-    endpoint: Endpoint,
-    headers: Headers,
-    payload: Option<Payload>,
-    reading: Reading,
-    durations: Durations,
-}
-
-impl Requester {
-    fn request(&self, event: &Event) -> Result<Request, TaskError> {
-        let url = self.endpoint.render(event)?;
-        // The builder makes a header of the userinfo in a URL.
-        let mut request = self.client.request(self.method.clone(), url).build().map_err(failure::no_request)?;
-        request.headers_mut().extend(self.headers.outgoing(event)?);
-        match self.payload.as_ref().map(|payload| payload.encode(event)).transpose()? {
-            Some(Encoded::Body { bytes, content_type }) => {
-                request.headers_mut().entry(CONTENT_TYPE).or_insert(content_type);
-                *request.body_mut() = Some(bytes.into());
-            }
-            Some(Encoded::Query(pairs)) => {
-                request.url_mut().query_pairs_mut().extend_pairs(pairs);
-            }
-            None => {}
-        }
-        Ok(request)
-    }
-}
-
-#[async_trait]
-impl Processor for Requester {
-    async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        let request = self.request(event)?;
-        if let Some(span) = output.span() {
-            span::describe_request(&request, span);
-        }
-        let exchange = Exchange::of(&request);
-        let mut timing = self.durations.begin(&request, event.trace);
-        let answered = self.exchange(request, &exchange, &mut timing, output).await;
-        timing.end(answered.as_ref().err().map(TaskError::error_type));
-        output.emit(event.with_data(answered?));
-        Ok(())
-    }
-}
-
-impl Requester {
-    /// Sends a request, and reads the data of its response.
-    async fn exchange(
-        &self,
-        request: Request,
-        exchange: &Exchange,
-        timing: &mut Timing<'_>,
-        output: &mut Output,
-    ) -> Result<event::Payload, TaskError> {
-        let response = self.client.execute(request).await.map_err(|error| exchange.broken(error))?;
-        timing.status(response.status());
-        if let Some(span) = output.span() {
-            span::describe_response(&response, span);
-        }
-        exchange.check_status(&response)?;
-        self.reading.read(response, exchange).await
+        Ok(Task::Processor(Box::new(config.build(context).await?)))
     }
 }

@@ -211,6 +211,10 @@ instruments! {
     HTTP_SERVER_ACTIVE_REQUESTS = UpDownCounter, "http.server.active_requests", "{request}",
         ["flow", "task", "http.request.method", "url.scheme"],
         "The HTTP requests that have come in and are not answered.";
+    HTTP_CIRCUIT_STATE = Gauge, "flowgen.http.circuit.state", "{circuit}", ["flow", "task", "state"],
+        "The circuits of the task, one for each host, that are `open` or `half_open`; the others are closed.";
+    HTTP_CIRCUIT_TRANSITIONS = Counter, "flowgen.http.circuit.transitions", "{transition}", ["flow", "task", "state"],
+        "The times that a circuit became `open`, `half_open` or `closed`.";
 
     SPAN_STARTED = ObservableCounter, "otel.sdk.span.started", "{span}", ["otel.span.sampling_result"],
         "The spans that were started: `RECORD_AND_SAMPLE` or `DROP`.";
@@ -244,7 +248,7 @@ const GROUPS: [(&str, &[&str]); 7] = [
     ("Tasks", &["flowgen.task."]),
     ("State", &["flowgen.checkpoint.", "flowgen.dead_letters", "flowgen.durable."]),
     ("The worker", &["flowgen.reloads"]),
-    ("Connectors", &["http.", "messaging."]),
+    ("Connectors", &["http.", "flowgen.http.", "messaging."]),
     ("Telemetry itself", &["otel.", "flowgen.traces."]),
 ];
 

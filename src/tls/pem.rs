@@ -99,6 +99,11 @@ pub(crate) fn certificates(content: &[u8]) -> Result<Vec<CertificateDer<'static>
     if found.is_empty() { Err(pem::Error::NoItemsFound) } else { Ok(found) }
 }
 
+/// Returns the first private key of a file's content.
+pub(crate) fn private_key(content: &[u8]) -> Result<PrivateKeyDer<'static>, pem::Error> {
+    PrivateKeyDer::from_pem_slice(content)
+}
+
 /// Returns whether the key in one file is that of the certificate in another, as far as files can be used.
 pub(crate) fn belong_together(certificate: &Path, key: &Path, read: ReadFile<'_>) -> bool {
     let certified = || {

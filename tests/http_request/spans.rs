@@ -20,10 +20,14 @@ const TRACEPARENT: &str = "00-00000000000000000000000000000abc-0000000000000def-
 
 /// Builds a task; `HOST` is where the server is.
 async fn task(server: &Server, config: Value) -> Box<dyn Processor> {
+    build(&config.to_string().replace("HOST", &server.address.to_string())).await
+}
+
+/// Builds a task of a configuration in JSON.
+pub(super) async fn build(config: &str) -> Box<dyn Processor> {
     let kind = registry().get("http_request").unwrap();
-    let config = config.to_string().replace("HOST", &server.address.to_string());
     let mut problems = Problems::default();
-    let prepared = kind.prepare(serde_json::from_str(&config).unwrap(), &mut problems).unwrap();
+    let prepared = kind.prepare(serde_json::from_str(config).unwrap(), &mut problems).unwrap();
     assert!(problems.is_empty());
     let context = BuildContext::new("f", "t", PathBuf::from("."));
     match prepared.build(&context).await.unwrap() {
@@ -32,7 +36,7 @@ async fn task(server: &Server, config: Value) -> Box<dyn Processor> {
     }
 }
 
-fn event() -> Event {
+pub(super) fn event() -> Event {
     let mut event = Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!({"id": "m4rker"})));
     event.trace = TRACE;
     event

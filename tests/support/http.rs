@@ -2,13 +2,14 @@
 
 use std::{
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener},
     sync::{Arc, Mutex, MutexGuard, OnceLock},
     thread,
     time::{Duration, Instant},
 };
 
-use serde_json::Value;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use serde_json::{Value, json as object};
 
 /// A request as it came in. The names of headers are lowercase.
 #[derive(Clone, Debug)]
@@ -69,15 +70,40 @@ impl Server {
         listener: TcpListener,
         script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
     ) -> Self {
+        Self::serve_on(listener, None, script)
+    }
+
+    /// Starts one that speaks TLS.
+    pub(crate) fn start_tls(
+        config: ServerConfig,
+        script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
+    ) -> Self {
+        Self::serve_on(TcpListener::bind("127.0.0.1:0").unwrap(), Some(Arc::new(config)), script)
+    }
+
+    fn serve_on(
+        listener: TcpListener,
+        tls: Option<Arc<ServerConfig>>,
+        script: impl FnMut(usize, &Request) -> Reply + Send + 'static,
+    ) -> Self {
         let address = listener.local_addr().unwrap();
         let requests = Arc::<Mutex<Vec<Request>>>::default();
         let shared = Arc::clone(&requests);
         let script = Arc::new(Mutex::new(Box::new(script) as Script));
         thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
-                let (script, shared) = (Arc::clone(&script), Arc::clone(&shared));
+                let (script, shared, tls) = (Arc::clone(&script), Arc::clone(&shared), tls.clone());
                 // What goes wrong with a connection shows on the other side.
-                thread::spawn(move || drop(serve(stream, &script, &shared)));
+                thread::spawn(move || {
+                    stream.set_nodelay(true).unwrap();
+                    drop(match tls {
+                        None => serve(stream, &script, &shared),
+                        Some(tls) => {
+                            let connection = ServerConnection::new(tls).unwrap();
+                            serve(StreamOwned::new(connection, stream), &script, &shared)
+                        }
+                    });
+                });
             }
         });
         Self { address, requests }
@@ -92,12 +118,25 @@ impl Server {
 /// `HTTP_ENDPOINT`.
 pub(crate) fn example_endpoint() -> &'static str {
     static ENDPOINT: OnceLock<String> = OnceLock::new();
-    ENDPOINT.get_or_init(|| format!("http://{}", Server::start(|n, _| json(n)).address))
+    ENDPOINT.get_or_init(|| {
+        let server = Server::start(|n, request| match &*request.line {
+            "POST /token" => json(object!({"access_token": "t", "token_type": "Bearer", "expires_in": 3600})),
+            "GET /orders" => {
+                let head = "200 OK\r\nlink: </orders?page=2>; rel=\"next\"";
+                response(head, object!({"items": [{"id": 1}, {"id": 2}]}).to_string())
+            }
+            "GET /orders?page=2" => json(object!({"items": [{"id": 3}]})),
+            _ => json(n),
+        });
+        format!("http://{}", server.address)
+    })
 }
 
-fn serve(stream: TcpStream, script: &Mutex<Script>, requests: &Mutex<Vec<Request>>) -> std::io::Result<()> {
-    stream.set_nodelay(true)?;
-    let mut writer = stream.try_clone()?;
+fn serve(
+    stream: impl Read + Write,
+    script: &Mutex<Script>,
+    requests: &Mutex<Vec<Request>>,
+) -> std::io::Result<()> {
     let mut reader = BufReader::new(stream);
     while let Some(request) = read(&mut reader)? {
         let reply = {
@@ -107,11 +146,16 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, requests: &Mutex<Vec<Request
             drop(requests);
             (script.lock().unwrap())(number, &request)
         };
+        let writer = reader.get_mut();
         match reply {
-            Reply::Bytes(bytes) => writer.write_all(&bytes)?,
+            Reply::Bytes(bytes) => {
+                writer.write_all(&bytes)?;
+                writer.flush()?;
+            }
             Reply::Close(bytes) => return writer.write_all(&bytes),
             Reply::Hang(bytes) => {
                 writer.write_all(&bytes)?;
+                writer.flush()?;
                 return reader.read_to_end(&mut Vec::new()).map(drop);
             }
             Reply::Drip(bytes) => {
@@ -128,7 +172,7 @@ fn serve(stream: TcpStream, script: &Mutex<Script>, requests: &Mutex<Vec<Request
 }
 
 /// Reads a request; `None` if there is no further one.
-fn read(reader: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+fn read(reader: &mut impl BufRead) -> std::io::Result<Option<Request>> {
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
         return Ok(None);

@@ -2,6 +2,7 @@
 
 use std::process::Command;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use super::{Observed, export_to, sample, start_with};
@@ -299,6 +300,104 @@ flow:
     };
     assert_eq!((count("503"), count("200")), (1, 3));
     assert_eq!(observed.metrics.histogram_count(name, &[("error.type", "503")]), 1);
+}
+
+/// Scenario: an API that wants a token, takes the first one back, redirects, and answers in two pages.
+/// Guarantee: each request is one record with its own status, where it went.
+#[test]
+fn every_request_counts_once_whatever_it_is_made_for() {
+    let tokens = Server::start(|n, _| http::json(json!({"access_token": format!("t{n}")})));
+    let server = Server::start(|_, request| match (&*request.line, request.header("authorization")) {
+        (_, Some("Bearer t0")) => http::response("401 Unauthorized", ""),
+        ("GET /", _) => http::response("302 Found\r\nlocation: /1", ""),
+        ("GET /1", _) => http::response("200 OK\r\nlink: </2>; rel=next", "1"),
+        _ => http::json(2),
+    });
+    let yaml = format!(
+        "
+flow:
+  tasks:
+    - generate: {{name: numbers, count: 1}}
+    - http_request:
+        name: call
+        endpoint: 'http://{}/'
+        pagination: {{type: link_header}}
+        auth: {{oauth2: {{token_url: 'http://{}/', client_id: c, client_secret: s}}}}
+    - drop: {{name: nowhere}}
+",
+        server.address, tokens.address
+    );
+    let observed = super::observe(&yaml, &[]);
+    let count = |method: &str, server: &Server, status: &str| {
+        let port = server.address.port().to_string();
+        let place =
+            [("http.request.method", method), ("server.port", &*port), ("http.response.status_code", status)];
+        observed.metrics.histogram_count("http.client.request.duration", &place)
+    };
+    assert_eq!(count("POST", &tokens, "200"), 2);
+    assert_eq!(["401", "302", "200"].map(|status| count("GET", &server, status)), [1, 1, 2]);
+    assert_eq!(observed.metrics.histogram_count("http.client.request.duration", &[("task", "call")]), 6);
+    assert_eq!(observed.metrics.histogram_count("http.client.request.duration", &[("error.type", "401")]), 1);
+    let span = &observed.handled("call")[0];
+    assert_eq!(
+        (&span["http.request.method"], &span["http.response.status_code"]),
+        (&"GET".into(), &200.into())
+    );
+}
+
+#[test]
+fn a_circuit_shows_how_it_is_and_what_it_was() {
+    let server = Server::start(|n, _| if n == 1 { http::json(1) } else { http::response("503 Busy", "") });
+    let yaml = format!(
+        "
+retry: {{initial_backoff: 1ms, max_attempts: 4}}
+flow:
+  tasks:
+    - generate: {{name: numbers, count: 2}}
+    - http_request:
+        name: call
+        endpoint: 'http://{}/'
+        on_error: drop
+        circuit_breaker: {{failure_threshold: 1, open_for: 100ms}}
+",
+        server.address
+    );
+    let observed = super::observe(&yaml, &[]);
+    let became = |state| {
+        observed.metrics.counter("flowgen.http.circuit.transitions", &[("task", "call"), ("state", state)])
+    };
+    // The first event: open, half open, closed. The second one: open, half open, open.
+    assert_eq!(["open", "half_open", "closed"].map(became), [3, 2, 1]);
+
+    // One that stays open is seen to be.
+    let collector = Collector::start();
+    let server = Server::start(|_, _| http::response("503 Busy", ""));
+    let yaml = format!(
+        "
+retry: {{initial_backoff: 1ms}}
+flow:
+  tasks:
+    - generate: {{name: numbers, count: 1}}
+    - http_request: {{name: call, endpoint: 'http://{}/', circuit_breaker: {{failure_threshold: 2, open_for: 1h}}}}
+",
+        server.address
+    );
+    let worker = start_with(&collector, &yaml, &[], |command| {
+        command.env("FLOWGEN_TELEMETRY__METRICS_EXPORT_INTERVAL", "20ms");
+    });
+    let name = "flowgen.http.circuit.state";
+    collector.wait_until(|received| {
+        let metrics = received.metrics();
+        let is = |state| {
+            let series = metrics.get(name)?;
+            let point =
+                series.iter().find(|(labels, _)| labels.get("state").is_some_and(|known| known == state));
+            point.map(|(_, point)| format!("{:?}", point.number))
+        };
+        (is("open"), is("half_open")) == (Some("Gauge(1.0)".to_owned()), Some("Gauge(0.0)".to_owned()))
+    });
+    worker.signal(Signal::KILL);
+    assert_eq!(worker.end().code, None);
 }
 
 #[test]

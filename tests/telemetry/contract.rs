@@ -93,6 +93,8 @@ const CONTRACT: &[Promise] = &[
             "error.type",
         ],
     ),
+    ("flowgen.http.circuit.state", "gauge", None, &["flow", "task", "state"]),
+    ("flowgen.http.circuit.transitions", "counter", None, &["flow", "task", "state"]),
     ("messaging.client.sent.messages", "counter", Some("{message}"), &[]),
     ("messaging.client.consumed.messages", "counter", Some("{message}"), &[]),
     ("messaging.client.operation.duration", "histogram", Some("s"), &[]),

@@ -44,6 +44,11 @@ impl Endpoint {
         })
     }
 
+    /// Returns the URL, if it is the same for every event and can be one.
+    pub(super) fn constant(source: &str) -> Option<Url> {
+        Template::compile(source).ok()?.as_constant().and_then(parse)
+    }
+
     /// Returns the URL of one event.
     pub(super) fn render(&self, event: &Event) -> Result<Url, TaskError> {
         match self {

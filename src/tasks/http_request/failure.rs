@@ -3,8 +3,9 @@
 use std::{error::Error, fmt, io, time::Duration};
 
 use jiff::{Timestamp, fmt::rfc2822};
-use reqwest::{Method, Request, Response, StatusCode, header::RETRY_AFTER};
+use reqwest::{Method, Request, Response, StatusCode, Url, header::RETRY_AFTER};
 
+use super::guard::Refused;
 use crate::{
     format::{ENCODE, IO},
     task::TaskError,
@@ -19,6 +20,14 @@ pub(super) const HEADER: &str = "header";
 pub(super) const DECODE: &str = "decode";
 /// `error.type` of a response that is longer than allowed.
 pub(super) const TOO_LARGE: &str = "too_large";
+/// `error.type` of a request without a token, since none is to be had.
+pub(super) const OAUTH2: &str = "oauth2";
+/// `error.type` of a request to a server that is left alone for a while.
+pub(super) const CIRCUIT_OPEN: &str = "circuit_open";
+/// `error.type` of a request to where none may go.
+pub(super) const REFUSED: &str = "refused";
+/// `error.type` of pages that do not end, or do not hold what they should.
+pub(super) const PAGINATION: &str = "pagination";
 const CONNECT: &str = "connect";
 const TLS: &str = "tls";
 const TIMEOUT: &str = "timeout";
@@ -28,7 +37,7 @@ const OTHER: &str = "_OTHER";
 /// is one in use.
 #[rustfmt::skip]
 pub(super) const ERROR_TYPES: &[&str] = &[
-    TEMPLATE, ENDPOINT, HEADER, ENCODE, CONNECT, TLS, TIMEOUT, IO, TOO_LARGE, DECODE,
+    TEMPLATE, ENDPOINT, HEADER, ENCODE, REFUSED, CIRCUIT_OPEN, OAUTH2, CONNECT, TLS, TIMEOUT, IO, TOO_LARGE, DECODE, PAGINATION,
     "300", "301", "302", "303", "304", "305", "307", "308",
     "400", "401", "402", "403", "404", "405", "406", "407", "408", "409", "410", "411", "412", "413", "414", "415",
     "416", "417", "418", "421", "422", "423", "424", "425", "426", "428", "429", "431", "451",
@@ -43,16 +52,16 @@ pub(super) struct Exchange {
 
 impl Exchange {
     pub(super) fn of(request: &Request) -> Self {
-        let url = request.url();
-        let host = url.host_str().unwrap_or_default();
-        let host = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-        Self { method: request.method().clone(), host }
+        Self { method: request.method().clone(), host: authority(request.url()) }
     }
 
     /// Makes the error of a request or a response that broke off.
     pub(super) fn broken(&self, error: reqwest::Error) -> TaskError {
         if error.is_builder() {
             return no_request(error);
+        }
+        if let Some(refused) = chain(&error).find_map(|cause| cause.downcast_ref::<Refused>()) {
+            return self.refused(*refused);
         }
         let (error_type, what) = if chain(&error).any(is_tls) {
             (TLS, "no trusted connection")
@@ -68,6 +77,11 @@ impl Exchange {
         TaskError::transient(error_type, format!("{self}: {what}")).with_source(error.without_url())
     }
 
+    /// Makes the error of a request that must not go where it should.
+    pub(super) fn refused(&self, refused: Refused) -> TaskError {
+        TaskError::permanent(REFUSED, format!("{self}: {refused}"))
+    }
+
     /// Makes the error of a body that is not what it should be.
     pub(super) fn undecodable(&self, what: &str) -> TaskError {
         TaskError::permanent(DECODE, format!("{self}: {what}"))
@@ -79,23 +93,20 @@ impl Exchange {
         TaskError::permanent(TOO_LARGE, message)
     }
 
-    /// Lets through what succeeded.
-    pub(super) fn check_status(&self, response: &Response) -> Result<(), TaskError> {
+    /// Makes the error of a response that is no success.
+    pub(super) fn unsuccessful(&self, response: &Response) -> TaskError {
         let status = response.status();
-        if status.is_success() {
-            return Ok(());
-        }
         let error_type = error_type(status);
         if !is_transient(status) {
             let note = if status.is_redirection() { ", and where it points is not followed" } else { "" };
-            return Err(TaskError::permanent(error_type, format!("{self}: the answer is {status}{note}")));
+            return TaskError::permanent(error_type, format!("{self}: the answer is {status}{note}"));
         }
         let error = TaskError::transient(error_type, format!("{self}: the answer is {status}"));
         let asked = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        Err(match asked.and_then(|text| retry_after(text, Timestamp::now())) {
+        match asked.and_then(|text| retry_after(text, Timestamp::now())) {
             Some(delay) => error.with_retry_after(delay),
             None => error,
-        })
+        }
     }
 }
 
@@ -103,6 +114,12 @@ impl fmt::Display for Exchange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}", self.method, self.host)
     }
+}
+
+/// Returns the host of a URL, with the port if it names one.
+pub(super) fn authority(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// Makes the error of an event whose URL no request can be made of.

@@ -59,10 +59,7 @@ impl Headers {
     /// that is configured wins: it may be that of someone who is not traced here.
     pub(super) fn outgoing(&self, event: &Event) -> Result<HeaderMap, TaskError> {
         let mut headers = HeaderMap::with_capacity(self.configured.len() + 4);
-        for (name, value) in self.propagators.headers(event) {
-            let value = HeaderValue::try_from(value).expect("it is printable ASCII");
-            headers.insert(HeaderName::from_static(name), value);
-        }
+        headers.extend(of_trace(self.propagators, event));
         for (name, template) in &self.configured {
             // Its error would not hold the value either, but it says less.
             let mut value = HeaderValue::try_from(template.render(event)?)
@@ -72,6 +69,13 @@ impl Headers {
         }
         Ok(headers)
     }
+}
+
+/// Returns what the other side learns of the trace of an event.
+pub(super) fn of_trace(propagators: Propagators, event: &Event) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+    propagators.headers(event).map(|(name, value)| {
+        (HeaderName::from_static(name), HeaderValue::try_from(value).expect("it is printable ASCII"))
+    })
 }
 
 #[cfg(test)]

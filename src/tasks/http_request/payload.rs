@@ -1,5 +1,7 @@
 //! What a request sends, and how.
 
+mod multipart;
+
 use bytes::Bytes;
 use reqwest::header::HeaderValue;
 use schemars::JsonSchema;
@@ -7,6 +9,7 @@ use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Map, Value};
 use url::form_urlencoded::Serializer;
 
+use self::multipart::FilePart;
 use crate::{
     event::{self, Event},
     format::ENCODE,
@@ -26,10 +29,34 @@ pub(super) struct Config {
     /// Sends the event's data.
     #[serde(default)]
     from_event: bool,
+    /// Sends the event's data as a file: bytes as they are, a text as it is, all else as JSON. Of `multipart` alone.
+    file: Option<FileConfig>,
     /// How to send it.
     #[serde(default)]
     #[schemars(extend("default" = "json"))]
     send_as: SendAs,
+}
+
+/// The part of a form that is a file.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct FileConfig {
+    /// The field of the form.
+    #[serde(default = "file")]
+    field: String,
+    /// The name of the file, a template.
+    name: String,
+    /// Its media type.
+    #[serde(default = "octet_stream")]
+    content_type: String,
+}
+
+fn file() -> String {
+    "file".to_owned()
+}
+
+fn octet_stream() -> String {
+    "application/octet-stream".to_owned()
 }
 
 /// How a payload is sent.
@@ -45,14 +72,20 @@ enum SendAs {
     UrlEncoded,
     /// Pairs of the URL's query, without a body; takes a flat object only.
     QueryParams,
+    /// A form's body that may hold a file; takes a flat object only.
+    Multipart,
 }
 
 impl Config {
     /// Reports what is wrong.
     pub(super) fn check(&self, problems: &mut Problems) {
         let given = [self.object.is_some(), self.input.is_some(), self.from_event];
-        if given.iter().filter(|given| **given).count() != 1 {
+        let given = given.iter().filter(|given| **given).count();
+        if given != 1 && (given > 1 || self.file.is_none()) {
             problems.report("payload", "a payload has one of `object`, `input` and `from_event: true`");
+        }
+        if let Some(file) = &self.file {
+            file.check(self.send_as == SendAs::Multipart, problems);
         }
         if self.object.is_some() && self.send_as == SendAs::Text {
             problems
@@ -76,15 +109,35 @@ impl Config {
                 .map(Content::Object)
                 .map_err(|mut errors| errors.swap_remove(0).1)?,
             (None, Some(input)) => Content::Input(Template::compile(input)?),
-            (None, None) => Content::Event,
+            (None, None) if self.from_event => Content::Event,
+            (None, None) => Content::Nothing,
         };
-        Ok(Payload { content, send_as: self.send_as })
+        let file = self.file.as_ref().map(|file| Ok((file.field.clone(), Template::compile(&file.name)?, file.content_type.clone())));
+        Ok(Payload { content, file: file.transpose()?, send_as: self.send_as })
+    }
+}
+
+impl FileConfig {
+    fn check(&self, is_multipart: bool, problems: &mut Problems) {
+        if !is_multipart {
+            problems.report("payload.file", "a file is a part of a form").hint("add `send_as: multipart`");
+        }
+        if HeaderValue::try_from(&self.content_type).is_err() || !self.content_type.contains('/') {
+            problems
+                .report("payload.file.content_type", "this is no media type")
+                .hint("such as `text/csv`");
+        }
+        if let Err(error) = Template::compile(&self.name) {
+            error.report("payload.file.name", problems);
+        }
     }
 }
 
 /// What a request sends, compiled.
 pub(super) struct Payload {
     content: Content,
+    /// The field, the name and the media type of a file.
+    file: Option<(String, Template, String)>,
     send_as: SendAs,
 }
 
@@ -92,6 +145,7 @@ enum Content {
     Object(ValueTemplate),
     Input(Template),
     Event,
+    Nothing,
 }
 
 /// A payload that is ready to be sent.
@@ -117,8 +171,19 @@ impl Payload {
                 let form = Serializer::new(String::new()).extend_pairs(self.pairs(event)?).finish();
                 (form.into(), "application/x-www-form-urlencoded")
             }
+            SendAs::Multipart => return self.form(event),
         };
         Ok(Encoded::Body { bytes, content_type: HeaderValue::from_static(content_type) })
+    }
+
+    fn form(&self, event: &Event) -> Result<Encoded, TaskError> {
+        let file = self.file.as_ref().map(|(field, name, content_type)| {
+            let (field, name, content_type) = (field.clone(), name.render(event)?, content_type.clone());
+            Ok::<_, TaskError>(FilePart { field, name, content_type, content: content_of(&event.data)? })
+        });
+        let form = multipart::encode(&self.pairs(event)?, file.transpose()?.as_ref());
+        let content_type = HeaderValue::try_from(form.content_type).expect("it is printable ASCII");
+        Ok(Encoded::Body { bytes: form.body, content_type })
     }
 
     fn json(&self, event: &Event) -> Result<Bytes, TaskError> {
@@ -130,6 +195,7 @@ impl Payload {
                 Ok(text.into())
             }
             Content::Event => json_of(&event.data).ok_or_else(only_bytes),
+            Content::Nothing => Ok(Bytes::new()),
         }
     }
 
@@ -137,13 +203,8 @@ impl Payload {
         match &self.content {
             Content::Object(object) => Ok(object.render(event)?.to_string().into()),
             Content::Input(input) => Ok(input.render(event)?.into()),
-            Content::Event => Ok(match &event.data {
-                event::Payload::Bytes(bytes) => bytes.clone(),
-                data => match data.json().and_then(Value::as_str) {
-                    Some(text) => text.to_owned().into(),
-                    None => json_of(data).ok_or_else(only_bytes)?,
-                },
-            }),
+            Content::Event => content_of(&event.data),
+            Content::Nothing => Ok(Bytes::new()),
         }
     }
 
@@ -155,7 +216,19 @@ impl Payload {
                 pairs_of(&serde_json::from_str(&input.render(event)?).map_err(no_json)?, numbered)
             }
             Content::Event => pairs_of(event.data.json().ok_or_else(only_bytes)?, numbered),
+            Content::Nothing => Ok(Vec::new()),
         }
+    }
+}
+
+/// Returns data as they are: bytes, a text without its quotes, all else as JSON.
+fn content_of(data: &event::Payload) -> Result<Bytes, TaskError> {
+    match data {
+        event::Payload::Bytes(bytes) => Ok(bytes.clone()),
+        data => match data.json().and_then(Value::as_str) {
+            Some(text) => Ok(text.to_owned().into()),
+            None => json_of(data).ok_or_else(only_bytes),
+        },
     }
 }
 

@@ -350,6 +350,8 @@ fn answer(line: &str) -> Reply {
             Reply::Close(format!("HTTP/1.1 {json}\r\ncontent-length: 999\r\n\r\n{body}").into_bytes())
         }
         "nonsense" => Reply::Close(format!("HTTP/1.1 200 OK\r\n{CANARY} {CANARY}\r\n\r\n").into_bytes()),
+        "token" => response(&json, format!("{{\"access_token\": \"{CANARY}\", \"expires_in\": 0}}")),
+        "pages" => response(&format!("{json}\r\nlink: <{path}?{CANARY}>; rel=next; {CANARY}={CANARY}"), body),
         "circle" => response(&format!("302 Found\r\n{headers}\r\nlocation: /circle?{CANARY}"), body),
         status => {
             response(&format!("{status} {CANARY}\r\n{headers}\r\nlocation: http://{CANARY}/{CANARY}"), body)
@@ -410,7 +412,52 @@ pub(super) fn http_request() -> Vec<Case> {
         given_up(&format!("endpoint: 'http://{secret}@{}/{CANARY}?{CANARY}'", closed())),
         given_up(&format!("endpoint: 'https://{secret}@{}/{CANARY}?{CANARY}'", plain())),
     ]);
-    vec![fed(&[fine]), fed(&each("http_request", calls))]
+    calls.extend(credentials());
+    calls.extend([
+        format!("endpoint: 'http://{{{{ \"127.0.0.1\" }}}}:1/{CANARY}?{CANARY}', deny_private: true"),
+        format!("endpoint: 'http://{}/pages?{CANARY}', pagination: {{type: link_header}}", server()),
+        given_up(&format!(
+            "endpoint: 'http://{}/503?{CANARY}', circuit_breaker: {{failure_threshold: 1}}",
+            server()
+        )),
+        given_up(&format!(
+            "endpoint: 'http://nowhere.invalid/{CANARY}', proxy: 'http://${{SECRET}}:{CANARY}@{}'",
+            closed()
+        )),
+        format!(
+            "endpoint: 'http://{}/fine?{CANARY}', response: whole, method: POST, \
+             payload: {{from_event: true, send_as: multipart, file: {{name: '{{{{ event.data.text }}}}'}}}}",
+            server()
+        ),
+    ]);
+    let content = format!("{{\"basic_auth\": {{\"username\": \"{CANARY}\", \"password\": \"{CANARY}\"}}}}");
+    let files = vec![("credentials.json".to_owned(), content.into_bytes())];
+    vec![fed(&[fine]), Case { files, ..fed(&each("http_request", calls)) }]
+}
+
+/// Requests with every kind of credentials, that are good for something or not.
+fn credentials() -> Vec<String> {
+    let oauth2 = |path: &str, more: &str| {
+        format!(
+            "auth: {{oauth2: {{token_url: 'http://{}/{path}?{CANARY}', client_id: {CANARY}, client_secret: '${{SECRET}}', \
+             scopes: [{CANARY}], parameters: {{{CANARY}: '${{SECRET}}'}}{more}}}}}",
+            server()
+        )
+    };
+    let auth = [
+        "auth: {bearer: {token: '${SECRET}'}}".to_owned(),
+        format!("auth: {{basic: {{user: {CANARY}, password: '${{SECRET}}'}}}}"),
+        "credentials_path: credentials.json".to_owned(),
+        oauth2("token", ""),
+        oauth2("400", ", auth_method: client_secret_post"),
+        oauth2("malformed", ""),
+        oauth2("503", ""),
+        oauth2("broken", ""),
+    ];
+    let call = |auth: &String, path: &str| {
+        given_up(&format!("endpoint: 'http://{}/{path}?{CANARY}', {auth}", server()))
+    };
+    auth.iter().flat_map(|auth| [call(auth, "fine"), call(auth, "401")]).collect()
 }
 
 /// Returns an address that nothing listens on.

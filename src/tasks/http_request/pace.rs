@@ -1,0 +1,151 @@
+//! `rate_limit`: requests wait until the limit lets them go. Waiting is not failing, and counts towards no timeout.
+
+use std::sync::{Mutex, PoisonError};
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    event::Event,
+    problem::Problems,
+    services::limiter::Limiter,
+    task::TaskError,
+    template::{Template, TemplateError},
+};
+
+/// The lowest rate, in requests a second: one in eleven days.
+const LEAST: f64 = 1e-6;
+
+/// The highest rate, in requests a second.
+const MOST: f64 = 1e9;
+
+/// How many requests may go.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Config {
+    /// Requests a second; may be a fraction.
+    rate: f64,
+    /// How many requests may go at once after a quiet time. By default 1: requests are evenly spaced.
+    #[serde(default = "one")]
+    burst: u32,
+    /// A template: events for which it gives the same text share a rate. By default all do.
+    key: Option<String>,
+    /// For how many keys rates are kept at once. When all of them are in use, a request of another key waits until one
+    /// is not.
+    #[serde(default = "ten_thousand")]
+    max_keys: usize,
+}
+
+fn one() -> u32 {
+    1
+}
+
+fn ten_thousand() -> usize {
+    10_000
+}
+
+impl Config {
+    pub(super) fn check(&self, problems: &mut Problems) {
+        if !(LEAST..=MOST).contains(&self.rate) {
+            problems
+                .report("rate_limit.rate", "the rate has to be between 0.000001 and 1000000000 requests a second")
+                .hint("`0.1` is one request in ten seconds");
+        }
+        if self.burst == 0 {
+            problems
+                .report("rate_limit.burst", "the burst has to be at least 1")
+                .hint("leave it out for evenly spaced requests");
+        }
+        if self.max_keys == 0 {
+            problems.report("rate_limit.max_keys", "`max_keys` has to be at least 1");
+        }
+        if let Some(Err(error)) = self.key.as_deref().map(Template::compile) {
+            error.report("rate_limit.key", problems);
+        }
+    }
+
+    pub(super) fn compile(&self) -> Result<Pace, TemplateError> {
+        let limiter = Limiter::new(self.rate, self.burst, self.max_keys, Instant::now());
+        Ok(Pace { limiter: Mutex::new(limiter), key: self.key.as_deref().map(Template::compile).transpose()? })
+    }
+}
+
+/// Lets requests go at their rate.
+pub(super) struct Pace {
+    limiter: Mutex<Limiter>,
+    /// What tells the requests of one rate from those of another.
+    key: Option<Template>,
+}
+
+impl Pace {
+    /// Waits until one more request may go. One that is not waited for to the end takes nothing from the rate.
+    pub(super) async fn wait(&self, event: &Event) -> Result<(), TaskError> {
+        let key = self.key.as_ref().map_or_else(|| Ok(String::new()), |key| key.render(event))?;
+        while let Some(time) = self.admit(&key) {
+            sleep_until(time).await;
+        }
+        Ok(())
+    }
+
+    fn admit(&self, key: &str) -> Option<Instant> {
+        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
+        limiter.admit(key, Instant::now()).err()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures_util::future::join_all;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::event::{EventId, Payload};
+
+    fn event(data: &str) -> Event {
+        Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!(data)))
+    }
+
+    fn pace(config: Value) -> Pace {
+        serde_json::from_value::<Config>(config).unwrap().compile().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn requests_that_wait_at_the_same_time_go_one_by_one() {
+        let pace = pace(json!({"rate": 10, "burst": 2}));
+        let start = Instant::now();
+        let event = event("a");
+        let times = join_all((0..6).map(|_| async {
+            pace.wait(&event).await.unwrap();
+            start.elapsed()
+        }));
+        let mut times = times.await;
+        times.sort();
+        for (n, time) in times.iter().enumerate() {
+            let due = Duration::from_millis(100 * n.saturating_sub(1) as u64);
+            assert!(*time >= due && *time <= due + Duration::from_millis(5), "{times:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_key_has_a_rate_of_its_own() {
+        let pace = pace(json!({"rate": 1, "key": "{{ event.data }}"}));
+        let start = Instant::now();
+        for key in ["a", "b", "c"] {
+            pace.wait(&event(key)).await.unwrap();
+        }
+        assert_eq!(start.elapsed(), Duration::ZERO);
+        pace.wait(&event("a")).await.unwrap();
+        assert!(start.elapsed() >= Duration::from_secs(1));
+    }
+
+    #[test]
+    fn what_cannot_be_a_rate_is_found_at_load() {
+        let mut problems = Problems::default();
+        let config = json!({"rate": 0, "burst": 0, "max_keys": 0, "key": "{{ x }}"});
+        serde_json::from_value::<Config>(config).unwrap().check(&mut problems);
+        assert_eq!(problems.into_vec().len(), 4);
+    }
+}
