@@ -25,6 +25,8 @@ COPY flows /flows
 USER 65532:65532
 # It can be asked how it is, from inside of the container alone; FLOWGEN_HEALTH__ADDRESS=0.0.0.0:8081 lets others ask.
 ENV FLOWGEN_HEALTH__ENABLED=true
+# Requests come from outside of the container.
+ENV FLOWGEN_HTTP_SERVER__ADDRESS=0.0.0.0:3000
 # Where flows of another directory say that it is asked elsewhere, this is to name them.
 HEALTHCHECK --interval=10s --timeout=6s --start-period=60s --start-interval=1s CMD ["flowgen", "health", "/flows"]
 # The only place that it writes to: the root may be read-only.

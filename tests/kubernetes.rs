@@ -82,8 +82,14 @@ fn the_flows_are_valid_and_run_and_are_ready() {
         arguments.into_iter().map(|word| if word == "/flows" { "." } else { word }).collect();
     let worker = Worker::start_in(folder, &arguments, |command| {
         command.env("FLOWGEN_HEALTH__ADDRESS", "127.0.0.1:0");
+        command.env("FLOWGEN_HTTP_SERVER__ADDRESS", "127.0.0.1:0");
     });
-    crate::health::until_ready(crate::health::address(&worker));
+    let health = crate::health::address(&worker);
+    let server: Value = serde_json::from_str(&worker.next_logged("HTTP server listens")).unwrap();
+    crate::health::until_ready(health);
+    let address = server["address"].as_str().unwrap().parse().unwrap();
+    let greeting = crate::support::client::call(address, "GET /greetings/Ada", "", b"");
+    assert_eq!(greeting.json(), json!({"greeting": "Hello, Ada!"}));
     worker.signal(Signal::TERM);
     assert_eq!(worker.ends_in_time().code, Some(0));
 }
@@ -104,7 +110,8 @@ fn probes_ask_what_there_is_where_the_worker_listens() {
         assert_eq!(container[probe]["httpGet"], json!({"path": path, "port": "health"}), "{probe}");
     }
     assert_eq!(manifest("service.yaml")["spec"]["ports"][0]["targetPort"], "http");
-    assert_eq!(port("http"), 3000);
+    let served: SocketAddr = setting("http_server")["address"].as_str().unwrap().parse().unwrap();
+    assert!(served.ip().is_unspecified() && port("http") == served.port(), "{served}");
 }
 
 #[test]

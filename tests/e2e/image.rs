@@ -111,7 +111,8 @@ fn the_image_is_as_small_and_as_powerless_as_promised() {
     assert_eq!((image.workdir.as_str(), image.volume.as_str()), ("/var/lib/flowgen", "/var/lib/flowgen"));
     let copied: Vec<_> = image.copies.iter().map(|copy| copy.target.as_str()).collect();
     assert_eq!(copied, ["/usr/local/bin/flowgen", "/var/lib/flowgen", "/flows"]);
-    assert_eq!(image.environment, [("FLOWGEN_HEALTH__ENABLED".to_owned(), "true".to_owned())]);
+    let set = [("FLOWGEN_HEALTH__ENABLED", "true"), ("FLOWGEN_HTTP_SERVER__ADDRESS", "0.0.0.0:3000")];
+    assert_eq!(image.environment, set.map(|(name, value)| (name.to_owned(), value.to_owned())));
     assert_eq!(image.check, ["flowgen", "health", "/flows"], "of the flows that the image runs");
     let state = &image.copies[1];
     assert_eq!(state.owner.as_ref(), Some(&image.user));

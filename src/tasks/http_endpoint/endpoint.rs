@@ -67,7 +67,7 @@ pub(super) struct Endpoint {
     /// Room for events in flight.
     pub(super) room: Arc<Semaphore>,
     /// Where requests go, as long as their source takes any.
-    pub(super) requests: mpsc::WeakSender<Arrived>,
+    pub(super) requests: mpsc::WeakSender<Box<Arrived>>,
     /// Stopped when the worker is.
     pub(super) stop: Stop,
 }
@@ -100,7 +100,9 @@ impl Handler for Endpoint {
 fn deciding(headers: &HeaderMap) -> HeaderMap {
     let mut deciding = HeaderMap::new();
     for name in [ACCEPT_ENCODING, ORIGIN] {
-        deciding.extend(headers.get_all(&name).iter().map(|value| (name.clone(), value.clone())));
+        for value in headers.get_all(&name) {
+            deciding.append(&name, value.clone());
+        }
     }
     deciding
 }
@@ -170,7 +172,7 @@ impl Endpoint {
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
         let seen = Seen::of(&head, scheme, &self.route.template, method, body.len());
-        requests.try_send(arrived).map_err(|_| unavailable("the endpoint is not served for now"))?;
+        requests.try_send(Box::new(arrived)).map_err(|_| unavailable("the endpoint is not served for now"))?;
         Ok(Some(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } }))
     }
 
@@ -183,14 +185,15 @@ impl Endpoint {
     ) -> Result<Option<Principal>, Refused> {
         let limited = |caller: Option<&Principal>| match &self.rate_limit {
             Some(limit) if limit.needs_caller() == caller.is_some() => {
-                limit.admit(peer, caller, headers).map_err(Refused::too_often)
+                limit.admit(peer, caller, headers)
             }
             Some(_) | None => Ok(()),
         };
-        limited(None)?;
+        limited(None).map_err(Refused::too_often)?;
         let Some(auth) = &self.auth else { return Ok(None) };
-        let principal = auth.admit(headers, now).await?;
-        limited(Some(&principal))?;
+        // It may fetch keys, which takes more room than most requests ever need.
+        let principal = Box::pin(auth.admit(headers, now)).await?;
+        limited(Some(&principal)).map_err(Refused::too_often)?;
         Ok(Some(principal))
     }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::yield_now};
 
 use super::endpoint::Endpoint;
 use crate::{
@@ -25,8 +25,8 @@ pub(super) struct Listener {
     pub(super) claim: Box<dyn Claim>,
     pub(super) endpoint: Arc<Endpoint>,
     /// The endpoint takes requests as long as it is there.
-    pub(super) sender: mpsc::Sender<Arrived>,
-    pub(super) requests: mpsc::Receiver<Arrived>,
+    pub(super) sender: mpsc::Sender<Box<Arrived>>,
+    pub(super) requests: mpsc::Receiver<Box<Arrived>>,
 }
 
 #[async_trait]
@@ -44,7 +44,15 @@ impl Source for Listener {
         loop {
             tokio::select! {
                 biased;
-                _ = requests.recv_many(&mut batch, AT_ONCE) => bring_in(&mut batch, emitter).await?,
+                _ = requests.recv_many(&mut batch, AT_ONCE) => {
+                    // What other connections have received meanwhile comes along: bringing in several costs little more
+                    // than bringing in one.
+                    yield_now().await;
+                    while batch.len() < AT_ONCE && let Ok(request) = requests.try_recv() {
+                        batch.push(request);
+                    }
+                    bring_in(&mut batch, emitter).await?;
+                }
                 () = &mut stopped => break,
             }
         }
@@ -61,8 +69,10 @@ impl Source for Listener {
     }
 }
 
-async fn bring_in(batch: &mut Vec<Arrived>, emitter: &mut Emitter) -> Result<(), Closed> {
-    for Arrived { incoming, record } in batch.drain(..) {
+#[expect(clippy::vec_box, reason = "as they come")]
+async fn bring_in(batch: &mut Vec<Box<Arrived>>, emitter: &mut Emitter) -> Result<(), Closed> {
+    for arrived in batch.drain(..) {
+        let Arrived { incoming, record } = *arrived;
         let mut record = Some(record);
         emitter.stage(incoming, move |_| Ok(record.take().unwrap_or_default())).await?;
     }
