@@ -57,7 +57,10 @@ impl From<Response<Body>> for Answer {
 #[async_trait]
 pub trait Handler: Send + Sync {
     /// Answers a request of the route's method, or one of `OPTIONS` that asks about it. Dropped when the client is gone.
-    async fn handle(&self, request: Request) -> Answer;
+    ///
+    /// # Errors
+    /// The request itself, untouched: it came too late for this handler, and is another one's.
+    async fn handle(&self, request: Request) -> Result<Answer, Box<Request>>;
 }
 
 /// A route that is reserved for a task. Requests wait for it to be served, until it is dropped.
@@ -72,7 +75,7 @@ pub trait Claim: Send + Sync {
 }
 
 /// Who reserves a route.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claimant {
     /// The flow's name.
     pub flow: Arc<str>,

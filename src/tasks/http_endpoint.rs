@@ -219,7 +219,7 @@ impl Kind for HttpEndpoint {
             below("auth", problems, |problems| auth.check(problems));
         }
         if let Some(limit) = &config.rate_limit {
-            below("rate_limit", problems, |problems| limit.check(config.auth.is_some(), problems));
+            below("rate_limit", problems, |problems| limit.check(config.auth.as_ref().is_some_and(auth::Config::names_callers), problems));
         }
         if let Some(cors) = &config.cors {
             below("cors", problems, |problems| cors.check(problems));

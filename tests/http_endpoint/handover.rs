@@ -132,3 +132,44 @@ fn a_body_that_is_on_its_way_is_waited_for_and_one_that_never_comes_is_not() {
     let ended = serving.worker.end();
     assert_eq!((ended.code, &ended.drained()["completed"]), (Some(0), &json!(2)), "{}", ended.stderr);
 }
+
+/// Scenario: a reload renames a parameter of a path and is refused, since something else in it cannot be built. Guarantee:
+/// nothing has changed, and what was only tried is in nobody's way afterwards.
+#[test]
+fn a_reload_that_is_refused_takes_no_path_away() {
+    let flow = |path: &str, more: &str| {
+        format!(
+            "http_server: {{address: \"127.0.0.1:0\"}}
+flows:
+  - name: api
+    tasks:
+      - http_endpoint: {{name: in, endpoint: \"{path}\"}}
+      - script: {{name: params, code: event.data.params}}
+{more}"
+        )
+    };
+    let broken = "  - name: broken
+    tasks:
+      - http_endpoint: {name: in, endpoint: \"/zz/{*rest}\", auth: {jwt: {jwks_file: /nonexistent}}}
+      - drop: {name: nowhere}
+";
+    let serving = Serving::started(crate::support::worker::Worker::start(&flow("/x/{id}", ""), &[]));
+    let reload = |yaml: String, outcome: &str| {
+        fs::write(serving.worker.folder.path().join("flow.yaml"), yaml).unwrap();
+        serving.worker.signal(Signal::HUP);
+        serving.worker.next_logged(outcome);
+    };
+    let ask = |path: &str| call(serving.address, &format!("POST {path}"), "", b"");
+    for _ in 0..2 {
+        reload(flow("/x/{name}", broken), "reload refused");
+        assert_eq!(ask("/x/1").json(), json!({"id": "1"}));
+        assert_eq!(ask("/zz/1").status, 404);
+    }
+    reload(flow("/zz/{id}", ""), "reload applied");
+    assert_eq!((ask("/zz/1").json(), ask("/x/1").status), (json!({"id": "1"}), 404));
+    // One that could not stand beside the one that it replaces.
+    reload(flow("/zz/{*all}", ""), "reload applied");
+    assert_eq!(ask("/zz/1/2").json(), json!({"all": "1/2"}));
+    let ended = serving.stop();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}

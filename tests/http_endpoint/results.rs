@@ -19,6 +19,7 @@ const ORDERS: &str = r#"
             "several" => [1, #{n: 2}, "three"],
             "none" => (),
             "text" => { ctx.meta.http_response = #{headers: #{"content-type": "text/csv"}}; "a,b\n1,2\n" }
+            "map" => { ctx.meta.http_response = 404; 1 }
             "odd" => { ctx.meta.http_response = #{status: 99}; 1 }
             "own" => { ctx.meta.http_response = #{headers: #{"content-length": "5"}}; 1 }
             "fail" => { throw "m4rker"; }
@@ -68,7 +69,7 @@ fn a_request_becomes_an_event_and_the_event_its_response() {
     assert_eq!((none.status, &*none.body), (204, &b""[..]));
     let text = post(at, "/orders/7", &json!("text"));
     assert_eq!((text.text(), text.header("content-type")), ("a,b\n1,2\n", Some("text/csv")));
-    for (what, detail) in [("odd", "status"), ("own", "header"), ("fail", "failed")] {
+    for (what, detail) in [("map", "no status"), ("odd", "status"), ("own", "header"), ("fail", "failed")] {
         let problem = problem(&post(at, "/orders/7", &json!(what)), 500);
         assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
         assert!(problem["event_id"].as_str().unwrap().len() == 36 && !problem.to_string().contains("m4rker"));
@@ -83,7 +84,7 @@ fn a_request_becomes_an_event_and_the_event_its_response() {
     let drained = ended.drained();
     assert_eq!(
         (&drained["completed"], &drained["filtered"], &drained["failed"]),
-        (&json!(9), &json!(1), &json!(1))
+        (&json!(10), &json!(1), &json!(1))
     );
 }
 
@@ -203,6 +204,7 @@ fn what_is_accepted_outlasts_the_worker() {
     - http_endpoint: {{name: in, endpoint: /work, response: accepted}}
     {then}
     - file_write: {{name: out, path: {}/out}}
+    - log: {{name: seen}}
 ",
             directory.path().display()
         )
@@ -215,6 +217,8 @@ fn what_is_accepted_outlasts_the_worker() {
     serving.worker.end();
     let serving = Serving::start(&top, "  durable: true", &tasks("- script: {name: same, code: event}"));
     assert_eq!(post(serving.address, "/work", &json!(20)).status, 202);
+    // What waits in the queue at the end stays for the next run.
+    serving.worker.until_logged("\\\"payload\\\":20");
     let drained = serving.stop().drained();
     assert_eq!(drained["completed"], 21);
     let lines = std::fs::read_to_string(directory.path().join("out")).unwrap();
@@ -251,4 +255,25 @@ fn an_event_whose_client_is_gone_goes_on() {
     drop(client);
     assert_eq!(call(serving.address, "POST /work", "", b"2").json()["batch_size"], 2);
     assert_eq!(serving.stop().drained()["completed"], 2);
+}
+
+/// Scenario: the body of a request ends before its end, or is no body. Guarantee: nobody is told that it was handled, and
+/// it is no event.
+#[test]
+fn a_body_that_is_cut_off_or_malformed_is_never_a_success() {
+    let tasks =
+        "    - http_endpoint: {name: in, endpoint: /work, response: ack}\n    - drop: {name: nowhere}\n";
+    let serving = Serving::start("", "", tasks);
+    let chunked = "transfer-encoding: chunked\r\n\r\n5\r\n[1,2]\r\n";
+    for rest in ["content-length: 100\r\n\r\n[1, 2]", chunked, &format!("{chunked}XY\r\n")] {
+        let mut client = Client::connect(serving.address);
+        client.send(format!("POST /work HTTP/1.1\r\nhost: a\r\n{rest}").as_bytes());
+        client.finish();
+        // It may be gone without a word, but never with a good one.
+        if let Some(response) = client.receive() {
+            problem(&response, 400);
+            assert_eq!(response.header("connection"), Some("close"));
+        }
+    }
+    assert_eq!(serving.stop().drained()["entered"], 0);
 }

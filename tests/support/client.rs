@@ -126,6 +126,11 @@ impl Client {
         self.receive().unwrap()
     }
 
+    /// Says that nothing more is sent.
+    pub(crate) fn finish(&mut self) {
+        self.stream.get_mut().shutdown(std::net::Shutdown::Write).unwrap();
+    }
+
     /// Waits until the other side closes the connection, and returns whatever it said before.
     pub(crate) fn until_closed(mut self) -> Vec<u8> {
         let mut rest = Vec::new();

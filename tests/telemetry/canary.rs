@@ -14,7 +14,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::support::{collector::Collector, flowgen};
+use crate::support::{collector::Collector, flowgen, worker::Worker};
 
 /// In keys, texts and headers.
 const CANARY: &str = "c4n4ry7f3a";
@@ -210,10 +210,63 @@ macro_rules! kinds {
         fn every_kind_has_its_canaries() {
             let kinds = super::list(None);
             let listed = kinds.as_array().unwrap().iter().map(|kind| kind["kind"].as_str().unwrap());
-            let tested = [$(stringify!($kind)),*];
+            // It has a test of its own: it ends only when it is stopped.
+            let tested = [$(stringify!($kind),)* "http_endpoint"];
             assert_eq!(listed.collect::<std::collections::BTreeSet<_>>(), tested.into());
         }
     };
+}
+
+/// Scenario: requests are full of canaries, and are answered, refused, and fail. Guarantee: no line and no signal tells any of
+/// them, and neither does an answer that refuses.
+#[test]
+fn http_endpoint_keeps_to_itself_what_clients_send() {
+    let collector = Collector::start();
+    let folder = tempfile::tempdir().unwrap();
+    let tasks = "
+- http_endpoint:
+    name: in
+    endpoint: /work/{id}
+    headers: [x-known]
+    auth: {basic: {users: {ada: '${SECRET}'}}}
+    rate_limit: {rate: 1000, burst: 1000, key: {header: x-known}}
+    cors: {allow_origins: ['https://a.example']}
+- log: {name: seen}
+- script: {name: picky, code: 'if event.data.query.fail == \"1\" { throw event.data.payload } event'}
+";
+    let yaml = flow(&collector, tasks) + "\nhttp_server: {address: '127.0.0.1:0'}\n";
+    std::fs::write(folder.path().join("flow.yaml"), yaml).unwrap();
+    let worker = Worker::start_in(folder, &["run", "flow.yaml"], |command| {
+        command.env("SECRET", CANARY).env("OWNER", OWNER).env("RUST_LOG", "trace");
+        command.env("FLOWGEN_LOGGING__FORMAT", "json").env("FLOWGEN_TELEMETRY__TRACE_SAMPLE_RATE", "1");
+    });
+    let line: Value = serde_json::from_str(&worker.next_logged("HTTP server listens")).unwrap();
+    let address = line["address"].as_str().unwrap().parse().unwrap();
+    let known = base64::Engine::encode(&base64::engine::general_purpose::STANDARD, format!("ada:{CANARY}"));
+    let ask = |path: &str, credentials: &str, body: &str| {
+        let headers = format!(
+            "authorization: Basic {credentials}\r\nx-known: {CANARY}\r\nx-{CANARY}: {CANARY}\r\n\
+             cookie: {CANARY}\r\norigin: https://{CANARY}.example\r\ncontent-type: application/json\r\n"
+        );
+        let line = format!("POST {path}?{CANARY}={CANARY}&fail={}", u8::from(body.contains("fail")));
+        crate::support::client::call(address, &line, &headers, body.as_bytes())
+    };
+    let path = format!("/work/{CANARY}");
+    let sent = format!("[\"{CANARY}\", {NUMBER}]");
+    assert_eq!(ask(&path, &known, &sent).status, 200);
+    for (path, credentials, body, status) in [
+        (&*path, &*known, format!("[\"fail\", \"{CANARY}\"]"), 500),
+        (&path, CANARY, sent.clone(), 401),
+        (&path, &known, format!("[{CANARY}"), 400),
+        (&format!("/{CANARY}"), &known, sent.clone(), 404),
+    ] {
+        let refused = ask(path, credentials, &body);
+        assert!(refused.status == status && !refused.text().contains(CANARY), "{refused:?}");
+    }
+    worker.signal(rustix::process::Signal::TERM);
+    let run = Run { logs: worker.end().logs(), collector };
+    run.assert_silent();
+    assert!(run.is_shown(), "no canary went through");
 }
 
 mod kinds {

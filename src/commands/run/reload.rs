@@ -76,6 +76,8 @@ impl Reloader<'_> {
             taken = self.take_over(&mut order, &attempt) => taken,
             () = stop.stopped() => Err(Unapplied::Stopping),
         };
+        // Of flows that are gone, and of those that were built and did not come.
+        self.server.prune();
         match taken {
             Ok(changes) => attempt.applied(self.generation, &changes),
             Err(Unapplied::Unchanged) => attempt.unchanged(),
@@ -119,7 +121,6 @@ impl Reloader<'_> {
             channel_capacity: worker.channel_capacity,
         };
         order.make(exchange).await?;
-        self.server.prune();
         self.running.replace(footprint);
         self.generation += 1;
         Ok(changes)

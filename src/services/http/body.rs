@@ -24,37 +24,30 @@ pub struct Limits {
     pub time: Duration,
 }
 
-/// Why there is no body.
-#[derive(Debug)]
-pub enum Unread {
-    /// The request is to be answered with this.
-    Refused(Problem),
-    /// The connection broke: nobody is left to answer.
-    Broken,
-}
-
 /// Reads a body to its end, as it comes.
 ///
 /// # Errors
 /// It is too large, too slow, compressed in an unknown way, or broken.
-pub async fn read(body: Incoming, headers: &HeaderMap, limits: Limits, stop: &Stop) -> Result<Bytes, Unread> {
-    let refused = |problem| Err(Unread::Refused(problem));
-    if let Err(problem) = encoding::of_request(headers) {
-        return refused(problem);
-    }
+pub async fn read(
+    body: Incoming,
+    headers: &HeaderMap,
+    limits: Limits,
+    stop: &Stop,
+) -> Result<Bytes, Problem> {
+    encoding::of_request(headers)?;
     if body.is_end_stream() {
         return Ok(Bytes::new());
     }
     // What is announced is refused unread, so that a client that asks first does not even send it.
     if body.size_hint().lower() > limits.bytes as u64 {
-        return refused(too_large(limits.bytes));
+        return Err(too_large(limits.bytes));
     }
     let deadline = Instant::now() + limits.time;
     tokio::select! {
         biased;
         bytes = collect(body, limits.bytes) => bytes,
-        () = tokio::time::sleep_until(deadline) => refused(too_slow()),
-        () = stopping(stop) => refused(too_slow()),
+        () = tokio::time::sleep_until(deadline) => Err(too_slow()),
+        () = stopping(stop) => Err(too_slow()),
     }
 }
 
@@ -63,13 +56,13 @@ async fn stopping(stop: &Stop) {
     tokio::time::sleep(WHILE_STOPPING).await;
 }
 
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Unread> {
+async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
         if data.len() > limit - first.len().max(whole.len()) {
-            return Err(Unread::Refused(too_large(limit)));
+            return Err(too_large(limit));
         }
         if first.is_empty() && whole.is_empty() {
             first = data;
@@ -108,6 +101,12 @@ fn too_large(limit: usize) -> Problem {
         StatusCode::PAYLOAD_TOO_LARGE,
         format!("a body has at most {limit} bytes here, decompressed"),
     )
+}
+
+/// What is sent of a body that ends too early, or is no body, amounts to nothing. The client may still wait for an answer:
+/// it can end its side of a connection alone.
+fn broken() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "the body is incomplete or malformed")
 }
 
 fn too_slow() -> Problem {

@@ -111,6 +111,11 @@ impl Timing<'_> {
         self.record(Some(status), trace);
     }
 
+    /// Ends it without an answer, which is somebody else's business.
+    pub(super) fn forget(mut self) {
+        self.hold = None;
+    }
+
     fn record(&mut self, status: Option<StatusCode>, context: TraceContext) {
         if self.hold.take().is_none() {
             return;

@@ -9,24 +9,24 @@ use std::sync::{
 };
 
 use async_trait::async_trait;
-use http::Method;
+use http::{Method, request::Parts};
 use tokio::sync::watch;
 
 use super::{meters::RequestMeters, server::Shared};
-use crate::task::{
-    BuildError,
-    http::{Claim, Claimant, Handler, Route, Routing},
-};
+use crate::task::http::{Claim, Claimant, Handler, Route, Routing};
 
 /// All routes of a server.
+///
+/// In layers: routes that could not stand beside one another do so for a while, when a flow is replaced by another one.
 #[derive(Default)]
-pub(super) struct Routes(RwLock<Routing<Vec<Arc<Place>>>>);
+pub(super) struct Routes(RwLock<Vec<Routing<Vec<Arc<Place>>>>>);
 
-/// A route that was reserved at some time.
+/// A route that a task has reserved.
 pub(super) struct Place {
     pub(super) route: Route,
     pub(super) meters: RequestMeters,
-    /// How many tasks have it reserved.
+    claimant: Claimant,
+    /// How many have it reserved.
     claims: AtomicUsize,
     handler: watch::Sender<Handled>,
     /// The number of the latest handler.
@@ -55,52 +55,76 @@ pub(super) enum Found {
 }
 
 impl Routes {
-    /// Finds what a request leads to. `OPTIONS` leads to the route that `asked` about, or to any one of the path.
+    /// Finds what a request leads to: of several routes the one that is served, or will be. `OPTIONS` leads to the route
+    /// that `asked` about, or to any one of the path.
     pub(super) fn find(&self, method: &Method, asked: Option<&Method>, path: &str) -> Found {
-        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let Some((places, params)) = routes.find(path) else { return Found::Nothing };
-        let of = |method: &Method| places.iter().find(|place| place.route.method == *method);
-        let found = of(method).or_else(|| match *method {
-            // RFC 9110: what answers GET answers HEAD.
-            Method::HEAD => of(&Method::GET),
-            Method::OPTIONS => asked.map_or_else(|| places.first(), of),
-            _ => None,
-        });
-        match found {
-            Some(place) => Found::Route(Arc::clone(place), params),
-            None if places.is_empty() => Found::Nothing,
-            None => Found::OtherMethod(places.iter().map(|place| place.route.method.clone()).collect()),
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut best: Option<(u8, Arc<Place>, Vec<String>)> = None;
+        let mut methods = Vec::new();
+        // The latest first, which wins where all else is equal.
+        for (places, params) in layers.iter().rev().filter_map(|layer| layer.find(path)) {
+            for place in places {
+                let known = &place.route.method;
+                let is_meant = known == method
+                    // RFC 9110: what answers GET answers HEAD.
+                    || (*method == Method::HEAD && *known == Method::GET)
+                    || (*method == Method::OPTIONS && asked.is_none_or(|asked| asked == known));
+                let rank = place.rank() + if known == method { 4 } else { 0 };
+                if is_meant && best.as_ref().is_none_or(|(of_best, ..)| *of_best < rank) {
+                    best = Some((rank, Arc::clone(place), params.clone()));
+                }
+                if place.is_claimed() && !methods.contains(known) {
+                    methods.push(known.clone());
+                }
+            }
+        }
+        match best {
+            Some((_, place, params)) => Found::Route(place, params),
+            None if methods.is_empty() => Found::Nothing,
+            None => Found::OtherMethod(methods),
         }
     }
 
-    /// Reserves a route.
-    pub(super) fn claim(
-        &self,
-        shared: &Arc<Shared>,
-        route: &Route,
-        claimant: &Claimant,
-    ) -> Result<Reserved, BuildError> {
-        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let places = routes.entry(route, Vec::new).map_err(|conflict| {
-            BuildError::new(format!(
-                "the path `{}` takes the requests of `{}` too",
-                route.template, conflict.with
-            ))
-        })?;
-        let known = places.iter().find(|place| place.route == *route).cloned();
-        let place = known.unwrap_or_else(|| {
-            // Its parameters may have other names from now on, or it may be another task's.
-            places.retain(|place| !place.route.is_same(route) || place.claims.load(Ordering::Acquire) > 0);
-            let place = Arc::new(Place {
+    /// Returns whether a request that led to `place` leads to another one by now.
+    pub(super) fn has_other(&self, place: &Arc<Place>, head: &Parts) -> bool {
+        match self.find(&head.method, None, head.uri.path()) {
+            Found::Route(other, _) => !Arc::ptr_eq(&other, place) || !other.is_over(),
+            Found::OtherMethod(_) | Found::Nothing => false,
+        }
+    }
+
+    /// Reserves a route. The plan has none that is in the way of another one.
+    pub(super) fn claim(&self, shared: &Arc<Shared>, route: &Route, claimant: &Claimant) -> Reserved {
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let layer = layers.iter_mut().position(|layer| layer.entry(route, Vec::new).is_ok());
+        let layer = layer.unwrap_or_else(|| {
+            layers.push(Routing::default());
+            layers.len() - 1
+        });
+        let new = || {
+            Arc::new(Place {
                 route: route.clone(),
                 meters: RequestMeters::new(&shared.meter, shared.scheme(), Some((route, claimant))),
+                claimant: claimant.clone(),
                 claims: AtomicUsize::new(0),
                 handler: watch::Sender::new(Handled::Soon),
                 latest: Mutex::default(),
-            });
-            places.insert(0, Arc::clone(&place));
-            place
-        });
+            })
+        };
+        let place = match layers[layer].entry(route, Vec::new) {
+            Ok(places) => {
+                match places.iter().find(|place| place.route == *route && place.claimant == *claimant) {
+                    Some(place) => Arc::clone(place),
+                    None => {
+                        let place = new();
+                        places.insert(0, Arc::clone(&place));
+                        place
+                    }
+                }
+            }
+            // There is a layer for it.
+            Err(_) => new(),
+        };
         place.claims.fetch_add(1, Ordering::AcqRel);
         place.handler.send_if_modified(|handled| {
             let is_over = matches!(handled, Handled::Never);
@@ -109,20 +133,43 @@ impl Routes {
             }
             is_over
         });
-        Ok(Reserved { place, shared: Arc::clone(shared) })
+        Reserved { place, shared: Arc::clone(shared) }
     }
 
     /// Forgets the routes that no task has reserved any more.
     pub(super) fn prune(&self) {
-        let mut routes = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        routes.retain_mut(|places| {
-            places.retain(|place| place.claims.load(Ordering::Acquire) > 0);
-            !places.is_empty()
+        let mut layers = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        layers.retain_mut(|layer| {
+            let mut is_left = false;
+            layer.retain_mut(|places| {
+                places.retain(|place| place.is_claimed());
+                is_left |= !places.is_empty();
+                !places.is_empty()
+            });
+            is_left
         });
     }
 }
 
 impl Place {
+    /// Returns whether nobody answers, nor will.
+    pub(super) fn is_over(&self) -> bool {
+        self.rank() == 0
+    }
+
+    fn is_claimed(&self) -> bool {
+        self.claims.load(Ordering::Acquire) > 0
+    }
+
+    /// Returns how much it has to say for itself: whether it is served, will be, or not.
+    fn rank(&self) -> u8 {
+        match &*self.handler.borrow() {
+            Handled::Now(..) => 2,
+            Handled::Soon => 1,
+            Handled::Never => 0,
+        }
+    }
+
     /// Returns who answers now.
     pub(super) fn handled(&self) -> Handled {
         self.handler.borrow().clone()

@@ -4,9 +4,10 @@ use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use http::{
-    HeaderValue, Method, Response, StatusCode,
+    HeaderValue, Method, Response, StatusCode, Version,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION},
 };
+use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
@@ -28,7 +29,7 @@ use crate::{
     shutdown::Stop,
     task::{
         BuildError,
-        http::{Answer, Body, Claim, Claimant, HttpServer, Request, Route},
+        http::{Body, Claim, Claimant, HttpServer, Request, Route},
     },
     telemetry::{Meter, spawn_blocking},
     trace::Ticks,
@@ -39,6 +40,9 @@ const HANDOVER: Duration = Duration::from_secs(30);
 
 /// The most requests that do.
 const MOST_WAITING: usize = 1_024;
+
+/// How often a request follows a route from one flow to the next.
+const MOST_HANDOVERS: usize = 16;
 
 /// The longest that sources go on, once the worker stops, for the sake of requests that are on their way.
 const QUIET: Duration = Duration::from_secs(5);
@@ -108,7 +112,7 @@ impl Server {
 impl HttpServer for Server {
     async fn claim(&self, route: &Route, claimant: Claimant) -> Result<Box<dyn Claim>, BuildError> {
         self.0.bound.get_or_try_init(|| listen(&self.0)).await?;
-        Ok(Box::new(self.0.routes.claim(&self.0, route, &claimant)?))
+        Ok(Box::new(self.0.routes.claim(&self.0, route, &claimant)))
     }
 
     fn stop(&self) -> &Stop {
@@ -166,38 +170,60 @@ impl Shared {
         let (head, body) = request.into_parts();
         let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
         let asked = asked.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
-        let found = self.routes.find(&head.method, asked.as_ref(), head.uri.path());
-        let (place, params) = match found {
-            Found::Route(place, params) => (place, params),
-            Found::OtherMethod(methods) => {
-                let timing = self.unrouted.begin(received, &head.method, head.version);
-                let response = other_method(&methods);
+        let mut request =
+            Box::new(Request { head, body, params: Vec::new(), received, peer, scheme: self.scheme() });
+        // It may come just when the flow that answers it changes, more than once.
+        for _ in 0..MOST_HANDOVERS {
+            let head = &request.head;
+            let (place, params) = match self.routes.find(&head.method, asked.as_ref(), head.uri.path()) {
+                Found::Route(place, params) => (place, params),
+                Found::OtherMethod(methods) => return self.unrouted(&request, other_method(&methods)),
+                Found::Nothing => return self.unrouted(&request, self.nothing()),
+            };
+            let timing = place.meters.begin(received, &head.method, head.version);
+            let handler = match place.handled() {
+                Handled::Now(_, handler) => Some(handler),
+                Handled::Never => None,
+                Handled::Soon => self.wait_for(place.handler()).await,
+            };
+            let Some(handler) = handler else {
+                // Another one may have taken its place meanwhile.
+                if place.is_over() && !self.stop.is_stopped() && self.routes.has_other(&place, &request.head)
+                {
+                    timing.forget();
+                    continue;
+                }
+                let response = self.unserved(&request);
                 timing.end(response.status(), Default::default());
                 return response;
+            };
+            request.params = params;
+            match handler.handle(*request).await {
+                Ok(answer) => {
+                    timing.end(answer.response.status(), answer.trace);
+                    return answer.response;
+                }
+                Err(back) => {
+                    timing.forget();
+                    request = back;
+                    tokio::task::yield_now().await;
+                }
             }
-            Found::Nothing => {
-                let timing = self.unrouted.begin(received, &head.method, head.version);
-                let response =
-                    Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response();
-                timing.end(response.status(), Default::default());
-                return response;
-            }
-        };
-        let timing = place.meters.begin(received, &head.method, head.version);
-        let handler = match place.handled() {
-            Handled::Now(_, handler) => Some(handler),
-            Handled::Never => None,
-            Handled::Soon => self.wait_for(place.handler()).await,
-        };
-        let answer = match handler {
-            Some(handler) => {
-                let request = Request { head, body, params, received, peer, scheme: self.scheme() };
-                handler.handle(request).await
-            }
-            None => Answer::from(self.unserved()),
-        };
-        timing.end(answer.response.status(), answer.trace);
-        answer.response
+        }
+        let response = self.unserved(&request);
+        self.unrouted(&request, response)
+    }
+
+    /// Answers a request that leads to no route.
+    fn unrouted(&self, request: &Request, mut response: Response<Body>) -> Response<Body> {
+        let Request { head, received, .. } = request;
+        close_unread(request, &mut response);
+        self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
+        response
+    }
+
+    fn nothing(&self) -> Response<Body> {
+        Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
     }
 
     async fn wait_for<T>(&self, handler: impl Future<Output = Option<T>>) -> Option<T> {
@@ -209,7 +235,7 @@ impl Shared {
         }
     }
 
-    fn unserved(&self) -> Response<Body> {
+    fn unserved(&self, request: &Request) -> Response<Body> {
         let detail = if self.stop.is_stopped() {
             "the server is stopping"
         } else {
@@ -217,10 +243,19 @@ impl Shared {
         };
         let mut response =
             Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
-        if self.stop.is_stopped() {
+        if self.stop.is_stopped() && request.head.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        close_unread(request, &mut response);
         response
+    }
+}
+
+/// Says that the connection ends with the response to a request whose body was not read: what is left of it would be taken
+/// for the next one.
+fn close_unread(request: &Request, response: &mut Response<Body>) {
+    if request.head.version < Version::HTTP_2 && !request.body.is_end_stream() {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
 }
 

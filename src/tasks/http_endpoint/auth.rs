@@ -50,6 +50,11 @@ pub(super) struct Config {
 }
 
 impl Config {
+    /// Returns whether callers are known by name, and not only as somebody who knows a secret.
+    pub(super) fn names_callers(&self) -> bool {
+        self.basic.is_some() || self.jwt.is_some()
+    }
+
     /// Reports what cannot be right, without any I/O. Paths are relative to the configuration.
     pub(super) fn check(&self, problems: &mut Problems) {
         let given = [

@@ -9,9 +9,10 @@ use std::{
 
 use async_trait::async_trait;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
+    header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
 };
+use http_body::Body as _;
 use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -34,7 +35,7 @@ use crate::{
     event::{EventId, Meta},
     services::http::{
         allow,
-        body::{self, Limits, Unread},
+        body::{self, Limits},
         encoding,
         problem::Problem,
     },
@@ -74,17 +75,24 @@ pub(super) struct Endpoint {
 
 #[async_trait]
 impl Handler for Endpoint {
-    async fn handle(&self, request: Request) -> Answer {
+    async fn handle(&self, request: Request) -> Result<Answer, Box<Request>> {
         if request.head.method == Method::OPTIONS {
-            return self.options(&request.head.headers).into();
+            return Ok(self.options(&request.head.headers).into());
         }
+        // As long as it is there, the source waits for it.
+        let Some(requests) = self.requests.upgrade() else { return Err(Box::new(request)) };
+        let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
-        let mut answer = match self.admit(request).await {
-            Ok(Some(waiting)) => self.wait(waiting).await,
-            Ok(None) => return Response::default().into(),
+        let mut is_read = false;
+        let mut answer = match self.admit(request, requests, &mut is_read).await {
+            Ok(waiting) => self.wait(waiting).await,
             Err(refused) => refused.into_response().into(),
         };
+        if !is_read && !is_kept {
+            // What is left of the body would be taken for the next request.
+            answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         answer.response = encoding::compress(&headers, answer.response).await;
         if let Some(cors) = &self.cors {
             cors.apply(&headers, answer.response.headers_mut());
@@ -92,7 +100,7 @@ impl Handler for Endpoint {
         if is_head {
             strip(&mut answer.response);
         }
-        answer
+        Ok(answer)
     }
 }
 
@@ -129,21 +137,21 @@ impl Endpoint {
         response
     }
 
-    /// Lets a request in, or says why not. `None` if the client is gone.
-    async fn admit(&self, request: Request) -> Result<Option<Waiting>, Refused> {
+    /// Lets a request in, or says why not, and whether all of it was read.
+    async fn admit(
+        &self,
+        request: Request,
+        requests: mpsc::Sender<Box<Arrived>>,
+        is_read: &mut bool,
+    ) -> Result<Waiting, Refused> {
         let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
         let principal = self.identify(peer, &head.headers, now).await?;
         let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| unavailable("as many requests as there is room for are being handled"))?;
-        // As long as it is there, the source waits for it.
-        let requests = self.requests.upgrade().ok_or_else(|| unavailable("the endpoint is not served for now"))?;
-        let body = match body::read(body, &head.headers, self.limits, &self.stop).await {
-            Ok(body) => body,
-            Err(Unread::Refused(problem)) => return Err(problem.into()),
-            Err(Unread::Broken) => return Ok(None),
-        };
+        let body = body::read(body, &head.headers, self.limits, &self.stop).await?;
+        *is_read = true;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body, now)?;
         }
@@ -173,7 +181,7 @@ impl Endpoint {
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
         let seen = Seen::of(&head, scheme, &self.route.template, method, body.len());
         requests.try_send(Box::new(arrived)).map_err(|_| unavailable("the endpoint is not served for now"))?;
-        Ok(Some(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } }))
+        Ok(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } })
     }
 
     /// Tells who calls, and refuses those who may not, or have called too often.

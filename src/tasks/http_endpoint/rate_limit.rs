@@ -57,16 +57,18 @@ pub(super) enum Key {
     /// All.
     All,
     /// Those that have the same value of this header.
-    Header(String),
+    Header(#[schemars(description = "The name of the header.")] String),
 }
 
 impl Config {
     /// Reports what cannot be right. Paths are relative to the configuration.
-    pub(super) fn check(&self, has_auth: bool, problems: &mut Problems) {
+    pub(super) fn check(&self, knows_callers: bool, problems: &mut Problems) {
         limiter::check("request", self.rate, self.burst, self.max_keys, problems);
         match &self.key {
-            Key::Caller if !has_auth => {
-                problems.report("key", "without `auth` no caller is known").hint("add `auth`, or write `address`");
+            Key::Caller if !knows_callers => {
+                problems
+                    .report("key", "no caller is known by name")
+                    .hint("`auth` by `basic` or `jwt` tells names; or write `address`");
             }
             Key::Header(name) if HeaderName::try_from(name).is_err() => {
                 problems.report("key.header", "no header can have this name");

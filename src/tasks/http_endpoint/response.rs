@@ -99,6 +99,9 @@ fn result(outputs: Vec<Output>) -> Result<Response<Body>, &'static str> {
 fn head(meta: &Meta) -> Result<(StatusCode, HeaderMap), &'static str> {
     let mut headers = HeaderMap::new();
     let Some(set) = meta.get(HTTP_RESPONSE) else { return Ok((StatusCode::OK, headers)) };
+    if !set.is_object() {
+        return Err("the flow has set `http_response` to something that has no status and no headers");
+    }
     let status = match set.get("status") {
         None | Some(Value::Null) => StatusCode::OK,
         Some(status) => {
@@ -108,7 +111,12 @@ fn head(meta: &Meta) -> Result<(StatusCode, HeaderMap), &'static str> {
                 .ok_or("the flow has set a status that is none between 200 and 599")?
         }
     };
-    for (name, value) in set.get("headers").and_then(Value::as_object).into_iter().flatten() {
+    let given = match set.get("headers") {
+        None | Some(Value::Null) => None,
+        Some(Value::Object(given)) => Some(given),
+        Some(_) => return Err("the flow has set headers that have no names"),
+    };
+    for (name, value) in given.into_iter().flatten() {
         let name = HeaderName::try_from(name).map_err(|_| "the flow has set a header whose name cannot be one")?;
         if OWN.contains(&name) {
             return Err("the flow has set a header that is the server's own");
