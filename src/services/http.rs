@@ -13,4 +13,4 @@ mod routes;
 mod server;
 pub mod tls;
 
-pub use self::server::{Server, allow};
+pub use self::server::Server;

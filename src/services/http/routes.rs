@@ -69,8 +69,14 @@ impl Routes {
         match found {
             Some(place) => Found::Route(Arc::clone(place), params),
             None if places.is_empty() => Found::Nothing,
-            None => Found::OtherMethod(places.iter().map(|place| place.route.method.clone()).collect()),
+            None => Found::OtherMethod(methods(places)),
         }
+    }
+
+    /// Returns the methods of a path.
+    pub(super) fn methods(&self, path: &str) -> Vec<Method> {
+        let routes = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        routes.find(path).map(|(places, _)| methods(places)).unwrap_or_default()
     }
 
     /// Reserves a route.
@@ -120,6 +126,13 @@ impl Routes {
             !places.is_empty()
         });
     }
+}
+
+/// Returns the methods of the routes of one path, in the same order whichever came first.
+fn methods(places: &[Arc<Place>]) -> Vec<Method> {
+    let mut methods: Vec<_> = places.iter().map(|place| place.route.method.clone()).collect();
+    methods.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+    methods
 }
 
 impl Place {

@@ -189,13 +189,18 @@ impl Shared {
             Handled::Never => None,
             Handled::Soon => self.wait_for(place.handler()).await,
         };
-        let answer = match handler {
+        // What may be asked for at a path is up to all who serve it.
+        let methods = (head.method == Method::OPTIONS).then(|| self.routes.methods(head.uri.path()));
+        let mut answer = match handler {
             Some(handler) => {
                 let request = Request { head, body, params, received, peer, scheme: self.scheme() };
                 handler.handle(request).await
             }
             None => Answer::from(self.unserved()),
         };
+        if let Some(methods) = methods.filter(|_| answer.response.status().is_success()) {
+            answer.response.headers_mut().insert(ALLOW, allow(&methods));
+        }
         timing.end(answer.response.status(), answer.trace);
         answer.response
     }
@@ -233,7 +238,7 @@ fn other_method(methods: &[Method]) -> Response<Body> {
 }
 
 /// Returns the value of `Allow` for these methods.
-pub fn allow(methods: &[Method]) -> HeaderValue {
+fn allow(methods: &[Method]) -> HeaderValue {
     let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();
     if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
         names.push("HEAD");
