@@ -103,8 +103,18 @@ enum Command {
         /// The kind to tell about.
         kind: Option<String>,
     },
-    /// Prints the JSON Schema of a file, for editors.
-    Schema,
+    /// Prints the JSON Schema of a file, for editors, or describes the endpoints of flows.
+    Schema {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "openapi")]
+        config: Option<PathBuf>,
+        /// Describes the endpoints of these flows instead, as a document of OpenAPI 3.1.
+        #[arg(long, requires = "paths")]
+        openapi: bool,
+        /// Files of flows, or directories of them.
+        #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath, requires = "openapi")]
+        paths: Vec<PathBuf>,
+    },
     /// Prints a script that completes command lines in a shell.
     Completions {
         /// The shell.
@@ -143,7 +153,10 @@ fn command() -> ExitCode {
         }
         Command::Dlq { action } => commands::dlq::execute(&action),
         Command::List { output, kind } => commands::list::execute(kind.as_deref(), output),
-        Command::Schema => commands::schema::execute(),
+        Command::Schema { openapi: true, config, paths } => {
+            commands::schema::describe(&paths, config.as_deref())
+        }
+        Command::Schema { .. } => commands::schema::execute(),
         Command::Completions { shell } => commands::completions::execute(shell, &mut Cli::command()),
         Command::Other(words) => other(words.first().map_or(OsStr::new(""), OsString::as_os_str)),
     }

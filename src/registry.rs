@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::{
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Needs, Role, Target, Task},
+    task::{BuildContext, BuildError, Kind, Needs, Role, Target, Task, http::Operation},
     telemetry::SpanKind,
 };
 
@@ -21,6 +21,16 @@ pub trait Prepared: Send + Sync {
     /// Returns what the task needs of its worker.
     fn needs(&self) -> Needs {
         Needs::default()
+    }
+
+    /// Returns what the task offers to those who call it over HTTP, if it does.
+    fn operation(&self) -> Option<Operation> {
+        None
+    }
+
+    /// Returns the JSON Schema that the task demands of the data of every event, if that is known.
+    fn demands(&self) -> Option<&Value> {
+        None
     }
 
     /// Builds a task.
@@ -152,6 +162,14 @@ impl<K: Kind> Prepared for Typed<K> {
 
     fn needs(&self) -> Needs {
         K::needs(&self.0)
+    }
+
+    fn operation(&self) -> Option<Operation> {
+        K::operation(&self.0)
+    }
+
+    fn demands(&self) -> Option<&Value> {
+        K::demands(&self.0)
     }
 
     async fn build(&self, context: &BuildContext) -> Result<Task, BuildError> {

@@ -16,6 +16,7 @@ mod kinds;
 mod kubernetes;
 mod layers;
 mod model;
+mod openapi;
 mod readme;
 mod run;
 mod state;

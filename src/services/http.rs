@@ -14,4 +14,4 @@ mod routes;
 mod server;
 pub mod tls;
 
-pub use self::server::{Server, allow};
+pub use self::server::Server;

@@ -3,6 +3,7 @@
 //! The server is one for all flows. It owns connections and routes; what a request means is its handler's business.
 
 mod body;
+mod operation;
 mod route;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -13,6 +14,7 @@ use hyper::body::Incoming;
 
 pub use self::{
     body::{Body, Stream},
+    operation::{Content, Credentials, Operation, Reply},
     route::{Conflict, Route, RouteError, Routing},
 };
 use super::BuildError;

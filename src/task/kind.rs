@@ -9,10 +9,11 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{
     Cache, NoCache, Task,
-    http::{HttpServer, Route},
+    http::{HttpServer, Operation, Route},
 };
 use crate::{
     problem::Problems,
@@ -196,6 +197,18 @@ pub trait Kind: Send + Sync + 'static {
     fn needs(config: &Self::Config) -> Needs {
         let _ = config;
         Needs::default()
+    }
+
+    /// Returns what a task of `config` offers to those who call it over HTTP, if it does.
+    fn operation(config: &Self::Config) -> Option<Operation> {
+        let _ = config;
+        None
+    }
+
+    /// Returns the JSON Schema that `config` demands of the data of every event, if that is known without any I/O.
+    fn demands(config: &Self::Config) -> Option<&Value> {
+        let _ = config;
+        None
     }
 
     /// Builds a task. May be called again, to restart one.

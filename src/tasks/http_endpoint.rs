@@ -42,6 +42,7 @@
 
 mod auth;
 mod cors;
+mod described;
 mod endpoint;
 mod exchange;
 mod media;
@@ -69,7 +70,7 @@ use crate::{
     services::http::body::Limits,
     task::{
         BuildContext, BuildError, Durability, Kind, Needs, Role, Task, TraceContextMode,
-        http::{Claimant, Route},
+        http::{Claimant, Operation, Route},
     },
     telemetry::{SpanKind, TIMEOUT},
 };
@@ -241,6 +242,10 @@ impl Kind for HttpEndpoint {
             },
             ..Needs::default()
         }
+    }
+
+    fn operation(config: &Config) -> Option<Operation> {
+        described::operation(config)
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {

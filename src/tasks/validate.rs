@@ -93,6 +93,10 @@ impl Kind for Validate {
         Needs { resources: config.resource().map(|_| "schema.resource"), ..Needs::default() }
     }
 
+    fn demands(config: &Config) -> Option<&Value> {
+        config.resource().is_none().then_some(&config.schema)
+    }
+
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {
         let schema = match config.resource() {
             None => Schema::compile(&config.schema, config.assert_formats)

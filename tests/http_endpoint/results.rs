@@ -113,6 +113,25 @@ fn what_is_refused_says_why_and_becomes_no_event() {
 }
 
 #[test]
+fn a_path_tells_all_its_methods_whoever_serves_them() {
+    let tasks = r#"
+    - http_endpoint: {name: put, method: PUT, endpoint: "/orders/{id}", cors: {allow_origins: ["*"]}}
+    - http_endpoint: {name: get, method: GET, endpoint: "/orders/{order}"}
+    - drop: {depends_on: [put, get]}
+"#;
+    let serving = Serving::start("", "", tasks);
+    let all = Some("GET, PUT, HEAD, OPTIONS");
+    let preflight = "origin: https://a.example\r\naccess-control-request-method: PUT\r\n";
+    for headers in ["", preflight] {
+        let options = call(serving.address, "OPTIONS /orders/7", headers, b"");
+        assert_eq!((options.status, options.header("allow")), (204, all));
+    }
+    let other = call(serving.address, "DELETE /orders/7", "", b"");
+    assert_eq!((other.status, other.header("allow")), (405, all));
+    serving.stop();
+}
+
+#[test]
 fn outputs_of_several_branches_are_one_list_in_the_order_of_their_tasks() {
     let tasks = r#"
     - http_endpoint: {name: in, endpoint: /split, method: PUT}

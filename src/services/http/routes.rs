@@ -60,7 +60,6 @@ impl Routes {
     pub(super) fn find(&self, method: &Method, asked: Option<&Method>, path: &str) -> Found {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut best: Option<(u8, Arc<Place>, Vec<String>)> = None;
-        let mut methods = Vec::new();
         // The latest first, which wins where all else is equal.
         for (places, params) in layers.iter().rev().filter_map(|layer| layer.find(path)) {
             for place in places {
@@ -73,16 +72,27 @@ impl Routes {
                 if is_meant && best.as_ref().is_none_or(|(of_best, ..)| *of_best < rank) {
                     best = Some((rank, Arc::clone(place), params.clone()));
                 }
-                if place.is_claimed() && !methods.contains(known) {
-                    methods.push(known.clone());
-                }
             }
         }
+        drop(layers);
         match best {
             Some((_, place, params)) => Found::Route(place, params),
-            None if methods.is_empty() => Found::Nothing,
-            None => Found::OtherMethod(methods),
+            None => {
+                let methods = self.methods(path);
+                if methods.is_empty() { Found::Nothing } else { Found::OtherMethod(methods) }
+            }
         }
+    }
+
+    /// Returns the methods of a path, in the same order whichever came first.
+    pub(super) fn methods(&self, path: &str) -> Vec<Method> {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let places = layers.iter().filter_map(|layer| layer.find(path)).flat_map(|(places, _)| places);
+        let mut methods: Vec<_> =
+            places.filter(|place| place.is_claimed()).map(|place| place.route.method.clone()).collect();
+        methods.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        methods.dedup();
+        methods
     }
 
     /// Returns whether a request that led to `place` leads to another one by now.

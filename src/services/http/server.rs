@@ -198,8 +198,14 @@ impl Shared {
                 return response;
             };
             request.params = params;
+            // What may be asked for at a path is up to all who serve it.
+            let is_question = head.method == Method::OPTIONS;
+            let methods = is_question.then(|| self.routes.methods(head.uri.path()));
             match handler.handle(*request).await {
-                Ok(answer) => {
+                Ok(mut answer) => {
+                    if let Some(methods) = methods.filter(|_| answer.response.status().is_success()) {
+                        answer.response.headers_mut().insert(ALLOW, allow(&methods));
+                    }
                     timing.end(answer.response.status(), answer.trace);
                     return answer.response;
                 }
@@ -268,7 +274,7 @@ fn other_method(methods: &[Method]) -> Response<Body> {
 }
 
 /// Returns the value of `Allow` for these methods.
-pub fn allow(methods: &[Method]) -> HeaderValue {
+fn allow(methods: &[Method]) -> HeaderValue {
     let mut names: Vec<_> = methods.iter().map(Method::as_str).collect();
     if methods.contains(&Method::GET) && !methods.contains(&Method::HEAD) {
         names.push("HEAD");

@@ -30,7 +30,7 @@ use serde::Deserialize;
 pub(super) use self::{principal::Principal, refusal::Refusal};
 use crate::{
     problem::{Focus, Problem, Problems},
-    task::{BuildContext, BuildError},
+    task::{BuildContext, BuildError, http::Credentials},
 };
 
 /// The ways to tell who calls; exactly one of them.
@@ -82,6 +82,19 @@ impl Config {
         below("api_key", self.api_key.as_ref(), problems, api_key::Config::check);
         below("hmac", self.hmac.as_ref(), problems, hmac::Config::check);
         below("jwt", self.jwt.as_ref(), problems, jwt::Config::check);
+    }
+}
+
+impl Config {
+    /// Returns how callers say who they are.
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        let bearer = self.bearer.as_ref().map(|_| Credentials::Bearer);
+        let basic = || self.basic.as_ref().map(|_| Credentials::Basic);
+        bearer
+            .or_else(basic)
+            .or_else(|| self.api_key.as_ref().map(api_key::Config::credentials))
+            .or_else(|| self.hmac.as_ref().and_then(hmac::Config::credentials))
+            .or_else(|| self.jwt.as_ref().map(jwt::Config::credentials))
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 use async_trait::async_trait;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
 };
 use http_body::Body as _;
 use jiff::Timestamp;
@@ -34,7 +34,6 @@ use super::{
 use crate::{
     event::{EventId, Meta},
     services::http::{
-        allow,
         body::{self, Limits},
         encoding,
         problem::Problem,
@@ -123,7 +122,7 @@ fn strip(response: &mut Response<Body>) {
 }
 
 impl Endpoint {
-    /// Says what may be asked for here, and by which pages.
+    /// Says which pages may ask for something here; what, the server knows.
     fn options(&self, headers: &HeaderMap) -> Response<Body> {
         let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&Method::OPTIONS, headers));
         if let Some(Preflight { status, headers }) = preflight {
@@ -133,7 +132,6 @@ impl Endpoint {
         }
         let mut response = Response::new(Body::Empty);
         *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().insert(ALLOW, allow(std::slice::from_ref(&self.route.method)));
         response
     }
 

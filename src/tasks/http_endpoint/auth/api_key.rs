@@ -10,7 +10,11 @@ use super::{
     refusal::{Challenge, Refusal},
     secrets::Secrets,
 };
-use crate::{problem::Problems, task::BuildError, telemetry::Secret};
+use crate::{
+    problem::Problems,
+    task::{BuildError, http::Credentials},
+    telemetry::Secret,
+};
 
 /// Who may call.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -29,6 +33,10 @@ fn x_api_key() -> String {
 }
 
 impl Config {
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials::Key { header: self.header.clone() }
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         if HeaderName::try_from(&self.header).is_err() {
             problems.report("header", format!("`{}` is no name of a header", self.header));

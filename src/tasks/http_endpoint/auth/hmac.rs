@@ -17,7 +17,11 @@ use super::{
     principal::Principal,
     refusal::{Challenge, Refusal},
 };
-use crate::{problem::Problems, task::BuildError, telemetry::Secret};
+use crate::{
+    problem::Problems,
+    task::{BuildError, http::Credentials},
+    telemetry::Secret,
+};
 
 /// How far the time of a signature may be from ours by default.
 const TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -104,6 +108,15 @@ impl Config {
         }
     }
 
+    pub(super) fn credentials(&self) -> Option<Credentials> {
+        let time_header = (self.format == Format::Slack).then(|| self.timestamp_header_name().to_owned());
+        Some(Credentials::Signature { header: self.header_name()?.to_owned(), time_header })
+    }
+
+    fn timestamp_header_name(&self) -> &str {
+        self.timestamp_header.as_deref().unwrap_or(format::SLACK_TIMESTAMP)
+    }
+
     fn header_name(&self) -> Option<&str> {
         self.header.as_deref().or_else(|| self.format.header(self.algorithm))
     }
@@ -128,10 +141,9 @@ impl Hmac {
             })
         };
         let header = name("header", config.header_name().unwrap_or_default())?;
-        let timestamp_header = config.timestamp_header.as_deref().unwrap_or(format::SLACK_TIMESTAMP);
         Ok(Self {
             format: config.format,
-            timestamp_header: name("timestamp_header", timestamp_header)?,
+            timestamp_header: name("timestamp_header", config.timestamp_header_name())?,
             algorithm: config.algorithm,
             key: hmac::Key::new(config.algorithm.mac(), config.secret.expose().as_bytes()),
             tolerance: config.tolerance.unwrap_or(TOLERANCE),

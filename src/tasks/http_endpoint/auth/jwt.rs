@@ -37,7 +37,7 @@ use super::{
 };
 use crate::{
     problem::Problems,
-    task::{BuildContext, BuildError},
+    task::{BuildContext, BuildError, http::Credentials},
     telemetry::spawn_blocking,
 };
 
@@ -92,6 +92,10 @@ impl Texts {
 }
 
 impl Config {
+    pub(super) fn credentials(&self) -> Credentials {
+        Credentials::Jwt { is_scoped: !self.scopes.is_empty() }
+    }
+
     pub(super) fn check(&self, problems: &mut Problems) {
         let given = [self.keys.is_some(), self.jwks_file.is_some(), self.jwks_url.is_some()];
         if given.into_iter().filter(|is_given| *is_given).count() != 1 {
