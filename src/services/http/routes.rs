@@ -224,6 +224,7 @@ pub(super) struct Reserved {
 impl Claim for Reserved {
     fn serve(&self, handler: Arc<dyn Handler>) -> Box<dyn Send> {
         let number = self.place.serve(handler);
+        self.shared.announce();
         Box::new(Serving { place: Arc::clone(&self.place), number })
     }
 

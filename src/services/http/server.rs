@@ -1,6 +1,14 @@
 //! The server: one listener for all flows, bound when the first route is reserved.
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use http::{
@@ -65,6 +73,8 @@ pub(super) struct Shared {
     waiting: Semaphore,
     /// Where it listens, once it does.
     bound: OnceCell<SocketAddr>,
+    /// Whether that was said.
+    is_announced: AtomicBool,
     /// The certificate, once it listens, if it has one.
     pub(super) tls: OnceCell<ServerTls>,
     /// The listener, and the connections.
@@ -84,6 +94,7 @@ impl Server {
             routes: Routes::default(),
             waiting: Semaphore::new(MOST_WAITING),
             bound: OnceCell::new(),
+            is_announced: AtomicBool::new(false),
             tls: OnceCell::new(),
             tracker: TaskTracker::new(),
             shutdown_timeout,
@@ -140,7 +151,6 @@ async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
     }
     let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
-    tracing::info!(address = %address, scheme = shared.scheme(), "HTTP server listens");
     shared.tracker.spawn_on(connection::accept(listener, Arc::clone(shared)), &Handle::current());
     Ok(address)
 }
@@ -153,6 +163,13 @@ impl Shared {
     /// Returns `http` or `https`.
     pub(super) fn scheme(&self) -> &'static str {
         scheme(&self.settings)
+    }
+
+    /// Says where requests are answered, once.
+    pub(super) fn announce(&self) {
+        if let Some(address) = self.bound.get().filter(|_| !self.is_announced.swap(true, Ordering::Relaxed)) {
+            tracing::info!(address = %address, scheme = self.scheme(), "HTTP server listens");
+        }
     }
 
     /// Waits until no request comes any more, if the worker stops.
