@@ -94,12 +94,14 @@ fn everything_starts_at_zero() {
     let server = Server::start(|_, _| response("503 Down", ""));
     let yaml = format!(
         "
+http_server: {{address: '127.0.0.1:0'}}
 flow:
   tasks:
     - file: {{name: in, path: input}}
     - generate: {{name: numbers, count: 0}}
     - stdin: {{name: lines}}
-    - http_request: {{name: call, endpoint: 'http://{}', depends_on: [in, numbers, lines]}}
+    - http_endpoint: {{name: asked, endpoint: /asked}}
+    - http_request: {{name: call, endpoint: 'http://{}', depends_on: [in, numbers, lines, asked]}}
     - filter: {{name: all, condition: 'true'}}
     - iterate: {{name: items}}
     - script: {{name: same, code: event}}
@@ -116,7 +118,11 @@ flow:
 ",
         server.address
     );
-    let observed = observe(&yaml, &[("input", b"")]);
+    let collector = Collector::start();
+    let worker = start_with(&collector, &yaml, &[("input", b"")], |_| {});
+    worker.until_logged("HTTP server listens");
+    worker.signal(rustix::process::Signal::TERM);
+    let observed = Observed::of(worker, &collector);
     let metrics = &observed.metrics;
     let runs = observed.spans_named("task.run");
     for kind in registry().kinds() {
