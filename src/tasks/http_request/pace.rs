@@ -9,16 +9,10 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     event::Event,
     problem::Problems,
-    services::limiter::Limiter,
+    services::limiter::{self, Limiter},
     task::TaskError,
     template::{Template, TemplateError},
 };
-
-/// The lowest rate, in requests a second: one in eleven days.
-const LEAST: f64 = 1e-6;
-
-/// The highest rate, in requests a second.
-const MOST: f64 = 1e9;
 
 /// How many requests may go.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -47,19 +41,9 @@ fn ten_thousand() -> usize {
 
 impl Config {
     pub(super) fn check(&self, problems: &mut Problems) {
-        if !(LEAST..=MOST).contains(&self.rate) {
-            problems
-                .report("rate_limit.rate", "the rate has to be between 0.000001 and 1000000000 requests a second")
-                .hint("`0.1` is one request in ten seconds");
-        }
-        if self.burst == 0 {
-            problems
-                .report("rate_limit.burst", "the burst has to be at least 1")
-                .hint("leave it out for evenly spaced requests");
-        }
-        if self.max_keys == 0 {
-            problems.report("rate_limit.max_keys", "`max_keys` has to be at least 1");
-        }
+        let mut inner = Problems::below(problems.base().key("rate_limit"));
+        limiter::check("request", self.rate, self.burst, self.max_keys, &mut inner);
+        problems.extend(inner);
         if let Some(Err(error)) = self.key.as_deref().map(Template::compile) {
             error.report("rate_limit.key", problems);
         }
