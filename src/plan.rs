@@ -89,6 +89,10 @@ pub struct HttpServer {
     pub idle_timeout: Duration,
     /// How long the body of a request may take.
     pub body_timeout: Duration,
+    /// How long a client may take nothing of what it is sent.
+    pub write_timeout: Duration,
+    /// The memory that requests may take at a time, about.
+    pub max_buffered_bytes: usize,
 }
 
 impl Default for HttpServer {
@@ -100,6 +104,8 @@ impl Default for HttpServer {
             header_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
+            max_buffered_bytes: 256 << 20,
         }
     }
 }

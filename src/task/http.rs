@@ -3,6 +3,7 @@
 //! The server is one for all flows. It owns connections and routes; what a request means is its handler's business.
 
 mod body;
+mod budget;
 mod operation;
 mod route;
 
@@ -14,6 +15,7 @@ use hyper::body::Incoming;
 
 pub use self::{
     body::{Body, Stream},
+    budget::{Budget, Exhausted, Share},
     operation::{Content, Credentials, Operation, Reply},
     route::{Conflict, Route, RouteError, Routing},
 };
@@ -62,7 +64,7 @@ pub trait Handler: Send + Sync {
     ///
     /// # Errors
     /// The request itself, untouched: it came too late for this handler, and is another one's.
-    async fn handle(&self, request: Request) -> Result<Answer, Box<Request>>;
+    async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>>;
 }
 
 /// A route that is reserved for a task. Requests wait for it to be served, until it is dropped.
@@ -99,4 +101,7 @@ pub trait HttpServer: Send + Sync {
 
     /// Returns how long the body of a request may take.
     fn body_timeout(&self) -> Duration;
+
+    /// Returns where the memory of requests comes from.
+    fn budget(&self) -> &Budget;
 }

@@ -29,7 +29,8 @@
 //! 9457) with the ids of the event and of its trace.
 //!
 //! Requests that are refused become no event: 400, 401, 403, 408, 413, 415 and 429 say what is wrong with them, and 503 that
-//! `max_in_flight` requests are being handled already.
+//! `max_in_flight` requests are being handled already, or that these leave no memory for it. A request counts from when its
+//! body was read until its answer was sent.
 //!
 //! With `stream: true` the outputs are sent as server-sent events as they come. A client that reads too slowly is cut off.
 //!
@@ -220,7 +221,9 @@ impl Kind for HttpEndpoint {
             below("auth", problems, |problems| auth.check(problems));
         }
         if let Some(limit) = &config.rate_limit {
-            below("rate_limit", problems, |problems| limit.check(config.auth.as_ref().is_some_and(auth::Config::names_callers), problems));
+            below("rate_limit", problems, |problems| {
+                limit.check(config.auth.as_ref().is_some_and(auth::Config::names_callers), problems)
+            });
         }
         if let Some(cors) = &config.cors {
             below("cors", problems, |problems| cors.check(problems));
@@ -253,6 +256,10 @@ impl Kind for HttpEndpoint {
         let route = config.route().map_err(|error| BuildError::new("no such route").with_source(error))?;
         let headers = config.headers.iter().map(HeaderName::try_from).collect::<Result<_, _>>();
         let headers = headers.map_err(|error| BuildError::new("no such header").with_source(error))?;
+        if config.max_body_bytes.0 > server.budget().limit() {
+            let message = "`max_body_bytes` is more than all requests may take at a time: raise `http_server.max_buffered_bytes`";
+            return Err(BuildError::new(message));
+        }
         let claimant = Claimant { flow: Arc::clone(&context.flow), task: Arc::clone(&context.task) };
         let claim = server.claim(&route, claimant).await?;
         let auth = match &config.auth {
@@ -269,7 +276,11 @@ impl Kind for HttpEndpoint {
             ack_timeout: config.ack_timeout,
             is_streaming: config.stream,
             request_type: config.request_type,
-            limits: Limits { bytes: config.max_body_bytes.0, time: server.body_timeout() },
+            limits: Limits {
+                bytes: config.max_body_bytes.0,
+                time: server.body_timeout(),
+                budget: server.budget().clone(),
+            },
             headers,
             trace_context: config.trace_context,
             room: Arc::new(Semaphore::new(config.max_in_flight)),

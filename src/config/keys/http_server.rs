@@ -10,6 +10,7 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use crate::{
+    format::ByteSize,
     plan::{HttpServer, HttpTls},
     problem::Problems,
     services::http::tls,
@@ -41,6 +42,14 @@ pub(in crate::config) struct HttpServerKeys {
     #[serde(with = "humantime_serde")]
     #[schemars(with = "Option<String>", extend("examples" = ["30s"]))]
     body_timeout: Option<Duration>,
+    /// How long a client may take nothing of what it is sent. By default `30s`.
+    #[serde(with = "humantime_serde")]
+    #[schemars(with = "Option<String>", extend("examples" = ["30s"]))]
+    write_timeout: Option<Duration>,
+    /// The memory that the bodies of requests and what is decoded from them may take at a time, about; one more is
+    /// answered 503. By default `256MiB`.
+    #[schemars(extend("examples" = ["256MiB"]))]
+    max_buffered_bytes: Option<ByteSize>,
 }
 
 impl HttpServerKeys {
@@ -59,6 +68,7 @@ impl HttpServerKeys {
             ("header_timeout", self.header_timeout),
             ("idle_timeout", self.idle_timeout),
             ("body_timeout", self.body_timeout),
+            ("write_timeout", self.write_timeout),
         ] {
             if time.is_some_and(|time| time.is_zero()) {
                 problems.report(key, "must be longer than zero");
@@ -66,6 +76,9 @@ impl HttpServerKeys {
         }
         if self.max_connections.is_some_and(|count| !(1..=MOST_CONNECTIONS).contains(&count)) {
             problems.report("max_connections", format!("must be between 1 and {MOST_CONNECTIONS}"));
+        }
+        if let Some(bytes) = self.max_buffered_bytes {
+            bytes.check_limit("max_buffered_bytes", problems);
         }
         if let Some(tls) = &self.tls {
             let mut inner = Problems::below(problems.base().key("tls"));
@@ -83,6 +96,8 @@ impl HttpServerKeys {
             header_timeout: self.header_timeout.unwrap_or(fallback.header_timeout),
             idle_timeout: self.idle_timeout.unwrap_or(fallback.idle_timeout),
             body_timeout: self.body_timeout.unwrap_or(fallback.body_timeout),
+            write_timeout: self.write_timeout.unwrap_or(fallback.write_timeout),
+            max_buffered_bytes: self.max_buffered_bytes.map_or(fallback.max_buffered_bytes, |bytes| bytes.0),
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The body of a request, read within limits: of bytes, before and after decompression, and of time.
+//! The body of a request, read within limits: of bytes, before and after decompression, of memory, and of time.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use futures_util::FutureExt;
 use http::{HeaderMap, StatusCode};
 use http_body::Body as _;
 use http_body_util::BodyExt;
@@ -10,42 +11,64 @@ use hyper::body::Incoming;
 use tokio::time::Instant;
 
 use super::{encoding, problem::Problem};
-use crate::shutdown::Stop;
+use crate::{
+    shutdown::Stop,
+    task::http::{Budget, Exhausted, Share},
+};
 
 /// How long a body that is being read may still take when the worker stops.
 const WHILE_STOPPING: Duration = Duration::from_secs(2);
 
+/// After how many seconds a request that finds no memory may be sent again.
+const RETRY_AFTER: u64 = 1;
+
 /// What a body must not exceed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Limits {
     /// Bytes, as they come and decompressed.
     pub bytes: usize,
     /// The time from its head to its end.
     pub time: Duration,
+    /// Where the memory for it comes from.
+    pub budget: Budget,
+}
+
+/// A body, and the memory that was taken for it.
+#[derive(Debug)]
+pub struct Held {
+    /// The body.
+    pub bytes: Bytes,
+    /// The memory.
+    pub memory: Share,
 }
 
 /// Reads a body to its end, as it comes.
 ///
 /// # Errors
-/// It is too large, too slow, compressed in an unknown way, or broken.
+/// It is too large, too slow, compressed in an unknown way, or broken; or there is no memory for it.
 pub async fn read(
-    body: Incoming,
+    body: &mut Incoming,
     headers: &HeaderMap,
-    limits: Limits,
+    limits: &Limits,
     stop: &Stop,
-) -> Result<Bytes, Problem> {
+) -> Result<Held, Problem> {
     encoding::of_request(headers)?;
     if body.is_end_stream() {
-        return Ok(Bytes::new());
+        return Ok(Held { bytes: Bytes::new(), memory: limits.budget.share() });
     }
     // What is announced is refused unread, so that a client that asks first does not even send it.
     if body.size_hint().lower() > limits.bytes as u64 {
         return Err(too_large(limits.bytes));
     }
+    let mut collecting = pin!(collect(body, limits));
+    // Most come along with their head.
+    if let Some(held) = collecting.as_mut().now_or_never() {
+        return held;
+    }
     let deadline = Instant::now() + limits.time;
     tokio::select! {
         biased;
-        bytes = collect(body, limits.bytes) => bytes,
+        held = collecting => held,
         () = tokio::time::sleep_until(deadline) => Err(too_slow()),
         () = stopping(stop) => Err(too_slow()),
     }
@@ -56,15 +79,18 @@ async fn stopping(stop: &Stop) {
     tokio::time::sleep(WHILE_STOPPING).await;
 }
 
-async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
+async fn collect(body: &mut Incoming, limits: &Limits) -> Result<Held, Problem> {
+    let mut memory = limits.budget.share();
     let mut first = Bytes::new();
     let mut whole = BytesMut::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| broken())?.into_data() else { continue };
-        if data.len() > limit - first.len().max(whole.len()) {
-            return Err(too_large(limit));
+        let so_far = first.len().max(whole.len());
+        if data.len() > limits.bytes - so_far {
+            return Err(too_large(limits.bytes));
         }
-        if first.is_empty() && whole.is_empty() {
+        memory.resize((so_far + data.len()).max(whole.capacity())).map_err(no_memory)?;
+        if so_far == 0 {
             first = data;
             if body.is_end_stream() {
                 break;
@@ -79,21 +105,36 @@ async fn collect(mut body: Incoming, limit: usize) -> Result<Bytes, Problem> {
         }
         whole.extend_from_slice(&data);
     }
-    Ok(if whole.is_empty() { first } else { whole.freeze() })
+    Ok(Held { bytes: if whole.is_empty() { first } else { whole.freeze() }, memory })
 }
 
 /// Decompresses a body that was read, if it is compressed.
 ///
 /// # Errors
-/// It is too large then, or is not what it is said to be.
-pub async fn decoded(bytes: Bytes, headers: &HeaderMap, limits: Limits) -> Result<Bytes, Problem> {
-    if bytes.is_empty() || encoding::of_request(headers)? == encoding::Encoding::Identity {
-        return Ok(bytes);
+/// It is too large then, or is not what it is said to be; or there is no memory for it.
+pub async fn decoded(held: Held, headers: &HeaderMap, limits: &Limits) -> Result<Held, Problem> {
+    if held.bytes.is_empty() || encoding::of_request(headers)? == encoding::Encoding::Identity {
+        return Ok(held);
     }
-    encoding::decompress(bytes, limits.bytes).await.map_err(|fault| match fault {
+    encoding::decompress(held, limits.bytes).await.map_err(|fault| match fault {
         encoding::Fault::TooLarge => too_large(limits.bytes),
         encoding::Fault::Malformed => Problem::new(StatusCode::BAD_REQUEST, "the body is no gzip"),
+        encoding::Fault::Memory(exhausted) => no_memory(exhausted),
     })
+}
+
+/// Returns what is said to a client whose request would take more memory than there is.
+pub fn no_memory(exhausted: Exhausted) -> Problem {
+    match exhausted {
+        Exhausted::ForNow => {
+            let detail = "the requests that are being handled leave no memory for this one";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
+        }
+        Exhausted::ForGood => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "the body would take more memory than there is for all",
+        ),
+    }
 }
 
 fn too_large(limit: usize) -> Problem {

@@ -2,10 +2,13 @@
 
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
-use http::Version;
+use futures_util::{
+    FutureExt,
+    stream::{FuturesUnordered, StreamExt},
+};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
 };
 use tokio::{
@@ -17,14 +20,13 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{
-    headers_in_time::{Busy, HeadersInTime},
+    activity::Activity,
     room,
+    sending::{Sending, Streams},
     server::Shared,
+    timely::{Limits, Timely},
 };
-use crate::{
-    task::http::Body,
-    telemetry::{FailureLog, spawn_blocking},
-};
+use crate::telemetry::{FailureLog, spawn_blocking};
 
 /// How long to wait when no connection can be accepted for want of something that others may give back.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -34,6 +36,9 @@ const MOST_STREAMS: u32 = 250;
 
 /// How often a silent connection of HTTP/2 is asked whether anybody is there, and how long that may take.
 const PING: Duration = Duration::from_secs(20);
+
+/// How much a client of HTTP/2 may send of one body, and of all on a connection, before it is read.
+const WINDOWS: (u32, u32) = (256 << 10, 512 << 10);
 
 /// The longest head of a request.
 const MOST_HEAD: usize = 64 << 10;
@@ -50,7 +55,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            () = shared.stop.stopped() => return,
+            () = shared.stop.stopped() => break,
             accepted = accepted => accepted,
         };
         let Ok(permit) = permit else { return };
@@ -70,6 +75,12 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         }
     }
+    // Who has come before that is not sent away.
+    while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
+        && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
+    {
+        shared.tracker.spawn(serve(stream, peer, Arc::clone(&shared), permit));
+    }
 }
 
 /// Returns whether an error is not of the one connection that was to be accepted.
@@ -82,14 +93,14 @@ fn is_of_all(error: &io::Error) -> bool {
 async fn serve(stream: TcpStream, peer: SocketAddr, shared: Arc<Shared>, _room: OwnedSemaphorePermit) {
     // A response is written at once; waiting for more only delays it.
     let _ = stream.set_nodelay(true);
-    let limit = shared.settings.header_timeout;
-    let busy = Busy::default();
+    let limits = Limits { head: shared.settings.header_timeout, write: shared.settings.write_timeout };
+    let activity = Activity::new();
     let Some(acceptor) = acceptor(&shared).await else {
-        return exchange(HeadersInTime::new(stream, limit, busy.clone()), busy, peer, &shared).await;
+        return exchange(Timely::new(stream, limits, Arc::clone(&activity)), activity, peer, &shared).await;
     };
     // How it fails is the client's business.
-    if let Ok(Ok(stream)) = timeout(limit, acceptor.accept(stream)).await {
-        exchange(HeadersInTime::new(stream, limit, busy.clone()), busy, peer, &shared).await;
+    if let Ok(Ok(stream)) = timeout(limits.head, acceptor.accept(stream)).await {
+        exchange(Timely::new(stream, limits, Arc::clone(&activity)), activity, peer, &shared).await;
     }
 }
 
@@ -104,42 +115,49 @@ async fn acceptor(shared: &Arc<Shared>) -> Option<TlsAcceptor> {
 
 async fn exchange(
     io: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    busy: Busy,
+    activity: Arc<Activity>,
     peer: SocketAddr,
     shared: &Arc<Shared>,
 ) {
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let write_timeout = shared.settings.write_timeout;
+    let mut builder = auto::Builder::new(Streams { tracker: shared.tracker.clone(), write_timeout });
     builder
         .http1()
-        .timer(TokioTimer::new())
-        // What counts is the time without any request: a head that has begun has a limit of its own.
-        .header_read_timeout(shared.settings.idle_timeout)
+        // A head that has begun has a limit of its own, and so has the time between requests.
+        .header_read_timeout(None)
         .max_buf_size(MOST_HEAD)
         .http2()
         .timer(TokioTimer::new())
         .keep_alive_interval(PING)
         .keep_alive_timeout(PING)
+        .initial_stream_window_size(WINDOWS.0)
+        .initial_connection_window_size(WINDOWS.1)
         .max_header_list_size(MOST_HEAD as u32)
         .max_concurrent_streams(MOST_STREAMS);
     let service = service_fn(|request: http::Request<Incoming>| {
-        let (shared, busy) = (Arc::clone(shared), busy.clone());
+        let (shared, under_way) = (Arc::clone(shared), activity.request(request.version()));
         async move {
-            busy.set(true);
-            let is_one_at_a_time = request.version() < Version::HTTP_2;
             let response = shared.answer(request, peer).await;
-            // What streams goes on after its head.
-            if is_one_at_a_time && !matches!(response.body(), Body::Stream(_)) {
-                busy.set(false);
-            }
-            Ok::<_, Infallible>(response)
+            Ok::<_, Infallible>(Sending::begin(response, under_way))
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));
-    // How it ends is the client's business.
+    // Looked at only when it has something to say, unlike the connection, which has much more often.
+    let mut over = FuturesUnordered::from_iter([async {
+        tokio::select! {
+            () = shared.stop.stopped() => {}
+            () = activity.idle(shared.settings.idle_timeout) => {}
+        }
+    }]);
+    // How a connection ends is the client's business.
     tokio::select! {
         biased;
         _ = connection.as_mut() => return,
-        () = shared.stop.stopped() => connection.as_mut().graceful_shutdown(),
+        _ = over.next() => connection.as_mut().graceful_shutdown(),
     }
-    let _ = connection.await;
+    tokio::select! {
+        _ = connection => {}
+        // All was answered, and the client takes nothing of it.
+        () = activity.idle(write_timeout) => {}
+    }
 }

@@ -9,14 +9,20 @@ use http::{
     header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, ETAG, VARY},
 };
 
-use super::problem::Problem;
-use crate::{task::http::Body, telemetry::spawn_blocking};
+use super::{body::Held, problem::Problem};
+use crate::{
+    task::http::{Body, Exhausted},
+    telemetry::spawn_blocking,
+};
 
 /// Shorter bodies become no shorter, or not by as much as it costs.
 const LEAST: usize = 1024;
 
 /// What takes longer than this many bytes takes is done where it keeps no other request waiting.
 const MOST_IN_PLACE: usize = 64 << 10;
+
+/// What is taken first for what is decompressed.
+const LEAST_ROOM: usize = 4 << 10;
 
 /// How a body is encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +40,8 @@ pub enum Fault {
     TooLarge,
     /// It is no gzip.
     Malformed,
+    /// There is no memory for it.
+    Memory(Exhausted),
 }
 
 /// Returns how the body of a request is encoded.
@@ -65,23 +73,47 @@ fn unsupported() -> Problem {
 /// Decompresses a body, to no more than `limit` bytes.
 ///
 /// # Errors
-/// It would be larger, or is no gzip.
-pub async fn decompress(bytes: Bytes, limit: usize) -> Result<Bytes, Fault> {
-    let work = move || {
-        let mut decoder = MultiGzDecoder::new(&*bytes).take(limit as u64 + 1);
-        let mut out = Vec::new();
-        decoder.read_to_end(&mut out).map_err(|_| Fault::Malformed)?;
-        if out.len() > limit { Err(Fault::TooLarge) } else { Ok(Bytes::from(out)) }
-    };
+/// It would be larger, or is no gzip, or there is no memory for it.
+pub async fn decompress(held: Held, limit: usize) -> Result<Held, Fault> {
     // A bomb is small: what it takes is known only afterwards.
-    spawn_blocking(work).await.unwrap_or(Err(Fault::Malformed))
+    spawn_blocking(move || inflate(held, limit)).await.unwrap_or(Err(Fault::Malformed))
+}
+
+fn inflate(held: Held, limit: usize) -> Result<Held, Fault> {
+    let Held { bytes, mut memory } = held;
+    let mut decoder = MultiGzDecoder::new(&*bytes).take(limit as u64 + 1);
+    let mut out = Vec::new();
+    loop {
+        if out.len() == out.capacity() {
+            let capacity = (out.capacity() * 2).clamp(LEAST_ROOM, limit.max(LEAST_ROOM) + 1);
+            memory.resize(bytes.len() + capacity).map_err(Fault::Memory)?;
+            out.reserve_exact(capacity - out.len());
+        }
+        let room = (out.capacity() - out.len()) as u64;
+        let read = decoder.by_ref().take(room).read_to_end(&mut out).map_err(|_| Fault::Malformed)?;
+        if out.len() > limit {
+            return Err(Fault::TooLarge);
+        }
+        if read == 0 {
+            break;
+        }
+    }
+    drop(decoder);
+    memory.resize(out.capacity()).map_err(Fault::Memory)?;
+    Ok(Held { bytes: Bytes::from(out), memory })
+}
+
+/// Returns whether a body may become much shorter.
+pub fn is_worth_it(response: &Response<Body>) -> bool {
+    let headers = response.headers();
+    matches!(response.body(), Body::Full(bytes) if bytes.len() >= LEAST)
+        && !headers.contains_key(CONTENT_ENCODING)
+        && is_text(headers)
 }
 
 /// Compresses the body of a response, if whoever gets it takes that and it is worth it.
 pub async fn compress(request: &HeaderMap, mut response: Response<Body>) -> Response<Body> {
-    let Body::Full(bytes) = response.body() else { return response };
-    let headers = response.headers();
-    if bytes.len() < LEAST || headers.contains_key(CONTENT_ENCODING) || !is_text(headers) {
+    if !is_worth_it(&response) {
         return response;
     }
     response.headers_mut().append(VARY, HeaderValue::from_static("accept-encoding"));
@@ -149,6 +181,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::task::http::Budget;
 
     fn accepting(value: &str) -> HeaderMap {
         HeaderMap::from_iter([(ACCEPT_ENCODING, HeaderValue::from_str(value).unwrap())])
@@ -174,10 +207,17 @@ mod tests {
         assert_eq!(response.headers()[CONTENT_ENCODING], "gzip");
         let Body::Full(compressed) = response.into_body() else { panic!("it has a body") };
         assert!(compressed.len() < text.len() / 10);
-        assert_eq!(decompress(compressed.clone(), text.len()).await.unwrap(), text);
-        assert_eq!(decompress(compressed.clone(), text.len() - 1).await, Err(Fault::TooLarge));
+        let decompress = async |bytes: Bytes, limit, memory| {
+            let memory = Budget::new(memory).share();
+            decompress(Held { bytes, memory }, limit).await.map(|held| held.bytes)
+        };
+        const PLENTY: usize = 1 << 20;
+        assert_eq!(decompress(compressed.clone(), text.len(), PLENTY).await.unwrap(), text);
+        assert_eq!(decompress(compressed.clone(), text.len() - 1, PLENTY).await, Err(Fault::TooLarge));
         let cut = compressed.slice(..compressed.len() - 1);
-        assert_eq!(decompress(cut, text.len()).await, Err(Fault::Malformed));
+        assert_eq!(decompress(cut, text.len(), PLENTY).await, Err(Fault::Malformed));
+        let fault = decompress(compressed.clone(), text.len(), text.len()).await;
+        assert_eq!(fault, Err(Fault::Memory(Exhausted::ForGood)));
     }
 
     #[tokio::test]
@@ -195,7 +235,8 @@ mod tests {
         #[test]
         fn any_bytes_are_decompressed_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-            let _ = runtime.block_on(decompress(bytes.into(), 100));
+            let memory = Budget::new(10_000).share();
+            let _ = runtime.block_on(decompress(Held { bytes: bytes.into(), memory }, 100));
         }
     }
 }

@@ -37,7 +37,7 @@ use crate::{
     shutdown::Stop,
     task::{
         BuildError,
-        http::{Body, Claim, Claimant, HttpServer, Request, Route},
+        http::{Body, Budget, Claim, Claimant, HttpServer, Request, Route},
     },
     telemetry::{Meter, spawn_blocking},
     trace::Ticks,
@@ -71,6 +71,7 @@ pub(super) struct Shared {
     /// Of requests that lead to no route.
     unrouted: RequestMeters,
     waiting: Semaphore,
+    budget: Budget,
     /// Where it listens, once it does.
     bound: OnceCell<SocketAddr>,
     /// Whether that was said.
@@ -86,6 +87,7 @@ impl Server {
     /// Makes a server that does not listen yet, of a worker that stops with `stop` and takes so long for that.
     pub fn new(settings: Settings, meter: Meter, stop: Stop, shutdown_timeout: Duration) -> Self {
         let scheme = scheme(&settings);
+        let budget = Budget::new(settings.max_buffered_bytes);
         Self(Arc::new(Shared {
             unrouted: RequestMeters::new(&meter, scheme, None),
             settings,
@@ -93,6 +95,7 @@ impl Server {
             stop,
             routes: Routes::default(),
             waiting: Semaphore::new(MOST_WAITING),
+            budget,
             bound: OnceCell::new(),
             is_announced: AtomicBool::new(false),
             tls: OnceCell::new(),
@@ -132,6 +135,10 @@ impl HttpServer for Server {
 
     fn body_timeout(&self) -> Duration {
         self.0.settings.body_timeout
+    }
+
+    fn budget(&self) -> &Budget {
+        &self.0.budget
     }
 }
 
@@ -218,7 +225,7 @@ impl Shared {
             // What may be asked for at a path is up to all who serve it.
             let is_question = head.method == Method::OPTIONS;
             let methods = is_question.then(|| self.routes.methods(head.uri.path()));
-            match handler.handle(*request).await {
+            match handler.handle(request).await {
                 Ok(mut answer) => {
                     if let Some(methods) = methods.filter(|_| answer.response.status().is_success()) {
                         answer.response.headers_mut().insert(ALLOW, allow(&methods));

@@ -8,6 +8,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
     header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
@@ -21,7 +22,7 @@ use super::{
     ResponseMode,
     auth::{Auth, Principal},
     cors::{Cors, Preflight},
-    exchange::{Done, Outputs, Slip},
+    exchange::{Done, Outputs, Place, Slip},
     media::RequestType,
     rate_limit::RateLimit,
     record,
@@ -50,6 +51,13 @@ use crate::{
 /// After how many seconds a request that finds no room may be sent again.
 const RETRY_AFTER: u64 = 1;
 
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+const BAGGAGE: HeaderName = HeaderName::from_static("baggage");
+
+/// How large a response may be whose client need not have taken it before another request gets its place.
+const MOST_UNCOUNTED: usize = 64 << 10;
+
 /// Answers the requests of one route.
 pub(super) struct Endpoint {
     pub(super) auth: Option<Auth>,
@@ -74,30 +82,35 @@ pub(super) struct Endpoint {
 
 #[async_trait]
 impl Handler for Endpoint {
-    async fn handle(&self, request: Request) -> Result<Answer, Box<Request>> {
+    async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
         if request.head.method == Method::OPTIONS {
             return Ok(self.options(&request.head.headers).into());
         }
         // As long as it is there, the source waits for it.
-        let Some(requests) = self.requests.upgrade() else { return Err(Box::new(request)) };
+        let Some(requests) = self.requests.upgrade() else { return Err(request) };
         let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
         let mut is_read = false;
-        let mut answer = match self.admit(request, requests, &mut is_read).await {
+        let (mut answer, place) = match self.admit(request, requests, &mut is_read).await {
             Ok(waiting) => self.wait(waiting).await,
-            Err(refused) => refused.into_response().into(),
+            Err(refused) => (refused.into_response().into(), None),
         };
         if !is_read && !is_kept {
             // What is left of the body would be taken for the next request.
             answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        answer.response = encoding::compress(&headers, answer.response).await;
+        if encoding::is_worth_it(&answer.response) {
+            answer.response = Box::pin(encoding::compress(&headers, answer.response)).await;
+        }
         if let Some(cors) = &self.cors {
             cors.apply(&headers, answer.response.headers_mut());
         }
         if is_head {
             strip(&mut answer.response);
+        }
+        if let Some(place) = place {
+            keep(place, &mut answer.response);
         }
         Ok(answer)
     }
@@ -121,6 +134,28 @@ fn strip(response: &mut Response<Body>) {
     }
 }
 
+/// Keeps the place of a request until the client has taken the response, if that may take long: the network holds short
+/// ones.
+fn keep(place: Place, response: &mut Response<Body>) {
+    if let Body::Full(bytes) = response.body_mut()
+        && bytes.len() > MOST_UNCOUNTED
+    {
+        *bytes = Bytes::from_owner(Placed { bytes: mem::take(bytes), _place: place });
+    }
+}
+
+/// A body that takes a place.
+struct Placed {
+    bytes: Bytes,
+    _place: Place,
+}
+
+impl AsRef<[u8]> for Placed {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
 impl Endpoint {
     /// Says which pages may ask for something here; what, the server knows.
     fn options(&self, headers: &HeaderMap) -> Response<Body> {
@@ -138,24 +173,31 @@ impl Endpoint {
     /// Lets a request in, or says why not, and whether all of it was read.
     async fn admit(
         &self,
-        request: Request,
+        mut request: Box<Request>,
         requests: mpsc::Sender<Box<Arrived>>,
         is_read: &mut bool,
     ) -> Result<Waiting, Refused> {
-        let Request { head, body, params, received, peer, scheme } = request;
+        let Request { head, body, params, received, peer, scheme } = &mut *request;
         let now = Timestamp::now();
-        let principal = self.identify(peer, &head.headers, now).await?;
-        let unavailable = |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
-        let room = Arc::clone(&self.room).try_acquire_owned();
-        let room = room.map_err(|_| unavailable("as many requests as there is room for are being handled"))?;
-        let body = body::read(body, &head.headers, self.limits, &self.stop).await?;
+        let principal = self.identify(*peer, &head.headers, now).await?;
+        let unavailable =
+            |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
+        let full = || unavailable("as many requests as there is room for are being handled");
+        // There is no use in reading what is refused then.
+        if self.room.available_permits() == 0 {
+            return Err(full().into());
+        }
+        let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
         *is_read = true;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
-            auth.verify_body(&head.headers, &body, now)?;
+            auth.verify_body(&head.headers, &body.bytes, now)?;
         }
-        let body = body::decoded(body, &head.headers, self.limits).await?;
-        let payload = self.request_type.decode(&head.headers, &body)?;
-        let data = record::data(&head, &self.route, &params, &self.headers, payload)?;
+        let body = body::decoded(body, &head.headers, &self.limits).await?;
+        let size = body.bytes.len();
+        // Whoever is slow to send takes no place from others.
+        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| full())?;
+        let (payload, memory) = self.request_type.kind(&head.headers).decode(body).await?;
+        let data = record::data(head, &self.route, params, &self.headers, payload)?;
         let id = EventId::unique();
         let (done, outcome) = oneshot::channel();
         let (opened, span) = oneshot::channel();
@@ -171,14 +213,16 @@ impl Endpoint {
             incoming: Incoming {
                 id: id.clone(),
                 remote: self.remote(&head.headers).map(Box::new),
-                receipt: Some(Box::new(Slip { done, outputs, _place: room })),
-                answering: Some(Answering { since: received, span: opened }),
+                receipt: Some(Box::new(Slip { done, outputs, place, _memory: memory })),
+                answering: Some(Answering { since: *received, span: opened }),
             },
             record: Record { data: data.into(), meta: meta(principal), timestamp: None },
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
-        let seen = Seen::of(&head, scheme, &self.route.template, method, body.len());
-        requests.try_send(Box::new(arrived)).map_err(|_| unavailable("the endpoint is not served for now"))?;
+        let seen = Seen::of(head, *scheme, &self.route.template, method, size);
+        requests
+            .try_send(Box::new(arrived))
+            .map_err(|_| unavailable("the endpoint is not served for now"))?;
         Ok(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } })
     }
 
@@ -189,18 +233,18 @@ impl Endpoint {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Option<Principal>, Refused> {
-        let limited = |caller: Option<&Principal>| match &self.rate_limit {
-            Some(limit) if limit.needs_caller() == caller.is_some() => {
-                limit.admit(peer, caller, headers)
-            }
+        let limited = |is_identified, caller: Option<&Principal>| match &self.rate_limit {
+            Some(limit) if limit.needs_identity() == is_identified => limit.admit(peer, caller, headers),
             Some(_) | None => Ok(()),
         };
-        limited(None).map_err(Refused::too_often)?;
-        let Some(auth) = &self.auth else { return Ok(None) };
-        // It may fetch keys, which takes more room than most requests ever need.
-        let principal = Box::pin(auth.admit(headers, now)).await?;
-        limited(Some(&principal)).map_err(Refused::too_often)?;
-        Ok(Some(principal))
+        limited(false, None).map_err(Refused::too_often)?;
+        let principal = match &self.auth {
+            // It may fetch keys, which takes more room than most requests ever need.
+            Some(auth) => Some(Box::pin(auth.admit(headers, now)).await?),
+            None => None,
+        };
+        limited(true, principal.as_ref()).map_err(Refused::too_often)?;
+        Ok(principal)
     }
 
     fn method(&self) -> &'static str {
@@ -218,17 +262,17 @@ impl Endpoint {
         if !self.trace_context.is_wanted() {
             return None;
         }
-        let text = |name: &str| {
+        let text = |name: &HeaderName| {
             let mut values = headers.get_all(name).iter();
             // More than one says nothing: which of them is meant?
             let only = values.next().filter(|_| values.next().is_none());
             only.and_then(|value| value.to_str().ok())
         };
-        self.trace_context.remote(text("traceparent"), text("tracestate"), text("baggage"))
+        self.trace_context.remote(text(&TRACEPARENT), text(&TRACESTATE), text(&BAGGAGE))
     }
 
     /// Waits for what becomes of an event, and answers.
-    async fn wait(&self, waiting: Waiting) -> Answer {
+    async fn wait(&self, waiting: Waiting) -> (Answer, Option<Place>) {
         let Waiting { id, mut outcome, chunks, mut open } = waiting;
         let mut first = None;
         let settled = async {
@@ -243,7 +287,7 @@ impl Endpoint {
             }
         };
         match tokio::time::timeout(self.ack_timeout, settled).await {
-            Ok(Ok(Ok(done))) => {
+            Ok(Ok(Ok((done, place)))) => {
                 let span = open.take();
                 let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
                 let response = if self.is_streaming && done.outcome <= crate::ack::Outcome::Completed {
@@ -251,23 +295,25 @@ impl Endpoint {
                 } else {
                     response::of(self.response, done, &id, trace)
                 };
-                answered(span, Ending::Answered, response, true)
+                (answered(span, Ending::Answered, response, true), Some(place))
             }
             // The source is gone, and its event never was one.
             Ok(Ok(Err(_))) => {
-                let problem = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the endpoint is not served for now");
-                answered(open.take(), Ending::Answered, problem.retry_after(RETRY_AFTER).into_response(), true)
+                let problem =
+                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the endpoint is not served for now");
+                let response = problem.retry_after(RETRY_AFTER).into_response();
+                (answered(open.take(), Ending::Answered, response, true), None)
             }
             Ok(Err(chunks)) => {
                 let trace = open.context();
                 open.outcome = Some(outcome);
                 let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
-                Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }
+                (Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }, None)
             }
             Err(_) => {
                 let span = open.take();
                 let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
-                answered(span, Ending::TimedOut, response::timed_out(&id, trace), false)
+                (answered(span, Ending::TimedOut, response::timed_out(&id, trace), false), None)
             }
         }
     }
@@ -288,7 +334,12 @@ fn event_stream(body: Body) -> Response<Body> {
 }
 
 /// Ends the span of a request with its response.
-fn answered(span: Option<(AnswerSpan, Seen)>, ending: Ending, response: Response<Body>, is_settled: bool) -> Answer {
+fn answered(
+    span: Option<(AnswerSpan, Seen)>,
+    ending: Ending,
+    response: Response<Body>,
+    is_settled: bool,
+) -> Answer {
     let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
     if let Some((span, seen)) = span {
         seen.answered(span, ending, &response, is_settled);
@@ -299,9 +350,9 @@ fn answered(span: Option<(AnswerSpan, Seen)>, ending: Ending, response: Response
 /// A request that was let in.
 struct Waiting {
     id: EventId,
-    outcome: oneshot::Receiver<Done>,
+    outcome: oneshot::Receiver<(Done, Place)>,
     /// What is to be sent as it comes.
-    chunks: Option<mpsc::Receiver<bytes::Bytes>>,
+    chunks: Option<mpsc::Receiver<Bytes>>,
     open: Open,
 }
 
@@ -309,7 +360,7 @@ struct Waiting {
 struct Open {
     span: oneshot::Receiver<AnswerSpan>,
     /// What became of an event whose answer has begun.
-    outcome: Option<oneshot::Receiver<Done>>,
+    outcome: Option<oneshot::Receiver<(Done, Place)>>,
     seen: Option<Seen>,
 }
 
@@ -335,12 +386,13 @@ impl Drop for Open {
     fn drop(&mut self) {
         let Some((span, seen)) = self.take() else { return };
         match self.outcome.as_mut().and_then(|outcome| outcome.try_recv().ok()) {
-            Some(done) if done.outcome <= crate::ack::Outcome::Completed => {
+            Some((done, _)) if done.outcome <= crate::ack::Outcome::Completed => {
                 let response = event_stream(Body::Empty);
                 seen.answered(span, Ending::Answered, &response, true);
             }
             Some(_) => {
-                let response = Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the flow failed").into_response();
+                let response =
+                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the flow failed").into_response();
                 seen.answered(span, Ending::Answered, &response, true);
             }
             None => seen.gone(span),

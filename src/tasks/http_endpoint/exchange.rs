@@ -8,6 +8,7 @@ use super::stream::Streaming;
 use crate::{
     ack::{Outcome, Receipt, Settled, Verdict},
     event::{Event, EventId, Meta, Payload},
+    task::http::Share,
 };
 
 /// The most outputs that one answer is made of.
@@ -32,6 +33,9 @@ pub(super) struct Done {
     pub(super) has_too_many: bool,
 }
 
+/// A place among the events in flight.
+pub(super) type Place = OwnedSemaphorePermit;
+
 /// What is done with the outputs of an event.
 pub(super) enum Outputs {
     /// Nothing.
@@ -44,15 +48,17 @@ pub(super) enum Outputs {
 
 /// Tells a request what became of its event.
 pub(super) struct Slip {
-    pub(super) done: oneshot::Sender<Done>,
+    pub(super) done: oneshot::Sender<(Done, Place)>,
     pub(super) outputs: Outputs,
-    /// The event's place among those in flight.
-    pub(super) _place: OwnedSemaphorePermit,
+    /// The event's place, and then the answer's.
+    pub(super) place: Place,
+    /// The memory that its data takes.
+    pub(super) _memory: Share,
 }
 
 impl Receipt for Slip {
     fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
-        let Self { done, outputs, _place } = *self;
+        let Self { done, outputs, place, _memory } = *self;
         let mut outputs = match outputs {
             Outputs::Ignored => Vec::new(),
             Outputs::Kept(outputs) => outputs.into_inner().unwrap_or_else(PoisonError::into_inner),
@@ -67,7 +73,7 @@ impl Receipt for Slip {
         }
         let Settled { outcome, is_transient, .. } = *settled;
         // Nobody may wait any more.
-        let _ = done.send(Done { outcome, is_transient, outputs, has_too_many });
+        let _ = done.send((Done { outcome, is_transient, outputs, has_too_many }, place));
         Verdict::Counted
     }
 
@@ -105,12 +111,16 @@ mod tests {
     use tokio::sync::Semaphore;
 
     use super::*;
-    use crate::ack::{Ack, Ledger};
+    use crate::{
+        ack::{Ack, Ledger},
+        task::http::Budget,
+    };
 
-    fn slip() -> (Box<Slip>, oneshot::Receiver<Done>) {
+    fn slip() -> (Box<Slip>, oneshot::Receiver<(Done, Place)>) {
         let (done, told) = oneshot::channel();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
-        (Box::new(Slip { done, outputs: Outputs::Kept(Mutex::default()), _place: place }), told)
+        let _memory = Budget::new(0).share();
+        (Box::new(Slip { done, outputs: Outputs::Kept(Mutex::default()), place, _memory }), told)
     }
 
     #[test]
@@ -121,15 +131,20 @@ mod tests {
         let ack = Ack::enter(&ledger, entry);
         let root = EventId::Sequence(1);
         let second = root.child(1);
-        for (task, id, n) in
-            [(3, second.child(1), 4), (2, second.child(0), 3), (3, root.child(0), 2), (2, root.child(0), 1), (3, root, 0)]
-        {
+        for (task, id, n) in [
+            (3, second.child(1), 4),
+            (2, second.child(0), 3),
+            (3, root.child(0), 2),
+            (2, root.child(0), 1),
+            (3, root, 0),
+        ] {
             let event = Event::new(id, "in".into(), json!(n).into());
             ack.reached(task, &event);
         }
         ack.settle(Outcome::Completed, Default::default());
-        let outputs = told.try_recv().unwrap().outputs;
-        let data: Vec<_> = outputs.iter().map(|output| output.data.json().unwrap().as_u64().unwrap()).collect();
+        let outputs = told.try_recv().unwrap().0.outputs;
+        let data: Vec<_> =
+            outputs.iter().map(|output| output.data.json().unwrap().as_u64().unwrap()).collect();
         assert_eq!(data, [0, 1, 2, 3, 4]);
     }
 
@@ -146,7 +161,7 @@ mod tests {
         batch.reached(1, &Event::new(EventId::Sequence(1), "in".into(), json!("all").into()));
         batch.settle(Outcome::Completed, Default::default());
         for mut told in told {
-            let outputs = told.try_recv().unwrap().outputs;
+            let outputs = told.try_recv().unwrap().0.outputs;
             assert_eq!(outputs.len(), 1);
             assert_eq!(outputs[0].data.json(), Some(&json!("all")));
         }

@@ -1,14 +1,29 @@
 //! How the body of a request becomes the event's `payload`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use url::form_urlencoded;
 
-use crate::services::http::problem::Problem;
+use crate::{
+    services::http::{
+        body::{Held, no_memory},
+        problem::Problem,
+    },
+    task::http::Share,
+    telemetry::spawn_blocking,
+};
+
+/// What takes longer than to decode this many bytes is done where it keeps no other request waiting.
+const MOST_IN_PLACE: usize = 64 << 10;
+
+/// A body whose data is not worth a closer look, how much memory it may take.
+const SMALL: usize = 2 << 10;
+
+/// The most memory that a byte of a body takes, about.
+const MOST_COST: usize = 64;
 
 /// How a body becomes data. An empty one is `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -28,35 +43,21 @@ pub(super) enum RequestType {
 }
 
 impl RequestType {
-    /// Returns the data of a body.
-    ///
-    /// # Errors
-    /// It is not what it is said to be.
-    pub(super) fn decode(self, headers: &HeaderMap, body: &Bytes) -> Result<Value, Problem> {
-        if body.is_empty() {
-            return Ok(Value::Null);
-        }
+    /// Returns what the body of a request with these headers is.
+    pub(super) fn kind(self, headers: &HeaderMap) -> Kind {
         match self {
-            Self::Json => json(body),
-            Self::Form => Ok(pairs(text(body)?.as_bytes())),
-            Self::Text => text(body).map(Value::from),
-            Self::Bytes => Ok(bytes(body)),
-            Self::Auto => match Kind::of(headers) {
-                Kind::Json => json(body),
-                Kind::Form => Ok(pairs(text(body)?.as_bytes())),
-                Kind::Text => text(body).map(Value::from),
-                Kind::Bytes => Ok(bytes(body)),
-                Kind::Unsaid => Ok(json(body).unwrap_or_else(|_| match str::from_utf8(body) {
-                    Ok(text) => text.into(),
-                    Err(_) => bytes(body),
-                })),
-            },
+            Self::Auto => Kind::of(headers),
+            Self::Json => Kind::Json,
+            Self::Form => Kind::Form,
+            Self::Text => Kind::Text,
+            Self::Bytes => Kind::Bytes,
         }
     }
 }
 
-/// What `content-type` says of a body.
-enum Kind {
+/// What a body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
     Json,
     Form,
     Text,
@@ -65,6 +66,65 @@ enum Kind {
 }
 
 impl Kind {
+    /// Returns the data of a body, and takes the memory for it instead of that for the body. What is large is decoded where
+    /// it keeps no other request waiting.
+    ///
+    /// # Errors
+    /// It is not what it is said to be, or there is no memory for it.
+    pub(super) async fn decode(self, body: Held) -> Result<(Value, Share), Problem> {
+        if body.bytes.len() <= MOST_IN_PLACE {
+            return self.decode_here(body);
+        }
+        let decoded = spawn_blocking(move || self.decode_here(body)).await;
+        decoded.unwrap_or_else(|_| {
+            Err(Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the body could not be decoded"))
+        })
+    }
+
+    fn decode_here(self, body: Held) -> Result<(Value, Share), Problem> {
+        let Held { bytes, mut memory } = body;
+        let size = self.size(&bytes);
+        memory.resize(bytes.len() + size).map_err(no_memory)?;
+        let value = self.data(&bytes)?;
+        drop(bytes);
+        memory.resize(size).map_err(no_memory)?;
+        Ok((value, memory))
+    }
+
+    /// Returns how much memory the data of a body takes, about, and rather more: each of its values has a size, and each
+    /// member of an object a name and its place in a table.
+    fn size(self, body: &[u8]) -> usize {
+        let cost: fn(u8) -> usize = match self {
+            Self::Text => |_| 1,
+            Self::Bytes => |_| 2,
+            Self::Form => |byte| if byte == b'&' { 200 } else { 1 },
+            Self::Json | Self::Unsaid => |byte| match byte {
+                b',' | b'[' => 65,
+                b':' => 200,
+                b'{' => 130,
+                _ => 1,
+            },
+        };
+        if body.len() <= SMALL { body.len() * MOST_COST } else { body.iter().map(|byte| cost(*byte)).sum() }
+    }
+
+    fn data(self, body: &[u8]) -> Result<Value, Problem> {
+        if body.is_empty() {
+            return Ok(Value::Null);
+        }
+        match self {
+            Self::Json => json(body),
+            Self::Form => Ok(pairs(text(body)?.as_bytes())),
+            Self::Text => text(body).map(Value::from),
+            Self::Bytes => Ok(bytes(body)),
+            Self::Unsaid => Ok(json(body).unwrap_or_else(|_| match str::from_utf8(body) {
+                Ok(text) => text.into(),
+                Err(_) => bytes(body),
+            })),
+        }
+    }
+
+    /// Returns what `content-type` says.
     fn of(headers: &HeaderMap) -> Self {
         let Some(media_type) = headers.get(CONTENT_TYPE) else { return Self::Unsaid };
         let media_type = media_type.to_str().unwrap_or_default();
@@ -77,7 +137,10 @@ impl Kind {
             Self::Json
         } else if is("application/x-www-form-urlencoded") {
             Self::Form
-        } else if has(0, "text/") || is("application/xml") || media_type.len().checked_sub(4).is_some_and(|at| has(at, "+xml")) {
+        } else if has(0, "text/")
+            || is("application/xml")
+            || media_type.len().checked_sub(4).is_some_and(|at| has(at, "+xml"))
+        {
             Self::Text
         } else {
             Self::Bytes
@@ -124,19 +187,24 @@ mod tests {
 
     fn decode(kind: RequestType, content_type: Option<&str>, body: &[u8]) -> Result<Value, u16> {
         let headers = content_type.map(|value| (CONTENT_TYPE, HeaderValue::from_str(value).unwrap()));
-        let decoded = kind.decode(&headers.into_iter().collect(), &Bytes::copy_from_slice(body));
+        let decoded = kind.kind(&headers.into_iter().collect()).data(body);
         decoded.map_err(|problem| problem.status().as_u16())
     }
 
     #[test]
     fn the_media_type_says_what_a_body_is() {
         let auto = |content_type, body: &str| decode(RequestType::Auto, content_type, body.as_bytes());
-        for media_type in ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"] {
+        for media_type in
+            ["application/json", "Application/JSON; charset=utf-8", "application/cloudevents+json"]
+        {
             assert_eq!(auto(Some(media_type), r#"{"a":1}"#), Ok(json!({"a": 1})));
             assert_eq!(auto(Some(media_type), "{"), Err(400));
         }
         let form = Some("application/x-www-form-urlencoded");
-        assert_eq!(auto(form, "a=1&b=x+y%21&a=2&a=3&c"), Ok(json!({"a": ["1", "2", "3"], "b": "x y!", "c": ""})));
+        assert_eq!(
+            auto(form, "a=1&b=x+y%21&a=2&a=3&c"),
+            Ok(json!({"a": ["1", "2", "3"], "b": "x y!", "c": ""}))
+        );
         assert_eq!(auto(Some("text/plain"), "{}"), Ok(json!("{}")));
         assert_eq!(auto(Some("application/atom+xml"), "<a/>"), Ok(json!("<a/>")));
         assert_eq!(auto(Some("application/octet-stream"), "{}"), Ok(json!("e30=")));
@@ -164,7 +232,7 @@ mod tests {
             let headers = content_type.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok());
             let headers: HeaderMap = headers.map(|value| (CONTENT_TYPE, value)).into_iter().collect();
             for kind in [RequestType::Auto, RequestType::Json, RequestType::Form, RequestType::Text, RequestType::Bytes] {
-                let _ = kind.decode(&headers, &Bytes::from(body.clone()));
+                let _ = kind.kind(&headers).data(&body);
             }
         }
     }

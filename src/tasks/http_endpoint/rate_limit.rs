@@ -95,14 +95,16 @@ impl RateLimit {
             Key::Header(name) => Some(HeaderName::try_from(name)),
             Key::Address | Key::Caller | Key::All => None,
         };
-        let header = header.transpose().map_err(|error| BuildError::new("no such header").with_source(error))?;
+        let header =
+            header.transpose().map_err(|error| BuildError::new("no such header").with_source(error))?;
         let limiter = Limiter::new(config.rate, config.burst, config.max_keys, Instant::now());
         Ok(Self { key: config.key.clone(), header, limiter: Mutex::new(limiter) })
     }
 
-    /// Returns whether it has to be known who calls.
-    pub(super) fn needs_caller(&self) -> bool {
-        self.key == Key::Caller
+    /// Returns whether only those are counted that `auth` lets in. Of an address all are: whoever tries out passwords is
+    /// slowed down, and takes nothing from others.
+    pub(super) fn needs_identity(&self) -> bool {
+        self.key != Key::Address
     }
 
     /// Lets a request in, or says how long to wait.

@@ -23,7 +23,10 @@ pub(super) fn data(
     data.insert("path".to_owned(), head.uri.path().into());
     data.insert("params".to_owned(), decoded(route, params)?.into());
     let query = head.uri.query().unwrap_or_default();
-    data.insert("query".to_owned(), if query.is_empty() { Map::new().into() } else { media::pairs(query.as_bytes()) });
+    data.insert(
+        "query".to_owned(),
+        if query.is_empty() { Map::new().into() } else { media::pairs(query.as_bytes()) },
+    );
     data.insert("headers".to_owned(), headers(&head.headers, allowed).into());
     data.insert("payload".to_owned(), payload);
     Ok(data.into())

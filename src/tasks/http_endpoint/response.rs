@@ -3,7 +3,9 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    header::{
+        CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    },
 };
 use serde_json::{Value, json};
 
@@ -23,7 +25,8 @@ use crate::{
 const HTTP_RESPONSE: &str = "http_response";
 
 /// The headers that are the server's own business.
-const OWN: [HeaderName; 6] = [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE];
+const OWN: [HeaderName; 6] =
+    [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// After how many seconds a request that failed for now may be sent again.
 const RETRY_AFTER: u64 = 1;
@@ -33,9 +36,10 @@ pub(super) fn of(mode: ResponseMode, done: Done, id: &EventId, trace: TraceConte
     let problem = |status, detail: &str| Problem::new(status, detail).about(id, trace);
     let problem = match done.outcome {
         Outcome::Completed | Outcome::Filtered => match mode {
-            ResponseMode::Result if done.has_too_many => {
-                problem(StatusCode::INTERNAL_SERVER_ERROR, "the flow has put out more than fits into a response")
-            }
+            ResponseMode::Result if done.has_too_many => problem(
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "the flow has put out more than fits into a response",
+            ),
             ResponseMode::Result => match result(done.outputs) {
                 Ok(response) => return response,
                 Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, detail),
@@ -88,7 +92,8 @@ fn result(outputs: Vec<Output>) -> Result<Response<Body>, &'static str> {
         several => (list(several).into(), "application/json"),
     };
     headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
-    let has_body = !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
+    let has_body =
+        !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
     let mut response = Response::new(if has_body { Body::from(body) } else { Body::Empty });
     *response.status_mut() = status;
     *response.headers_mut() = headers;
@@ -117,14 +122,16 @@ fn head(meta: &Meta) -> Result<(StatusCode, HeaderMap), &'static str> {
         Some(_) => return Err("the flow has set headers that have no names"),
     };
     for (name, value) in given.into_iter().flatten() {
-        let name = HeaderName::try_from(name).map_err(|_| "the flow has set a header whose name cannot be one")?;
+        let name =
+            HeaderName::try_from(name).map_err(|_| "the flow has set a header whose name cannot be one")?;
         if OWN.contains(&name) {
             return Err("the flow has set a header that is the server's own");
         }
         let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
         for value in values {
             let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let value = HeaderValue::try_from(text).map_err(|_| "the flow has set a header to what cannot be one")?;
+            let value =
+                HeaderValue::try_from(text).map_err(|_| "the flow has set a header to what cannot be one")?;
             headers.append(&name, value);
         }
     }

@@ -32,7 +32,13 @@ pub(super) enum Ending {
 }
 
 impl Seen {
-    pub(super) fn of(head: &Parts, scheme: &'static str, route: &str, method: &'static str, body_size: usize) -> Self {
+    pub(super) fn of(
+        head: &Parts,
+        scheme: &'static str,
+        route: &str,
+        method: &'static str,
+        body_size: usize,
+    ) -> Self {
         let (version, ids) = (head.version, ids(&head.headers));
         Self { method, scheme, version, route: route.to_owned(), body_size, ids }
     }
@@ -56,7 +62,13 @@ impl Seen {
     }
 
     /// Ends the span of a request with its response.
-    pub(super) fn answered(self, span: AnswerSpan, ending: Ending, response: &Response<Body>, is_settled: bool) {
+    pub(super) fn answered(
+        self,
+        span: AnswerSpan,
+        ending: Ending,
+        response: &Response<Body>,
+        is_settled: bool,
+    ) {
         let status = response.status();
         let error_type = match ending {
             Ending::TimedOut => Some(TIMEOUT),

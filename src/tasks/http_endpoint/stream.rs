@@ -2,14 +2,14 @@
 
 use std::{
     fmt::Write as _,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     ack::Outcome,
@@ -22,6 +22,9 @@ pub(super) const MEDIA_TYPE: &str = "text/event-stream";
 /// Outputs that wait for the client at most.
 const MOST_WAITING: usize = 1_024;
 
+/// How large all of them may be; a single one may be larger.
+const MOST_BYTES: u32 = 1 << 20;
+
 /// What is sent when nothing came for a while: a comment.
 pub(super) const IDLE: (Bytes, Duration) = (Bytes::from_static(b":\n\n"), Duration::from_secs(15));
 
@@ -30,7 +33,20 @@ pub(super) struct Streaming(Mutex<Option<Open>>);
 
 struct Open {
     sender: mpsc::Sender<Bytes>,
+    room: Arc<Semaphore>,
     has_sent: bool,
+}
+
+/// A message that waits for the client.
+struct Message {
+    text: String,
+    _room: OwnedSemaphorePermit,
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.text.as_bytes()
+    }
 }
 
 impl Streaming {
@@ -38,22 +54,29 @@ impl Streaming {
     pub(super) fn new() -> (Self, mpsc::Receiver<Bytes>) {
         // One more, for the word that it is over.
         let (sender, chunks) = mpsc::channel(MOST_WAITING + 1);
-        (Self(Mutex::new(Some(Open { sender, has_sent: false }))), chunks)
+        let room = Arc::new(Semaphore::new(MOST_BYTES as usize));
+        (Self(Mutex::new(Some(Open { sender, room, has_sent: false }))), chunks)
     }
 
     /// Sends an output.
     pub(super) fn output(&self, event: &Event) {
         let mut streaming = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(open) = &mut *streaming else { return };
-        if open.sender.capacity() > 1 {
-            let message = message(&event.id.to_string(), &event.data);
-            open.has_sent = true;
-            if open.sender.try_send(message.into()).is_ok() {
-                return;
-            }
-        } else {
-            let _ = open.sender.try_send(failure("the client reads too slowly"));
+        if open.sender.is_closed() {
+            *streaming = None;
+            return;
         }
+        let text = message(&event.id.to_string(), &event.data);
+        let size = u32::try_from(text.len()).unwrap_or(MOST_BYTES).min(MOST_BYTES);
+        let room = Arc::clone(&open.room).try_acquire_many_owned(size);
+        if let Ok(_room) = room
+            && open.sender.capacity() > 1
+            && open.sender.try_send(Bytes::from_owner(Message { text, _room })).is_ok()
+        {
+            open.has_sent = true;
+            return;
+        }
+        let _ = open.sender.try_send(failure("the client reads too slowly"));
         *streaming = None;
     }
 
@@ -117,5 +140,19 @@ mod tests {
         }
         assert_eq!(received.len(), MOST_WAITING + 1);
         assert!(received.last().unwrap().starts_with(b"event: error\n"));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_by_its_size_too_unless_it_is_a_single_output() {
+        let large =
+            || Event::new(EventId::Sequence(1), "in".into(), json!("x".repeat(MOST_BYTES as usize)).into());
+        let (streaming, mut chunks) = Streaming::new();
+        streaming.output(&large());
+        drop(chunks.try_recv().unwrap());
+        streaming.output(&large());
+        streaming.output(&event(2));
+        assert!(chunks.try_recv().unwrap().len() > MOST_BYTES as usize);
+        assert!(chunks.try_recv().unwrap().starts_with(b"event: error\n"));
+        assert!(chunks.blocking_recv().is_none());
     }
 }
