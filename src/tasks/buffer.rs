@@ -38,9 +38,7 @@ use crate::{
     event::Event,
     format::ByteSize,
     problem::Problems,
-    task::{
-        BatchId, BuildContext, BuildError, FlushReason, Kind, Output, Role, Task, TaskError, Transform,
-    },
+    task::{BatchId, BuildContext, BuildError, FlushReason, Kind, Output, Role, Task, TaskError, Transform},
     template::{self, Template},
 };
 

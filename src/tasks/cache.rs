@@ -128,7 +128,10 @@ impl Kind for Cache {
         ] {
             if is_given && *operation != wanted {
                 let message = format!("`{name}` means nothing to `operation: {}`", operation.name());
-                problems.report(name, message).focus(Focus::Key).hint(format!("it belongs to `operation: {}`", wanted.name()));
+                problems
+                    .report(name, message)
+                    .focus(Focus::Key)
+                    .hint(format!("it belongs to `operation: {}`", wanted.name()));
             }
         }
         match value {

@@ -150,7 +150,8 @@ impl Processor for Deduplicator {
         let digest = seen::digest(&self.key.render(event)?);
         match self.keys.find(digest).await {
             Finding::First(fate) => {
-                let claim = Claim { keys: Arc::clone(&self.keys), digest, fate: fate.clone(), is_done: false };
+                let claim =
+                    Claim { keys: Arc::clone(&self.keys), digest, fate: fate.clone(), is_done: false };
                 output.watch(move |outcome| claim.end(outcome));
                 output.decide(fate);
                 output.forward();

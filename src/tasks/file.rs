@@ -115,7 +115,10 @@ impl Kind for File {
         config.format.check_trace_context(config.trace_context, problems);
         if config.follow && config.format == InputFormat::Json {
             problems
-                .report("follow", "a document (`json`) cannot be followed: there is no telling when it is whole")
+                .report(
+                    "follow",
+                    "a document (`json`) cannot be followed: there is no telling when it is whole",
+                )
                 .hint("write one value a line, which is `jsonl`");
         }
         if config.start_at == StartAt::End && !config.follow {

@@ -53,10 +53,7 @@ use async_trait::async_trait;
 use rustix::fs::{Access, access};
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::{
-    task::JoinHandle,
-    time::Instant,
-};
+use tokio::{task::JoinHandle, time::Instant};
 
 use self::{
     collected::{Collected, Written},
@@ -67,7 +64,9 @@ use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
     problem::Problems,
-    task::{BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError},
+    task::{
+        BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError,
+    },
     telemetry::spawn_blocking,
     template::{self, Template},
 };
@@ -161,14 +160,18 @@ impl Appender {
         }
         let resolved: Arc<Path> = self.context.resolve(path).into();
         let files = Arc::clone(&self.files);
-        let (opened, now, wants_header) = (Arc::clone(&resolved), Instant::now(), self.format == OutputFormat::Csv);
+        let (opened, now, wants_header) =
+            (Arc::clone(&resolved), Instant::now(), self.format == OutputFormat::Csv);
         let header = spawn_blocking(move || lock(&files).open(&opened, wants_header, now))
             .await
-            .map_err(|error| TaskError::transient(format::IO, "opening the file was cut short").with_source(error))?
+            .map_err(|error| {
+                TaskError::transient(format::IO, "opening the file was cut short").with_source(error)
+            })?
             .map_err(|error| format::io_error(format!("cannot open `{path}`"), error))?;
         let encoder = match header {
             Some(row) => Encoder::with_header(&row).map_err(|error| {
-                TaskError::permanent(format::ENCODE, format!("cannot append rows to `{path}`")).with_source(error)
+                TaskError::permanent(format::ENCODE, format!("cannot append rows to `{path}`"))
+                    .with_source(error)
             })?,
             None => Encoder::new(self.format),
         };
@@ -193,7 +196,9 @@ impl Appender {
             // Its events have failed already: what comes now is of others.
             Err(_) if is_given_up => Vec::new(),
             Err(error) => {
-                return Err(TaskError::permanent(format::IO, "writing was cut short").with_source(error).into());
+                return Err(TaskError::permanent(format::IO, "writing was cut short")
+                    .with_source(error)
+                    .into());
             }
         };
         if failed.is_empty() { Ok(()) } else { Err(FlushError::Events(failed)) }
@@ -275,9 +280,7 @@ impl Processor for Appender {
 /// Looks whether the file can be opened for appending, without making or changing anything.
 fn check_openable(path: &Path) -> io::Result<()> {
     match fs::metadata(path) {
-        Ok(metadata) if metadata.is_file() => {
-            OpenOptions::new().read(true).append(true).open(path).map(drop)
-        }
+        Ok(metadata) if metadata.is_file() => OpenOptions::new().read(true).append(true).open(path).map(drop),
         Ok(metadata) if metadata.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
         // To open a pipe means something to whoever reads it.
         Ok(_) => Ok(access(path, Access::WRITE_OK)?),

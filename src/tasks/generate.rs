@@ -49,7 +49,10 @@ use crate::{
     problem::{Focus, Problems},
     script::{self, CompileError, Generator},
     shutdown::Stop,
-    task::{BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError, Trigger},
+    task::{
+        BuildContext, BuildError, Closed, Emitter, Extent, Kind, Record, Role, Source, Task, TaskError,
+        Trigger,
+    },
 };
 
 /// How many events go by between two looks at whether to stop.
@@ -121,7 +124,9 @@ impl Kind for Generate {
         one_of(&paces, problems);
         one_of(&[("payload", config.payload.is_some()), ("code", config.code.is_some())], problems);
         if config.interval.is_some_and(|interval| interval.is_zero()) {
-            problems.report("interval", "the interval is zero").hint("leave it out to run as fast as possible");
+            problems
+                .report("interval", "the interval is zero")
+                .hint("leave it out to run as fast as possible");
         }
         if config.rate.is_some_and(|rate| !rate.is_finite() || rate <= 0.0) {
             problems.report("rate", "the rate has to be more than zero events a second");
@@ -243,7 +248,8 @@ impl Source for Making {
             if is_scheduled {
                 emitter.trigger(Trigger::Fired, made - failed);
                 emitter.trigger(Trigger::Failed, failed);
-                emitter.trigger(Trigger::Skipped, pacer.skipped() - mem::replace(&mut skipped, pacer.skipped()));
+                emitter
+                    .trigger(Trigger::Skipped, pacer.skipped() - mem::replace(&mut skipped, pacer.skipped()));
             }
             if result.is_err() || at.made < end {
                 break result;

@@ -91,7 +91,8 @@ impl Iterate {
     }
 
     fn no_array(&self, found: Option<&Value>) -> TaskError {
-        let name = if self.path.is_empty() { "the data".to_owned() } else { format!("`{}`", self.path.join(".")) };
+        let name =
+            if self.path.is_empty() { "the data".to_owned() } else { format!("`{}`", self.path.join(".")) };
         let what = match found {
             None if self.path.is_empty() => "raw bytes",
             None => return TaskError::permanent("type", format!("{name} is missing")),
@@ -148,7 +149,8 @@ mod tests {
             assert_eq!((error.to_string().as_str(), error.error_type()), (message, "type"));
             assert_eq!(event.data.json(), Some(&data));
         }
-        let mut bytes = Event::new(EventId::Sequence(0), "s".into(), Payload::Bytes(b"[1]".as_slice().into()));
+        let mut bytes =
+            Event::new(EventId::Sequence(0), "s".into(), Payload::Bytes(b"[1]".as_slice().into()));
         assert_eq!(iterate(None, &mut bytes).unwrap_err().to_string(), "the data is raw bytes, not an array");
     }
 

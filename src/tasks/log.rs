@@ -177,12 +177,8 @@ mod tests {
 
     #[test]
     fn writes_the_data_at_its_level_and_passes_the_event_on() {
-        let fields = [
-            ("level", "WARN"),
-            ("message", "event"),
-            ("data", r#"{"a": 1}"#),
-            ("subject", "numbers"),
-        ];
+        let fields =
+            [("level", "WARN"), ("message", "event"), ("data", r#"{"a": 1}"#), ("subject", "numbers")];
         assert_eq!(logged(json!({"level": "warn"})), [pairs(&fields)]);
         let fields = [fields.as_slice(), &[("meta", r#"{"k":"v"}"#)]].concat();
         assert_eq!(logged(json!({"level": "warn", "include_meta": true})), [pairs(&fields)]);

@@ -29,7 +29,8 @@ use crate::{
     problem::Problems,
     script::{self, Limits, Script},
     task::{
-        BuildContext, BuildError, Emission, Kind, Needs, Output, Processor, Role, Route, Task, TaskError, Transform,
+        BuildContext, BuildError, Emission, Kind, Needs, Output, Processor, Role, Route, Task, TaskError,
+        Transform,
     },
     telemetry::spawn_blocking,
 };
@@ -127,10 +128,9 @@ impl Kind for ScriptTask {
         if !script.uses_resources() {
             return Ok(Task::Transform(Box::new(Self(Arc::new(script)))));
         }
-        let resources = context
-            .resources
-            .clone()
-            .ok_or_else(|| BuildError::new("cannot give the script `ctx.resource` without `resources.path`"))?;
+        let resources = context.resources.clone().ok_or_else(|| {
+            BuildError::new("cannot give the script `ctx.resource` without `resources.path`")
+        })?;
         Ok(Task::Processor(Box::new(Self(Arc::new(script.with_resources(resources))))))
     }
 }
@@ -151,9 +151,9 @@ impl Processor for ScriptTask {
             let mut output = Output::default();
             script.run(&mut event, &mut output).map(|()| (event, output))
         });
-        let (event, mut emitted) = work
-            .await
-            .map_err(|error| TaskError::permanent(script::SCRIPT, "the script was interrupted").with_source(error))??;
+        let (event, mut emitted) = work.await.map_err(|error| {
+            TaskError::permanent(script::SCRIPT, "the script was interrupted").with_source(error)
+        })??;
         for (route, emission) in emitted.drain() {
             let event = match emission {
                 Emission::Forward => without_ack(&event),

@@ -32,9 +32,7 @@ use crate::{
     format::{self, Blocks, ByteSize, Decoder, InputFormat, Origin, Reading},
     problem::Problems,
     shutdown::Stop,
-    task::{
-        BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError, TraceContextMode,
-    },
+    task::{BuildContext, BuildError, Emitter, Kind, Needs, Role, Source, Task, TaskError, TraceContextMode},
 };
 
 /// The `stdin` kind.

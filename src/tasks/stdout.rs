@@ -29,7 +29,9 @@ use self::writer::{Writer, Writing, Written};
 use crate::{
     event::Event,
     format::{self, Encoder, OutputFormat},
-    task::{BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError},
+    task::{
+        BuildContext, BuildError, ErrorClass, FlushError, Kind, Output, Processor, Role, Task, TaskError,
+    },
 };
 
 /// The `stdout` kind.

@@ -76,15 +76,17 @@ impl Kind for Switch {
     }
 
     fn targets(config: &Config) -> Vec<Target> {
-        let case = |(n, case): (usize, &Case)| Target { task: case.to.clone(), path: format!("cases.{n}.to") };
+        let case =
+            |(n, case): (usize, &Case)| Target { task: case.to.clone(), path: format!("cases.{n}.to") };
         let default = |task: &String| Target { task: task.clone(), path: "default".to_owned() };
         config.cases.iter().enumerate().map(case).chain(config.default.iter().map(default)).collect()
     }
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
         let compile = |case: &Case| {
-            Condition::compile(&case.when)
-                .map_err(|error| BuildError::new(format!("cannot compile `{}`", case.when)).with_source(error))
+            Condition::compile(&case.when).map_err(|error| {
+                BuildError::new(format!("cannot compile `{}`", case.when)).with_source(error)
+            })
         };
         let cases: Vec<_> = config.cases.iter().map(compile).collect::<Result<_, _>>()?;
         let default = config.default.as_ref().map(|_| Edge(cases.len()));
@@ -146,7 +148,8 @@ mod tests {
     #[test]
     fn the_targets_are_those_of_the_cases_and_then_the_default() {
         let config = config(json!({"cases": [{"when": "true", "to": "a"}], "default": "b"}));
-        let targets: Vec<_> = Switch::targets(&config).into_iter().map(|target| (target.task, target.path)).collect();
+        let targets: Vec<_> =
+            Switch::targets(&config).into_iter().map(|target| (target.task, target.path)).collect();
         assert_eq!(targets, [("a".into(), "cases.0.to".into()), ("b".into(), "default".into())]);
         assert_eq!(Switch::TARGET_KEYS, ["cases.*.to", "default"]);
     }

@@ -50,9 +50,14 @@ impl Item {
     pub(super) fn new(data: &Payload, is_measured: bool) -> Result<Self, TaskError> {
         let parsed = match data {
             Payload::Json(_) => None,
-            Payload::Bytes(bytes) => Some(Payload::from(serde_json::from_slice::<Value>(bytes).map_err(
-                |_| TaskError::permanent("type", "the data is raw bytes that are no JSON, which a batch cannot hold"),
-            )?)),
+            Payload::Bytes(bytes) => {
+                Some(Payload::from(serde_json::from_slice::<Value>(bytes).map_err(|_| {
+                    TaskError::permanent(
+                        "type",
+                        "the data is raw bytes that are no JSON, which a batch cannot hold",
+                    )
+                })?))
+            }
         };
         let bytes = if is_measured { length(parsed.as_ref().unwrap_or(data)) } else { 0 };
         Ok(Self { data: parsed.unwrap_or_default(), bytes })

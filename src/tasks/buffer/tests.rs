@@ -113,7 +113,8 @@ async fn the_oldest_batch_makes_room_for_a_further_one() {
 async fn what_came_as_text_leaves_as_that_text() {
     let text = |line: &str| event(Payload::from_json_line(line).unwrap());
     let deep = format!("{}{}", "[".repeat(126), "]".repeat(126));
-    let cases: [(&[&str], bool); 3] = [(&["1.10", "{\"a\":  1}"], true), (&[&deep], false), (&["\"x\""], true)];
+    let cases: [(&[&str], bool); 3] =
+        [(&["1.10", "{\"a\":  1}"], true), (&[&deep], false), (&["\"x\""], true)];
     for (lines, is_text) in cases {
         let mut buffer = buffer(json!({"partition_key": "a\"b"}));
         let mut output = Output::default();
@@ -148,7 +149,8 @@ async fn an_event_that_cannot_be_collected_fails_as_it_came() {
 
 #[test]
 fn limits_that_cannot_be_right_are_reported() {
-    let config = json!({"size": 0, "max_partitions": 0, "timeout": "0s", "max_bytes": 0, "partition_key": "{{ x }}"});
+    let config =
+        json!({"size": 0, "max_partitions": 0, "timeout": "0s", "max_bytes": 0, "partition_key": "{{ x }}"});
     let config: Config = serde_json::from_value(config).unwrap();
     let mut problems = Problems::default();
     Buffer::check(&config, &mut problems);

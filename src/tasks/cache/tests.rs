@@ -31,8 +31,10 @@ fn cache() -> Arc<MemoryCache> {
 
 /// Handles one event with a task of `value`, and returns the data that leaves.
 async fn handle(cache: &Arc<MemoryCache>, value: Value, event: &Event) -> Result<Value, TaskError> {
-    let context =
-        BuildContext { cache: Arc::<MemoryCache>::clone(cache), ..BuildContext::new("f", "t", PathBuf::new()) };
+    let context = BuildContext {
+        cache: Arc::<MemoryCache>::clone(cache),
+        ..BuildContext::new("f", "t", PathBuf::new())
+    };
     let Task::Processor(task) = Cache::build(&config(value), &context).await.unwrap() else { unreachable!() };
     let mut output = Output::default();
     task.handle(event, &mut output).await?;
@@ -115,7 +117,8 @@ async fn what_cannot_be_kept_fails_the_event() {
 #[test]
 fn keys_that_mean_nothing_to_the_operation_are_refused() {
     let found = |value| problems(value).into_iter().map(|(path, _)| path).collect::<Vec<_>>();
-    let all = |operation: &str| json!({"operation": operation, "key": "k", "value": 1, "ttl": "1s", "to": "x"});
+    let all =
+        |operation: &str| json!({"operation": operation, "key": "k", "value": 1, "ttl": "1s", "to": "x"});
     assert_eq!(found(all("get")), ["value", "ttl"]);
     assert_eq!(found(all("put")), ["to"]);
     assert_eq!(found(all("delete")), ["value", "ttl", "to"]);

@@ -76,7 +76,8 @@ impl Names {
         let matches = glob::glob(pattern).map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?;
         let mut found: Vec<PathBuf> = matches.collect::<Result<_, _>>().map_err(io::Error::from)?;
         found.sort();
-        let name = |path: &PathBuf| path.strip_prefix(&self.base_dir).unwrap_or(path).to_string_lossy().into();
+        let name =
+            |path: &PathBuf| path.strip_prefix(&self.base_dir).unwrap_or(path).to_string_lossy().into();
         Ok(found.into_iter().map(|path| (name(&path), path)).collect())
     }
 }
@@ -107,7 +108,9 @@ pub(super) fn check_followed(names: &Names) -> Result<(), BuildError> {
             return Err(BuildError::new(format!("`{name}` is a directory")));
         }
         if !metadata.is_file() && !metadata.is_dir() {
-            return Err(BuildError::new(format!("`{name}` is no file: a pipe or a device cannot be followed")));
+            return Err(BuildError::new(format!(
+                "`{name}` is no file: a pipe or a device cannot be followed"
+            )));
         }
     }
     Ok(())

@@ -96,7 +96,9 @@ impl Follower {
             let mut is_busy = false;
             loop {
                 let step = |watch: &mut Watch| (watch.take_notices(), watch.turn(), watch.is_restless());
-                let Some((notices, turn, is_restless)) = unless(stop, lane.ask(step)).await? else { return Ok(()) };
+                let Some((notices, turn, is_restless)) = unless(stop, lane.ask(step)).await? else {
+                    return Ok(());
+                };
                 notices.iter().for_each(|notice| tell(notice, emitter));
                 is_busy |= is_restless;
                 let Some(turn) = turn.map_err(&cannot_look)? else { break };
@@ -159,13 +161,11 @@ fn tell(notice: &Notice, emitter: &mut Emitter) {
             tell_gone(name, *is_replaced);
             emitter.forget(part);
         }
-        Notice::Lost { name } => tracing::warn!(
-            file.path = &**name,
-            "the file is gone: what was not read of it is lost"
-        ),
-        Notice::Refused { name } => tracing::warn!(
-            file.path = &**name,
-            "the file may not be opened: it is tried again"
-        ),
+        Notice::Lost { name } => {
+            tracing::warn!(file.path = &**name, "the file is gone: what was not read of it is lost")
+        }
+        Notice::Refused { name } => {
+            tracing::warn!(file.path = &**name, "the file may not be opened: it is tried again")
+        }
     }
 }

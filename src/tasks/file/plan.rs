@@ -54,7 +54,8 @@ impl Plan {
         let mut moved = Vec::new();
         for saved in saved {
             let is_it = |n: &usize| {
-                inputs[*n].name == saved.name && identities[*n].is_some_and(|now| now.is_still(&saved.identity))
+                inputs[*n].name == saved.name
+                    && identities[*n].is_some_and(|now| now.is_still(&saved.identity))
             };
             match (0..inputs.len()).find(is_it) {
                 Some(n) => of_input[n] = Some(saved),
@@ -65,9 +66,8 @@ impl Plan {
         let (mut first, mut gone, mut beside) = (Vec::new(), Vec::new(), Beside::default());
         let mut is_taken = vec![false; inputs.len()];
         for saved in moved {
-            let is_it = |n: &usize| {
-                of_input[*n].is_none() && !is_taken[*n] && identities[*n] == Some(saved.identity)
-            };
+            let is_it =
+                |n: &usize| of_input[*n].is_none() && !is_taken[*n] && identities[*n] == Some(saved.identity);
             let found = (0..inputs.len()).find(is_it).map(Whereabouts::Input);
             let found = found.or_else(|| {
                 let found = beside.find(&base_dir.join(&*saved.name), &saved.identity);

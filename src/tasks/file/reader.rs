@@ -125,7 +125,7 @@ pub(super) fn tell_gone(name: &str, is_replaced: bool) {
 
 /// Does what blocks as disks do.
 async fn blocking<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Result<R, TaskError> {
-    spawn_blocking(work)
-        .await
-        .map_err(|error| TaskError::transient(format::IO, "looking at files was cut short").with_source(error))
+    spawn_blocking(work).await.map_err(|error| {
+        TaskError::transient(format::IO, "looking at files was cut short").with_source(error)
+    })
 }

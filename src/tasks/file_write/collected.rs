@@ -61,7 +61,12 @@ impl Collected {
         self.files.len() - 1
     }
 
-    pub(super) fn encode(&mut self, place: usize, event: &Event, output: &mut Output) -> Result<(), TaskError> {
+    pub(super) fn encode(
+        &mut self,
+        place: usize,
+        event: &Event,
+        output: &mut Output,
+    ) -> Result<(), TaskError> {
         let Lines { encoder, bytes, events, .. } = &mut self.files[place];
         let before = bytes.len();
         encoder.encode(&event.data, bytes)?;

@@ -63,8 +63,10 @@ impl Files {
     fn close(&mut self, path: &Path) -> bool {
         let Some(mut open) = self.open.remove(path) else { return false };
         if self.is_synced
-            && let Err(error) =
-                open.file.take_unsynced(path).and_then(|unsynced| unsynced.map_or(Ok(()), |unsynced| unsynced.sync()))
+            && let Err(error) = open
+                .file
+                .take_unsynced(path)
+                .and_then(|unsynced| unsynced.map_or(Ok(()), |unsynced| unsynced.sync()))
         {
             self.unsynced = Some(error);
         }
@@ -73,7 +75,12 @@ impl Files {
 
     /// Opens the file at `path`, and mends it, if it is not open. Returns the CSV header row that it has, if
     /// that is asked for.
-    pub(super) fn open(&mut self, path: &Arc<Path>, wants_header: bool, now: Instant) -> io::Result<Option<Vec<u8>>> {
+    pub(super) fn open(
+        &mut self,
+        path: &Arc<Path>,
+        wants_header: bool,
+        now: Instant,
+    ) -> io::Result<Option<Vec<u8>>> {
         self.get(path, now)?.file.mend(path, wants_header)
     }
 

@@ -154,7 +154,8 @@ impl OpenFile {
         }
         let directory = path.parent().filter(|_| mem::take(&mut self.is_new)).map(Path::to_owned);
         // That of a bare name is the one that we are in.
-        let directory = directory.map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent });
+        let directory =
+            directory.map(|parent| if parent.as_os_str().is_empty() { ".".into() } else { parent });
         Ok(Some(Unsynced { file: self.file.try_clone()?, directory }))
     }
 

@@ -15,8 +15,7 @@ use crate::{
 };
 
 async fn build(folder: &Path, config: Value) -> Result<Box<dyn Processor>, BuildError> {
-    let context =
-        BuildContext::new("f", "t", folder.to_owned());
+    let context = BuildContext::new("f", "t", folder.to_owned());
     match FileWrite::build(&serde_json::from_value(config).unwrap(), &context).await? {
         Task::Processor(processor) => Ok(processor),
         task => panic!("{task:?}"),
@@ -162,9 +161,7 @@ fn an_append_waits_while_another_process_has_the_file_locked() {
     theirs.lock().unwrap();
     std::io::Write::write_all(&mut &theirs, b"{\"half").unwrap();
     std::thread::scope(|scope| {
-        let ours = scope.spawn(|| {
-            Files::new(false).append(&write(&path, b"2\n"), Instant::now())
-        });
+        let ours = scope.spawn(|| Files::new(false).append(&write(&path, b"2\n"), Instant::now()));
         // Turns enough for whoever does not wait. On a busy machine each takes long, and the patience of one who
         // does has an end.
         let enough = Instant::now() + Duration::from_secs(1);
@@ -345,8 +342,7 @@ async fn a_full_disk_is_transient_and_what_is_given_up_on_is_forgotten() {
 #[tokio::test]
 async fn the_late_failure_of_a_write_that_was_given_up_on_is_not_that_of_the_next() {
     let folder = tempfile::tempdir().unwrap();
-    let context =
-        BuildContext::new("f", "t", folder.path().into());
+    let context = BuildContext::new("f", "t", folder.path().into());
     let task = Appender::new("{{ event.data.k }}", OutputFormat::Csv, context).unwrap();
     handle(&task, json!({"k": "b"})).await.unwrap();
     fs::write(folder.path().join("b"), "x,y\n").unwrap();
@@ -390,7 +386,8 @@ fn reports_a_template_that_does_not_compile() {
     let mut problems = Problems::default();
     let config = json!({"path": "{{ evnt.data.x }}"});
     FileWrite::check(&serde_json::from_value(config).unwrap(), &mut problems);
-    let found: Vec<_> = problems.into_vec().into_iter().map(|problem| (problem.path.to_string(), problem.message)).collect();
+    let found: Vec<_> =
+        problems.into_vec().into_iter().map(|problem| (problem.path.to_string(), problem.message)).collect();
     assert_eq!(found[0], ("path".to_owned(), "`evnt` is not known".to_owned()));
     assert_eq!(found.len(), 1);
 }

@@ -57,7 +57,9 @@ pub(super) struct Pacer {
 impl Pacer {
     pub(super) fn new(pace: Pace, now: fn() -> Timestamp) -> Self {
         let pace = match pace {
-            Pace::Interval(interval) if interval < SHORTEST_INTERVAL => Pace::Rate(1.0 / interval.as_secs_f64()),
+            Pace::Interval(interval) if interval < SHORTEST_INTERVAL => {
+                Pace::Rate(1.0 / interval.as_secs_f64())
+            }
             pace => pace,
         };
         Self {

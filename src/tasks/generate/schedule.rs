@@ -47,8 +47,9 @@ impl Schedule {
     pub(super) fn after(&self, time: Timestamp) -> Result<Timestamp, TaskError> {
         let time = time.to_zoned(self.zone.clone());
         let next = self.cron.find_next_occurrence(&time, false);
-        next.map(|next| next.timestamp())
-            .map_err(|error| TaskError::permanent(SCHEDULE, "the schedule has come to its end").with_source(error))
+        next.map(|next| next.timestamp()).map_err(|error| {
+            TaskError::permanent(SCHEDULE, "the schedule has come to its end").with_source(error)
+        })
     }
 }
 

@@ -133,8 +133,14 @@ async fn an_interruption_changes_no_number_and_no_time() {
             let all: Vec<_> = first.iter().chain(&rest).collect();
             let ids: Vec<_> = all.iter().map(|event| event.id.to_string()).collect();
             assert_eq!(ids, ["0", "1", "2", "3", "4", "5"], "{pace} {n}");
-            let gaps: BTreeSet<_> = all.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64().round() as u64).collect();
-            assert_eq!(gaps.len(), 1, "{pace} {n}: {:?}", all.iter().map(|event| event.at - start).collect::<Vec<_>>());
+            let gaps: BTreeSet<_> =
+                all.windows(2).map(|pair| (pair[1].at - pair[0].at).as_secs_f64().round() as u64).collect();
+            assert_eq!(
+                gaps.len(),
+                1,
+                "{pace} {n}: {:?}",
+                all.iter().map(|event| event.at - start).collect::<Vec<_>>()
+            );
         }
     }
 }
@@ -166,10 +172,11 @@ async fn one_that_has_made_all_of_them_makes_none_in_a_later_run_unless_it_may_r
     }
     // What is built again in the same run goes on: it has the same configuration.
     let config: Config = serde_json::from_value(rerun()).unwrap();
-    let built = async || match Generate::build(&config, &BuildContext::new("f", "t", ".".into())).await.unwrap() {
-        Task::Source(source) => source,
-        task => panic!("{task:?}"),
-    };
+    let built =
+        async || match Generate::build(&config, &BuildContext::new("f", "t", ".".into())).await.unwrap() {
+            Task::Source(source) => source,
+            task => panic!("{task:?}"),
+        };
     let before = Collector::until(usize::MAX);
     before.clone().run(built().await).await.0.unwrap();
     let after = Collector::until(usize::MAX).resumed(before.resumptions_at(1));
@@ -314,8 +321,11 @@ async fn cron_comes_at_its_times() {
     // The clocks of Berlin go from one hour ahead to two on the 31st at one o'clock UTC.
     let config = json!({"cron": "0 14 * * *", "timezone": "Europe/Berlin", "count": 3});
     let shift = wall().duration_since("2024-03-30T12:00:00Z".parse().unwrap()).as_millis();
-    let berlin: Vec<u128> =
-        times(config, usize::MAX).await.iter().map(|millis| millis + u128::try_from(shift).unwrap()).collect();
+    let berlin: Vec<u128> = times(config, usize::MAX)
+        .await
+        .iter()
+        .map(|millis| millis + u128::try_from(shift).unwrap())
+        .collect();
     assert_eq!(hours(&berlin), [1, 24, 48]);
 }
 
@@ -368,10 +378,7 @@ fn every_mistake_is_reported_at_its_key() {
         "payload": 1, "code": "let"});
     let problems = check(config);
     let paths: Vec<&str> = problems.iter().map(|(path, _)| path.as_str()).collect();
-    assert_eq!(
-        paths,
-        ["cron", "rate", "code", "interval", "rate", "cron", "timezone", "code"]
-    );
+    assert_eq!(paths, ["cron", "rate", "code", "interval", "rate", "cron", "timezone", "code"]);
     assert_eq!(problems[0].1, "`cron` and `interval` cannot both be given");
     assert_eq!(problems[6].1, "`Mars/Base` is no time zone");
 }

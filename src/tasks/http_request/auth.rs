@@ -191,6 +191,8 @@ mod tests {
         });
         let shown = format!("{:?}", serde_json::from_value::<Config>(config).unwrap());
         assert!(!shown.contains("m4rker") && shown.contains("***"), "{shown}");
-        assert!(!format!("{:?} {:?}", bearer_header("m4rker"), basic_header("u", "m4rker")).contains("m4rker"));
+        assert!(
+            !format!("{:?} {:?}", bearer_header("m4rker"), basic_header("u", "m4rker")).contains("m4rker")
+        );
     }
 }

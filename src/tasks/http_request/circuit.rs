@@ -116,10 +116,11 @@ impl Circuits {
         let host = authority(url);
         let mut troubled = self.lock();
         let Troubled { circuits, episodes } = &mut *troubled;
-        let passage = |host: Arc<str>, probes| {
-            Ok(Passage { circuits: self, host, probes, verdict: Verdict::Unknown })
+        let passage =
+            |host: Arc<str>, probes| Ok(Passage { circuits: self, host, probes, verdict: Verdict::Unknown });
+        let Some((host, _)) = circuits.get_key_value(host.as_str()) else {
+            return passage(host.into(), None);
         };
-        let Some((host, _)) = circuits.get_key_value(host.as_str()) else { return passage(host.into(), None) };
         let host = Arc::clone(host);
         let Some(circuit) = circuits.get_mut(&host) else { return passage(host, None) };
         match circuit {
@@ -131,7 +132,8 @@ impl Circuits {
                 }
                 *episodes += 1;
                 let shown = self.meters.half_open();
-                *circuit = Circuit::HalfOpen { episode: *episodes, under_way: 1, succeeded: 0, _shown: shown };
+                *circuit =
+                    Circuit::HalfOpen { episode: *episodes, under_way: 1, succeeded: 0, _shown: shown };
                 passage(host, Some(*episodes))
             }
             Circuit::HalfOpen { episode, under_way, succeeded, .. } => {
@@ -184,7 +186,10 @@ impl Circuits {
 
     fn opened(&self) -> Circuit {
         let now = Instant::now();
-        Circuit::Open { until: now.checked_add(self.config.open_for).unwrap_or(now), _shown: self.meters.open() }
+        Circuit::Open {
+            until: now.checked_add(self.config.open_for).unwrap_or(now),
+            _shown: self.meters.open(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Troubled> {

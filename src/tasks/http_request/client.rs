@@ -52,5 +52,7 @@ pub(super) fn build(settings: Settings, guard: Option<&Arc<Guard>>) -> Result<Cl
         }
     }
     builder = settings.proxy.apply(builder)?;
-    builder.build().map_err(|error| BuildError::new("cannot set up the HTTP client").with_source(error.without_url()))
+    builder
+        .build()
+        .map_err(|error| BuildError::new("cannot set up the HTTP client").with_source(error.without_url()))
 }

@@ -209,7 +209,9 @@ impl Config {
                     .hint("leave out `items_path` or `response: whole`");
             }
             if self.response_type == ResponseType::Bytes {
-                problems.report("response_type", "bytes hold no list of items").hint("read the body as `json`");
+                problems
+                    .report("response_type", "bytes hold no list of items")
+                    .hint("read the body as `json`");
             }
         }
     }
@@ -238,8 +240,9 @@ impl Config {
 
     /// Makes the task.
     pub(super) async fn build(&self, context: &BuildContext) -> Result<Requester, BuildError> {
-        let uncompiled =
-            |key: &str, error: TemplateError| BuildError::new(format!("cannot compile `{key}`")).with_source(error);
+        let uncompiled = |key: &str, error: TemplateError| {
+            BuildError::new(format!("cannot compile `{key}`")).with_source(error)
+        };
         let method = Method::from(self.method);
         let guard = self.guard();
         let (settings, auth) = self.read_files(context).await?;
@@ -280,14 +283,18 @@ impl Config {
     }
 
     /// Reads the certificates and the credentials.
-    async fn read_files(&self, context: &BuildContext) -> Result<(Settings, Option<auth::Config>), BuildError> {
+    async fn read_files(
+        &self,
+        context: &BuildContext,
+    ) -> Result<(Settings, Option<auth::Config>), BuildError> {
         let files = self.tls.resolved(context);
         let path = self.credentials_path.as_ref().map(|path| context.resolve(path));
         let read = spawn_blocking(move || {
             let auth = path.as_deref().map(auth::read).transpose()?;
             Ok::<_, BuildError>((client::connections(&files)?, auth))
         });
-        let cut_short = |error| BuildError::new("setting up the HTTP client was cut short").with_source(error);
+        let cut_short =
+            |error| BuildError::new("setting up the HTTP client was cut short").with_source(error);
         let (tls, auth) = read.await.map_err(cut_short)??;
         let settings = Settings {
             tls,

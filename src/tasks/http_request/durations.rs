@@ -28,9 +28,8 @@ pub(super) struct Timing<'a> {
 
 impl Durations {
     pub(super) fn new(context: &BuildContext) -> Self {
-        let task = Labels::default()
-            .with("flow", Arc::clone(&context.flow))
-            .with("task", Arc::clone(&context.task));
+        let task =
+            Labels::default().with("flow", Arc::clone(&context.flow)).with("task", Arc::clone(&context.task));
         let timers = context.meter.timers(&HTTP_CLIENT_REQUEST_DURATION);
         Self { timers, is_on: context.meter.is_on(), task }
     }

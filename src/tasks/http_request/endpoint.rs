@@ -55,7 +55,8 @@ impl Endpoint {
             Self::Constant(url) => Ok(url.clone()),
             Self::Template(template) => {
                 let text = template.render(event)?;
-                parse(&text).ok_or_else(|| TaskError::permanent(ENDPOINT, format!("{WANTED}; the event makes none")))
+                parse(&text)
+                    .ok_or_else(|| TaskError::permanent(ENDPOINT, format!("{WANTED}; the event makes none")))
             }
         }
     }
@@ -85,12 +86,18 @@ mod tests {
             Endpoint::check(source, &mut problems);
             problems.is_empty()
         };
-        for good in
-            ["http://a", "HTTPS://a/b?c=d", "{{ event.data }}", "http{{ event.data }}", "https://{{ event.data }}/x"]
-        {
+        for good in [
+            "http://a",
+            "HTTPS://a/b?c=d",
+            "{{ event.data }}",
+            "http{{ event.data }}",
+            "https://{{ event.data }}/x",
+        ] {
             assert!(is_fine(good), "{good}");
         }
-        for bad in ["", "/orders", "localhost:80", "ftp://a", "http://", "ftp://{{ event.data }}", "http://{{ x }}"] {
+        for bad in
+            ["", "/orders", "localhost:80", "ftp://a", "http://", "ftp://{{ event.data }}", "http://{{ x }}"]
+        {
             assert!(!is_fine(bad), "{bad}");
         }
     }
@@ -101,7 +108,10 @@ mod tests {
             let event = Event::new(EventId::Sequence(0), "s".into(), Payload::from(data));
             Endpoint::compile(source).unwrap().render(&event).map(String::from)
         };
-        assert_eq!(render("http://a/{{ event.data | urlencode }}", json!("b c/d?e")).unwrap(), "http://a/b%20c/d%3Fe");
+        assert_eq!(
+            render("http://a/{{ event.data | urlencode }}", json!("b c/d?e")).unwrap(),
+            "http://a/b%20c/d%3Fe"
+        );
         assert_eq!(render("{{ event.data }}", json!("https://a/b")).unwrap(), "https://a/b");
         let error = render("{{ event.data }}", json!("file:///etc/passwd")).unwrap_err();
         assert_eq!(error.error_type(), ENDPOINT);

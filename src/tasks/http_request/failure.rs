@@ -70,7 +70,9 @@ impl Exchange {
         } else if error.is_timeout() {
             (TIMEOUT, "took longer than `timeout`")
         } else if error.is_decode() && is_malformed(&error) {
-            return self.undecodable("the body is not compressed as its headers say").with_source(error.without_url());
+            return self
+                .undecodable("the body is not compressed as its headers say")
+                .with_source(error.without_url());
         } else {
             (IO, "the connection broke")
         };
@@ -124,7 +126,8 @@ pub(super) fn authority(url: &Url) -> String {
 
 /// Makes the error of an event whose URL no request can be made of.
 pub(super) fn no_request(error: reqwest::Error) -> TaskError {
-    TaskError::permanent(ENDPOINT, "the event makes no URL that can be requested").with_source(error.without_url())
+    TaskError::permanent(ENDPOINT, "the event makes no URL that can be requested")
+        .with_source(error.without_url())
 }
 
 fn error_type(status: StatusCode) -> &'static str {

@@ -92,13 +92,15 @@ impl Guard {
             }
             allowed
         });
-        (allowed.is_some() || is_private_denied).then(|| Arc::new(Self { allowed, is_private_denied, is_proxied }))
+        (allowed.is_some() || is_private_denied)
+            .then(|| Arc::new(Self { allowed, is_private_denied, is_proxied }))
     }
 
     /// Returns whether it has to see the addresses that names lead to.
     pub(super) fn needs_addresses(&self) -> bool {
         !self.is_proxied
-            && (self.is_private_denied || self.allowed.as_ref().is_some_and(|allowed| !allowed.blocks.is_empty()))
+            && (self.is_private_denied
+                || self.allowed.as_ref().is_some_and(|allowed| !allowed.blocks.is_empty()))
     }
 
     /// Lets a URL pass as far as it tells where it leads: an address for good, a name until it is looked up.
@@ -107,7 +109,8 @@ impl Guard {
             None => Err(Refused::NotAllowed),
             Some(Host::Domain(name)) => {
                 let may_lead_to_a_block = || {
-                    !self.is_proxied && self.allowed.as_ref().is_some_and(|allowed| !allowed.blocks.is_empty())
+                    !self.is_proxied
+                        && self.allowed.as_ref().is_some_and(|allowed| !allowed.blocks.is_empty())
                 };
                 if self.is_named(name) || may_lead_to_a_block() { Ok(()) } else { Err(Refused::NotAllowed) }
             }
@@ -140,7 +143,11 @@ impl Guard {
     /// Lets an address pass. One within a block that is allowed may be private.
     fn admit(&self, address: IpAddr, is_named: bool) -> Result<(), Refused> {
         let address = address.to_canonical();
-        if self.allowed.as_ref().is_some_and(|allowed| allowed.blocks.iter().any(|block| block.contains(&address))) {
+        if self
+            .allowed
+            .as_ref()
+            .is_some_and(|allowed| allowed.blocks.iter().any(|block| block.contains(&address)))
+        {
             return Ok(());
         }
         if !is_named {

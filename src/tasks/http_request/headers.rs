@@ -50,7 +50,8 @@ impl Headers {
         headers: &BTreeMap<String, String>,
         propagators: Propagators,
     ) -> Result<Self, TemplateError> {
-        let named = headers.iter().filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, value)));
+        let named =
+            headers.iter().filter_map(|(name, value)| Some((HeaderName::try_from(name).ok()?, value)));
         let compiled = named.map(|(name, value)| Ok((name, Template::compile(value)?)));
         Ok(Self { configured: compiled.collect::<Result<_, _>>()?, propagators })
     }
@@ -62,8 +63,9 @@ impl Headers {
         headers.extend(of_trace(self.propagators, event));
         for (name, template) in &self.configured {
             // Its error would not hold the value either, but it says less.
-            let mut value = HeaderValue::try_from(template.render(event)?)
-                .map_err(|_| TaskError::permanent(HEADER, format!("the event makes no value for the header `{name}`")))?;
+            let mut value = HeaderValue::try_from(template.render(event)?).map_err(|_| {
+                TaskError::permanent(HEADER, format!("the event makes no value for the header `{name}`"))
+            })?;
             value.set_sensitive(true);
             headers.insert(name.clone(), value);
         }
@@ -72,7 +74,10 @@ impl Headers {
 }
 
 /// Returns what the other side learns of the trace of an event.
-pub(super) fn of_trace(propagators: Propagators, event: &Event) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+pub(super) fn of_trace(
+    propagators: Propagators,
+    event: &Event,
+) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
     propagators.headers(event).map(|(name, value)| {
         (HeaderName::from_static(name), HeaderValue::try_from(value).expect("it is printable ASCII"))
     })
@@ -100,14 +105,20 @@ mod tests {
         check(&headers.map(|(name, value)| (name.into(), value.into())).into(), &mut problems);
         let mut paths: Vec<_> = problems.into_vec().iter().map(|problem| problem.path.to_string()).collect();
         paths.sort();
-        assert_eq!(paths, ["headers.broken", "headers.content-length", "headers.line", "headers.x y", "headers.x-a"]);
+        assert_eq!(
+            paths,
+            ["headers.broken", "headers.content-length", "headers.line", "headers.x y", "headers.x-a"]
+        );
     }
 
     #[test]
     fn event_data_cannot_smuggle_in_another_header() {
-        let headers = Headers::compile(&[("x-id".into(), "{{ event.data }}".into())].into(), Propagators::default()).unwrap();
-        let outgoing =
-            |data| headers.outgoing(&Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!(data))));
+        let headers =
+            Headers::compile(&[("x-id".into(), "{{ event.data }}".into())].into(), Propagators::default())
+                .unwrap();
+        let outgoing = |data| {
+            headers.outgoing(&Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!(data))))
+        };
         assert_eq!(outgoing("a b").unwrap()["x-id"], "a b");
         assert_eq!(outgoing("a\r\nx-admin: 1").unwrap_err().error_type(), HEADER);
     }

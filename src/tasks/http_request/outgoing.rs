@@ -57,7 +57,8 @@ impl Outgoing {
     fn parts(&self, event: &Event) -> Result<(Request, Option<Pairs>), TaskError> {
         let url = self.endpoint.render(event)?;
         // The builder makes a header of the userinfo in a URL.
-        let mut request = self.client.request(self.method.clone(), url).build().map_err(failure::no_request)?;
+        let mut request =
+            self.client.request(self.method.clone(), url).build().map_err(failure::no_request)?;
         request.headers_mut().extend(self.headers.outgoing(event)?);
         match self.payload.as_ref().map(|payload| payload.encode(event)).transpose()? {
             Some(Encoded::Body { bytes, content_type }) => {

@@ -51,7 +51,10 @@ impl Config {
 
     pub(super) fn compile(&self) -> Result<Pace, TemplateError> {
         let limiter = Limiter::new(self.rate, self.burst, self.max_keys, Instant::now());
-        Ok(Pace { limiter: Mutex::new(limiter), key: self.key.as_deref().map(Template::compile).transpose()? })
+        Ok(Pace {
+            limiter: Mutex::new(limiter),
+            key: self.key.as_deref().map(Template::compile).transpose()?,
+        })
     }
 }
 

@@ -69,7 +69,12 @@ impl Config {
         let keys = [
             ("link_path", self.link_path.is_some(), way == Way::LinkBody, way == Way::LinkBody),
             ("cursor_path", self.cursor_path.is_some(), way == Way::Cursor, way == Way::Cursor),
-            ("parameter", self.parameter.is_some(), way == Way::Cursor, matches!(way, Way::Cursor | Way::Page)),
+            (
+                "parameter",
+                self.parameter.is_some(),
+                way == Way::Cursor,
+                matches!(way, Way::Cursor | Way::Page),
+            ),
             ("first", self.first.is_some(), false, way == Way::Page),
             ("items_path", self.items_path.is_some(), way == Way::Page, true),
         ];
@@ -82,9 +87,11 @@ impl Config {
                     .hint("remove it");
             }
         }
-        for (key, path) in
-            [("link_path", &self.link_path), ("cursor_path", &self.cursor_path), ("items_path", &self.items_path)]
-        {
+        for (key, path) in [
+            ("link_path", &self.link_path),
+            ("cursor_path", &self.cursor_path),
+            ("items_path", &self.items_path),
+        ] {
             let is_itself = key == "items_path" && path.as_deref() == Some(ITSELF);
             if !is_itself && path.as_ref().is_some_and(|path| path.split('.').any(str::is_empty)) {
                 problems.report(&format!("pagination.{key}"), format!("`{key}` has an empty part"));
@@ -178,14 +185,18 @@ impl Pages<'_> {
                 self.data.extend(items.into_iter().map(Payload::from));
             }
         }
-        let Some(next) = next.filter(|_| !is_empty || !matches!(self.pagination.next, Next::Page { .. })) else {
+        let Some(next) = next.filter(|_| !is_empty || !matches!(self.pagination.next, Next::Page { .. }))
+        else {
             return Ok(None);
         };
         if !is_within_host(&self.first, &next) {
             return Err(failed("the next page is on another host"));
         }
         if self.seen.len() >= self.pagination.max_pages {
-            return Err(failed(format!("there are more pages than `max_pages`, {}", self.pagination.max_pages)));
+            return Err(failed(format!(
+                "there are more pages than `max_pages`, {}",
+                self.pagination.max_pages
+            )));
         }
         if !self.seen.insert(next.clone()) {
             return Err(failed("a page leads to one that was there already"));
@@ -201,7 +212,9 @@ impl Pages<'_> {
     fn next(&self, answer: &Answer) -> Result<Option<Url>, TaskError> {
         let found = |path: &Path| answer.body.json().and_then(|body| path.find(body)).and_then(text_of);
         let linked = |target: &str| {
-            join(&answer.url, target).map(Some).ok_or_else(|| failed("what should lead to the next page is no URL"))
+            join(&answer.url, target)
+                .map(Some)
+                .ok_or_else(|| failed("what should lead to the next page is no URL"))
         };
         match &self.pagination.next {
             Next::LinkHeader => link::next(&answer.headers).map_or(Ok(None), linked),
@@ -243,8 +256,11 @@ fn items(answer: Answer, path: &Path) -> Result<Vec<Value>, TaskError> {
 
 /// Gives a parameter of the query one value, in place of those that it had.
 fn set_parameter(url: &mut Url, parameter: &str, value: &str) {
-    let others: Vec<(String, String)> =
-        url.query_pairs().filter(|(name, _)| name != parameter).map(|(name, value)| (name.into(), value.into())).collect();
+    let others: Vec<(String, String)> = url
+        .query_pairs()
+        .filter(|(name, _)| name != parameter)
+        .map(|(name, value)| (name.into(), value.into()))
+        .collect();
     url.query_pairs_mut().clear().extend_pairs(others).append_pair(parameter, value);
 }
 

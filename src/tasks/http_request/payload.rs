@@ -112,7 +112,10 @@ impl Config {
             (None, None) if self.from_event => Content::Event,
             (None, None) => Content::Nothing,
         };
-        let file = self.file.as_ref().map(|file| Ok((file.field.clone(), Template::compile(&file.name)?, file.content_type.clone())));
+        let file = self
+            .file
+            .as_ref()
+            .map(|file| Ok((file.field.clone(), Template::compile(&file.name)?, file.content_type.clone())));
         Ok(Payload { content, file: file.transpose()?, send_as: self.send_as })
     }
 }
@@ -123,9 +126,7 @@ impl FileConfig {
             problems.report("payload.file", "a file is a part of a form").hint("add `send_as: multipart`");
         }
         if HeaderValue::try_from(&self.content_type).is_err() || !self.content_type.contains('/') {
-            problems
-                .report("payload.file.content_type", "this is no media type")
-                .hint("such as `text/csv`");
+            problems.report("payload.file.content_type", "this is no media type").hint("such as `text/csv`");
         }
         if let Err(error) = Template::compile(&self.name) {
             error.report("payload.file.name", problems);
@@ -249,7 +250,9 @@ fn pairs_of(value: &Value, name: impl Fn(usize, &str) -> String) -> Result<Vec<(
         Value::Number(_) | Value::Bool(_) => Ok((key.clone(), value.to_string())),
         _ => {
             let name = name(n, key);
-            Err(refused(format!("{name} is no text, number or boolean: pairs are made of a flat object only")))
+            Err(refused(format!(
+                "{name} is no text, number or boolean: pairs are made of a flat object only"
+            )))
         }
     };
     object.iter().enumerate().map(pair).collect()

@@ -47,9 +47,15 @@ pub(super) struct Requester {
 enum Sent {
     Answered(Answer),
     /// Another request is to be made, to there.
-    Elsewhere { url: Url, is_within: bool },
+    Elsewhere {
+        url: Url,
+        is_within: bool,
+    },
     /// The same one is to be made with another token. The error is what is counted.
-    Unauthorized { url: Url, error: TaskError },
+    Unauthorized {
+        url: Url,
+        error: TaskError,
+    },
 }
 
 /// How many requests an attempt has made for one answer so far, and why.

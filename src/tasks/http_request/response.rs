@@ -15,7 +15,17 @@ use crate::{event::Payload, task::TaskError};
 
 /// What the names of headers hold that may carry a secret.
 const SECRETS: [&str; 11] = [
-    "apikey", "api-key", "auth", "cookie", "credential", "password", "secret", "session", "signature", "token", "csrf",
+    "apikey",
+    "api-key",
+    "auth",
+    "cookie",
+    "credential",
+    "password",
+    "secret",
+    "session",
+    "signature",
+    "token",
+    "csrf",
 ];
 
 /// How a body becomes data. An empty one is `null`, but for `bytes`.
@@ -120,14 +130,15 @@ impl Reading {
         if body.is_empty() {
             return Ok(Value::Null.into());
         }
-        let text = String::from_utf8(body).map_err(|error| {
-            exchange.undecodable("the body is not UTF-8").with_source(error.utf8_error())
-        })?;
+        let text = String::from_utf8(body)
+            .map_err(|error| exchange.undecodable("the body is not UTF-8").with_source(error.utf8_error()))?;
         if self.response_type == ResponseType::Text {
             return Ok(Value::String(text).into());
         }
         match json(&text) {
-            Err(_) if self.response_type == ResponseType::Auto && !says_json => Ok(Value::String(text).into()),
+            Err(_) if self.response_type == ResponseType::Auto && !says_json => {
+                Ok(Value::String(text).into())
+            }
             read => read.map_err(|error| exchange.undecodable("the body is no JSON").with_source(error)),
         }
     }
@@ -145,7 +156,8 @@ fn json(text: &str) -> Result<Payload, serde_json::Error> {
 
 /// Returns whether the `content-type` of a response is `application/json`, `application/problem+json` or the like.
 fn says_json(response: &Response) -> bool {
-    let media_type = response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let media_type =
+        response.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let media_type = media_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     media_type == "application/json" || media_type.ends_with("+json")
 }

@@ -119,7 +119,9 @@ mod tests {
 
     #[test]
     fn what_is_no_status_is_refused() {
-        for wrong in [json!(99), json!(600), json!("6xx"), json!("xx"), json!("204-200"), json!("ok"), json!(true)] {
+        for wrong in
+            [json!(99), json!(600), json!("6xx"), json!("xx"), json!("204-200"), json!("ok"), json!(true)]
+        {
             assert!(statuses(json!([wrong])).is_err(), "{wrong}");
         }
         let mut problems = Problems::default();

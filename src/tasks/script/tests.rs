@@ -40,7 +40,10 @@ fn a_mistake_is_reported_inside_the_code() {
     let mut problems = Problems::below(KeyPath::default());
     ScriptTask::check(&config(json!({"code": "let x = 1;\nevent.data.default"})), &mut problems);
     let problem = problems.into_vec().remove(0);
-    assert_eq!((problem.path.to_string().as_str(), problem.focus), ("code", Focus::Inside { line: 2, column: 12 }));
+    assert_eq!(
+        (problem.path.to_string().as_str(), problem.focus),
+        ("code", Focus::Inside { line: 2, column: 12 })
+    );
     assert_eq!(problem.hint.as_deref(), Some("write `event.data[\"default\"]`"));
 }
 
@@ -64,7 +67,9 @@ fn a_limit_of_zero_would_be_none_at_all_and_is_refused() {
 #[test]
 fn keys_are_as_documented() {
     config(json!({"engine": "rhai", "code": {"resource": "a"}, "limits": {"max_operations": 5}}));
-    for bad in [json!({}), json!({"code": 1}), json!({"code": "1", "engine": "lua"}), json!({"code": {"file": "a"}})] {
+    for bad in
+        [json!({}), json!({"code": 1}), json!({"code": "1", "engine": "lua"}), json!({"code": {"file": "a"}})]
+    {
         assert!(serde_json::from_value::<Config>(bad.clone()).is_err(), "{bad}");
     }
 }
@@ -72,7 +77,8 @@ fn keys_are_as_documented() {
 #[tokio::test]
 async fn a_script_can_be_a_resource() {
     let files: Option<Arc<dyn Resources>> = Some(Arc::new(Files));
-    let Ok(Task::Transform(mut script)) = build(json!({"resource": "double.rhai"}), files.clone()).await else {
+    let Ok(Task::Transform(mut script)) = build(json!({"resource": "double.rhai"}), files.clone()).await
+    else {
         panic!("a script without I/O is a transform")
     };
     let mut event = event();

@@ -68,7 +68,8 @@ async fn a_span_tells_how_long_the_line_is() {
 
 #[tokio::test]
 async fn nothing_is_written_before_the_flush_and_all_of_it_then() {
-    let (printer, written) = printer(&[Ok(3), Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock)], OutputFormat::Jsonl);
+    let (printer, written) =
+        printer(&[Ok(3), Err(ErrorKind::Interrupted), Err(ErrorKind::WouldBlock)], OutputFormat::Jsonl);
     print(&printer, json!({"a": 1})).await;
     print(&printer, json!([2])).await;
     assert_eq!(text(&written), "");

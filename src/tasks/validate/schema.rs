@@ -49,7 +49,10 @@ impl SchemaError {
                     Some(Segment::Key(key)) => format!("`{key}`"),
                     _ => "a `$ref`".to_owned(),
                 };
-                return Self { message: format!("{what} leads nowhere: only what is in the schema is found"), place };
+                return Self {
+                    message: format!("{what} leads nowhere: only what is in the schema is found"),
+                    place,
+                };
             }
             // Found by the compiler: the place is in the schema itself.
             ValidationErrorKind::Custom { .. } => (at(error.schema_path()), text),

@@ -67,7 +67,10 @@ fn what_conforms_passes_and_what_does_not_names_the_keyword_and_the_place() {
 #[test]
 fn raw_bytes_never_conform() {
     let error = apply(json!(true), Payload::Bytes(b"{}".as_slice().into())).unwrap_err();
-    assert_eq!((error.error_type(), error.to_string().as_str()), ("schema", "the data is raw bytes, not JSON"));
+    assert_eq!(
+        (error.error_type(), error.to_string().as_str()),
+        ("schema", "the data is raw bytes, not JSON")
+    );
 }
 
 /// Scenario: each keyword fails on data whose values and keys are secrets. Guarantee: no error shows any of them.

@@ -48,9 +48,8 @@ impl Read for &mut Tail {
         let mut head = self.head.clone();
         head.extend(self.offset, &buffer[..length]);
         // A file that is shorter now was truncated after the read: there was something to read at that place.
-        let is_of_one = length == 0
-            || self.file.metadata()?.len() < end
-            || Head::read(&self.file)?.begins_with(&head);
+        let is_of_one =
+            length == 0 || self.file.metadata()?.len() < end || Head::read(&self.file)?.begins_with(&head);
         if !is_of_one {
             return Ok(0);
         }

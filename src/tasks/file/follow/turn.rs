@@ -57,6 +57,9 @@ impl Turn {
         file.read_at = (stamp.length.saturating_sub(skipped) < tail.room()).then_some(stamp);
         let is_last = file.is_finished() && place.left_out == 0;
         let last = if is_last { LastRecord::Complete } else { LastRecord::Awaited };
-        Ok(Some((Self { key: *key, name: Arc::clone(&file.name), decoder, place, last, marker, change }, tail)))
+        Ok(Some((
+            Self { key: *key, name: Arc::clone(&file.name), decoder, place, last, marker, change },
+            tail,
+        )))
     }
 }

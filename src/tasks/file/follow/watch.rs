@@ -208,7 +208,8 @@ impl Watch {
             let there = listed.iter().find(is_still).or_else(|| listed.iter().find(is_moved));
             let there = there.map(|listed| (listed.identity, listed.path.clone()));
             let path = self.names.resolve(&saved.name);
-            let there = there.or_else(|| beside.find(&path, &saved.identity).map(|(path, _)| (saved.identity, path)));
+            let there =
+                there.or_else(|| beside.find(&path, &saved.identity).map(|(path, _)| (saved.identity, path)));
             let (part, name) = (Arc::clone(&saved.part), Arc::clone(&saved.name));
             let Some((identity, path)) = there else {
                 let is_replaced = listed.iter().any(|listed| listed.name == name);
@@ -233,7 +234,8 @@ impl Watch {
                 }),
             };
             let is_there = stamp.is_some();
-            if stamp.is_some_and(|stamp| file.see(stamp)) || is_there && file.is_finished() && file.has_rest() {
+            if stamp.is_some_and(|stamp| file.see(stamp)) || is_there && file.is_finished() && file.has_rest()
+            {
                 changed.push((file.number, *key));
             } else if !is_there || file.is_finished() {
                 if file.has_rest() {

@@ -50,7 +50,11 @@ fn follower(config: Value, context: &BuildContext, open_files: usize) -> (Box<Fo
     };
     let follower = Follower {
         names: Names::new(&config.path, context).unwrap(),
-        decoding: Decoding { format: config.format, limit: config.max_line_bytes.0, trace_context: config.trace_context },
+        decoding: Decoding {
+            format: config.format,
+            limit: config.max_line_bytes.0,
+            trace_context: config.trace_context,
+        },
         is_from_end: config.start_at == StartAt::End,
         open_files,
         pause: Box::new(pause),
@@ -209,7 +213,10 @@ async fn a_truncated_file_is_read_from_its_start() {
             }
         })
         .await;
-    assert_eq!(came, ["in:1 one", "in:2 two", "in:1 three", "in:1 4", "in:1 5", "in:1 six", "in:2 seven", "in:3 eight"]);
+    assert_eq!(
+        came,
+        ["in:1 one", "in:2 two", "in:1 three", "in:1 4", "in:1 5", "in:1 six", "in:2 seven", "in:3 eight"]
+    );
     // The same between two runs.
     fs::write(scene.folder.path().join("in"), "nine\nten\neleven\ntwelve\n").unwrap();
     assert_eq!(scene.run(async |_, _| {}).await.len(), 4);
@@ -408,7 +415,8 @@ async fn a_thousand_files_need_few_that_are_open() {
                 looks.grant(1).await;
             }
             let below = folder.to_owned();
-            let open = fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
+            let open =
+                fs::read_dir("/proc/self/fd").unwrap().filter_map(|fd| fs::read_link(fd.ok()?.path()).ok());
             assert!(open.filter(|path| path.starts_with(&below)).count() <= 4);
         })
         .await;

@@ -8,7 +8,11 @@ use super::*;
 use crate::task::Resumption;
 
 /// Reads to the end, from where `resumptions` say.
-async fn go_on(config: &Value, context: &BuildContext, resumptions: Vec<Resumption>) -> (Vec<String>, Collector) {
+async fn go_on(
+    config: &Value,
+    context: &BuildContext,
+    resumptions: Vec<Resumption>,
+) -> (Vec<String>, Collector) {
     let source = build(config.clone(), context).await.unwrap();
     assert!(source.can_resume());
     let collector = Collector::until(usize::MAX).resumed(resumptions);
@@ -61,9 +65,16 @@ fn document(format: &str, records: usize, end: &str) -> String {
         })
         .collect();
     match format {
-        "json" => format!("[{}]", lines.join(&format!(",{end}")).replace('{', "[").replace('}', "]").replace(':', ",")),
+        "json" => format!(
+            "[{}]",
+            lines.join(&format!(",{end}")).replace('{', "[").replace('}', "]").replace(':', ",")
+        ),
         "csv" => format!("\u{feff}k,l{end}{}", lines.join(end)),
-        _ => format!("\u{feff}{}", lines.join(end)).replacen('\u{feff}', if format == "text" { "\u{feff}" } else { "" }, 1),
+        _ => format!("\u{feff}{}", lines.join(end)).replacen(
+            '\u{feff}',
+            if format == "text" { "\u{feff}" } else { "" },
+            1,
+        ),
     }
 }
 
@@ -121,7 +132,9 @@ async fn what_was_appended_is_read_and_a_last_record_that_has_grown_comes_again_
 #[tokio::test]
 async fn a_header_row_that_was_not_whole_yet_is_no_record_later() {
     let config = json!({"path": "in", "format": "csv"});
-    for (before, appended) in [("a,", "b\n1,2\n"), ("a,b", "\n1,2\n"), ("\n\n", "a,b\n1,2\n"), ("", "a,b\n1,2")] {
+    for (before, appended) in
+        [("a,", "b\n1,2\n"), ("a,b", "\n1,2\n"), ("\n\n", "a,b\n1,2\n"), ("", "a,b\n1,2")]
+    {
         let append = |folder: &Path| append(&folder.join("in"), appended);
         let (came, _) = changed(config.clone(), &[("in", before)], 0, append).await;
         assert_eq!(came.len(), 1, "{came:?}");
@@ -184,7 +197,10 @@ async fn a_position_says_where_the_next_record_begins_and_of_which_file() {
     let (events, collector) = go_on(&text_of("in"), &context, Vec::new()).await;
     let positions = collector.resumptions_at(events.len());
     let at = &positions[0].position.at;
-    assert_eq!((&at["path"], &at["offset"], &at["line"], &at["open"]), (&json!("in"), &json!(5), &json!(3), &json!(6)));
+    assert_eq!(
+        (&at["path"], &at["offset"], &at["line"], &at["open"]),
+        (&json!("in"), &json!(5), &json!(3), &json!(6))
+    );
     assert_eq!(at["head"]["bytes"], 6);
     assert!(at["file"]["inode"].is_u64(), "{at}");
     assert!(!at.to_string().contains("bc"), "what the file holds stays out of it");

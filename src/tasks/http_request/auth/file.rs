@@ -31,13 +31,17 @@ pub(in super::super) fn read(path: &Path) -> Result<Config, BuildError> {
     })?;
     let file: File = serde_json::from_str(&text).map_err(|error| {
         let (line, column) = (error.line(), error.column());
-        BuildError::new(format!("`{shown}` holds no credentials: line {line}, column {column} is not as it should be"))
+        BuildError::new(format!(
+            "`{shown}` holds no credentials: line {line}, column {column} is not as it should be"
+        ))
     })?;
     let config = match file {
         File { oauth2_client_credentials: Some(shared), .. } => {
             Config { oauth2: Some(shared.into()), ..Config::default() }
         }
-        File { bearer_auth: Some(token), .. } => Config { bearer: Some(Bearer { token }), ..Config::default() },
+        File { bearer_auth: Some(token), .. } => {
+            Config { bearer: Some(Bearer { token }), ..Config::default() }
+        }
         File { basic_auth: Some(User { username: user, password }), .. } => {
             Config { basic: Some(Basic { user, password }), ..Config::default() }
         }
@@ -78,7 +82,10 @@ mod tests {
         let bearer = r#""bearer_auth": "t""#;
         assert!(told(&format!("{{{basic}, {bearer}}}")).contains("bearer: Some"));
         let oauth2 = r#""oauth2_client_credentials": {"token_url": "https://a", "client_id": "c", "client_secret": "s"}"#;
-        assert!(told(&format!("{{{basic}, {bearer}, {oauth2}}}")).contains("bearer: None, basic: None, oauth2: Some"));
+        assert!(
+            told(&format!("{{{basic}, {bearer}, {oauth2}}}"))
+                .contains("bearer: None, basic: None, oauth2: Some")
+        );
     }
 
     #[test]

@@ -28,8 +28,7 @@ use crate::{
 /// How long the answer of a token endpoint may be.
 const MAX_ANSWER: usize = 256 << 10;
 
-const READING: Reading =
-    Reading { response_type: ResponseType::Auto, shape: Shape::Body, limit: MAX_ANSWER };
+const READING: Reading = Reading { response_type: ResponseType::Auto, shape: Shape::Body, limit: MAX_ANSWER };
 
 /// How long a token holds whose endpoint does not say so.
 const DEFAULT_LIFETIME: Duration = Duration::from_secs(300);
@@ -229,9 +228,9 @@ fn reason(body: &Value) -> Option<&'static str> {
 
 /// Reads a token that was asked for at a time.
 fn token(body: &Value, asked: Instant) -> Option<Token> {
-    let is_bearer = body.get("token_type").is_none_or(|kind| {
-        kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer"))
-    });
+    let is_bearer = body
+        .get("token_type")
+        .is_none_or(|kind| kind.as_str().is_some_and(|kind| kind.eq_ignore_ascii_case("bearer")));
     let header = body.get("access_token")?.as_str().filter(|token| is_bearer && !token.is_empty())?;
     let seconds = body.get("expires_in").and_then(|value| match value {
         Value::String(text) => text.parse().ok(),
@@ -263,9 +262,13 @@ mod tests {
     #[test]
     fn a_token_is_read_as_endpoints_write_it() {
         let asked = Instant::now();
-        let expiry = |body| token(&body, asked).map(|token: Token| token.expires.duration_since(asked).as_secs());
+        let expiry =
+            |body| token(&body, asked).map(|token: Token| token.expires.duration_since(asked).as_secs());
         assert_eq!(expiry(json!({"access_token": "t", "token_type": "bearer", "expires_in": 60})), Some(60));
-        assert_eq!(expiry(json!({"access_token": "t", "token_type": "Bearer", "expires_in": "3599"})), Some(3599));
+        assert_eq!(
+            expiry(json!({"access_token": "t", "token_type": "Bearer", "expires_in": "3599"})),
+            Some(3599)
+        );
         assert_eq!(expiry(json!({"access_token": "t"})), Some(300));
         for wrong in [
             json!({}),

@@ -78,12 +78,14 @@ impl Tokens {
     ) -> Answer {
         let (asking, known) = {
             let mut state = self.0.lock();
-            if stale.is_some_and(|stale| state.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, &stale))) {
+            if stale.is_some_and(|stale| state.token.as_ref().is_some_and(|token| Arc::ptr_eq(token, &stale)))
+            {
                 state.token = None;
             }
             let now = Instant::now();
             let known = state.token.clone().filter(|token| now < token.expires);
-            let is_fresh = |token: &Arc<Token>| now < token.refresh || state.paused.is_some_and(|until| now < until);
+            let is_fresh =
+                |token: &Arc<Token>| now < token.refresh || state.paused.is_some_and(|until| now < until);
             match known {
                 Some(token) if is_fresh(&token) => return Ok(token),
                 known => (self.join(&mut state, event, propagators), known),

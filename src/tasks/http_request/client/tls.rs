@@ -58,10 +58,13 @@ impl Files {
 pub(in super::super) fn connections(files: &Files) -> Result<ClientConfig, BuildError> {
     let mut roots = tls::roots();
     if let Some(path) = &files.ca_file {
-        for certificate in pem::certificates(&read("ca_file", path)?).map_err(|_| holds_none(path, "certificate"))? {
+        for certificate in
+            pem::certificates(&read("ca_file", path)?).map_err(|_| holds_none(path, "certificate"))?
+        {
             roots.add(certificate).map_err(|error| {
                 let shown = path.display();
-                BuildError::new(format!("`{shown}` holds a certificate that cannot be trusted")).with_source(error)
+                BuildError::new(format!("`{shown}` holds a certificate that cannot be trusted"))
+                    .with_source(error)
             })?;
         }
     }
@@ -74,7 +77,8 @@ pub(in super::super) fn connections(files: &Files) -> Result<ClientConfig, Build
         (Some(certificate), Some(key)) => {
             let chain = pem::certificates(&read("cert_file", certificate)?)
                 .map_err(|_| holds_none(certificate, "certificate"))?;
-            let own = pem::private_key(&read("key_file", key)?).map_err(|_| holds_none(key, "private key"))?;
+            let own =
+                pem::private_key(&read("key_file", key)?).map_err(|_| holds_none(key, "private key"))?;
             builder.with_client_auth_cert(chain, own).map_err(|error| {
                 let (certificate, key) = (certificate.display(), key.display());
                 BuildError::new(format!("the certificate `{certificate}` and the key `{key}` cannot be used"))
@@ -88,8 +92,9 @@ pub(in super::super) fn connections(files: &Files) -> Result<ClientConfig, Build
 }
 
 fn read(key: &str, path: &Path) -> Result<Vec<u8>, BuildError> {
-    fs::read(path)
-        .map_err(|error| BuildError::new(format!("cannot read `tls.{key}`, `{}`", path.display())).with_source(error))
+    fs::read(path).map_err(|error| {
+        BuildError::new(format!("cannot read `tls.{key}`, `{}`", path.display())).with_source(error)
+    })
 }
 
 fn holds_none(path: &Path, what: &str) -> BuildError {

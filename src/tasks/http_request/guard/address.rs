@@ -39,7 +39,10 @@ fn is_private_v4(address: Ipv4Addr) -> bool {
 fn is_private_v6(address: Ipv6Addr) -> bool {
     let [a, b, ..] = address.segments();
     // Only 2000::/3 is given to anybody, and of that not what is for protocols, documentation and benchmarks.
-    !matches!(a, 0x2000..=0x3fff) || (a == 0x2001 && b < 0x0200) || (a == 0x2001 && b == 0x0db8) || a == 0x3fff
+    !matches!(a, 0x2000..=0x3fff)
+        || (a == 0x2001 && b < 0x0200)
+        || (a == 0x2001 && b == 0x0db8)
+        || a == 0x3fff
 }
 
 /// Returns the IPv4 address that one of IPv6 stands for: mapped, translated (RFC 6052) or tunnelled (RFC 3056).

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 
 fn guard(allow_hosts: Option<&[&str]>, is_private_denied: bool, is_proxied: bool) -> Arc<Guard> {
-    let hosts: Option<Vec<String>> = allow_hosts.map(|hosts| hosts.iter().map(|host| (*host).to_owned()).collect());
+    let hosts: Option<Vec<String>> =
+        allow_hosts.map(|hosts| hosts.iter().map(|host| (*host).to_owned()).collect());
     let mut problems = Problems::default();
     check(hosts.as_deref(), &mut problems);
     assert!(problems.is_empty());
@@ -18,7 +19,8 @@ fn checked(guard: &Guard, url: &str) -> Result<(), Refused> {
 
 #[test]
 fn only_hosts_that_are_named_are_allowed() {
-    let guard = guard(Some(&["api.example.com", "*.Example.org", "192.0.2.1", "2001:db8::/32"]), false, false);
+    let guard =
+        guard(Some(&["api.example.com", "*.Example.org", "192.0.2.1", "2001:db8::/32"]), false, false);
     let fine = [
         "http://api.example.com/x",
         "https://API.example.com.:8443/",
@@ -46,7 +48,9 @@ fn only_hosts_that_are_named_are_allowed() {
 fn a_name_that_only_looks_like_one_is_refused() {
     for is_proxied in [false, true] {
         let guard = guard(Some(&["example.com", "*.example.org"]), false, is_proxied);
-        for host in ["example.com.evil.net", "evil-example.com", "example.org", "notexample.org", "a.example.com"] {
+        for host in
+            ["example.com.evil.net", "evil-example.com", "example.org", "notexample.org", "a.example.com"]
+        {
             assert_eq!(checked(&guard, &format!("http://{host}/")), Err(Refused::NotAllowed), "{host}");
         }
         assert!(!guard.needs_addresses());

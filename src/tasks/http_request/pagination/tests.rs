@@ -21,7 +21,11 @@ fn page(url: &str, link: &str, body: Value) -> Answer {
 }
 
 /// Takes one page after the other; returns where each leads, and what comes of all.
-fn all(pagination: &Pagination, url: &str, pages: &[(&str, Value)]) -> Result<(Vec<String>, Vec<Value>), String> {
+fn all(
+    pagination: &Pagination,
+    url: &str,
+    pages: &[(&str, Value)],
+) -> Result<(Vec<String>, Vec<Value>), String> {
     let mut request = Request::new(Method::GET, url.parse().unwrap());
     let mut taken = pagination.begin(&mut request);
     let mut urls = vec![request.url().to_string()];
@@ -43,13 +47,21 @@ fn each_way_leads_from_page_to_page() {
     assert_eq!(data, [json!([1]), json!([2])]);
 
     let by_body = pagination(json!({"type": "link_body", "link_path": "links.next", "items_path": "data"}));
-    let pages = [("", json!({"data": [1, 2], "links": {"next": "y"}})), ("", json!({"data": [], "links": {"next": null}}))];
+    let pages = [
+        ("", json!({"data": [1, 2], "links": {"next": "y"}})),
+        ("", json!({"data": [], "links": {"next": null}})),
+    ];
     let (urls, data) = all(&by_body, "http://a/b/x", &pages).unwrap();
     assert_eq!(urls, ["http://a/b/x", "http://a/b/y"]);
     assert_eq!(data, [1, 2]);
 
-    let by_cursor = pagination(json!({"type": "cursor", "cursor_path": "next", "parameter": "c", "items_path": "i"}));
-    let pages = [("", json!({"i": [], "next": "b&d"})), ("", json!({"i": [3], "next": 7})), ("", json!({"i": [4], "next": ""}))];
+    let by_cursor =
+        pagination(json!({"type": "cursor", "cursor_path": "next", "parameter": "c", "items_path": "i"}));
+    let pages = [
+        ("", json!({"i": [], "next": "b&d"})),
+        ("", json!({"i": [3], "next": 7})),
+        ("", json!({"i": [4], "next": ""})),
+    ];
     let (urls, data) = all(&by_cursor, "http://a/x?q=1&c=start", &pages).unwrap();
     assert_eq!(urls, ["http://a/x?q=1&c=start", "http://a/x?q=1&c=b%26d", "http://a/x?q=1&c=7"]);
     assert_eq!(data, [3, 4], "an empty page is not the last one");
@@ -77,7 +89,10 @@ fn what_leads_in_circles_elsewhere_or_on_for_ever_fails() {
 
     let by_cursor = pagination(json!({"type": "cursor", "cursor_path": "next", "parameter": "c"}));
     let pages = [("", json!({"next": "b"})), ("", json!({"next": "b"}))];
-    assert_eq!(all(&by_cursor, "http://a", &pages).unwrap_err(), "a page leads to one that was there already");
+    assert_eq!(
+        all(&by_cursor, "http://a", &pages).unwrap_err(),
+        "a page leads to one that was there already"
+    );
 }
 
 #[test]

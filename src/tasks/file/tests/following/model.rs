@@ -18,21 +18,34 @@ const LATE: usize = UNTIL_FINISHED / 2;
 #[derive(Clone, Copy, Debug)]
 enum Deed {
     /// So many lines are appended, and maybe a part of one.
-    Append { lines: usize, is_torn: bool },
+    Append {
+        lines: usize,
+        is_torn: bool,
+    },
     /// It is renamed; the next line makes a new one.
     Rename,
     /// A writer that has it open still appends to one that was renamed.
-    AppendLate { lines: usize },
+    AppendLate {
+        lines: usize,
+    },
     Truncate,
     /// It is copied and truncated, and so many lines are written at once.
-    CopyAndTruncate { lines: usize },
+    CopyAndTruncate {
+        lines: usize,
+    },
     Delete,
     /// The source looks so often.
-    Look { looks: usize },
+    Look {
+        looks: usize,
+    },
     /// The source is built again behind an event: all before it entered, in this process, and nothing after it.
-    Panic { at: prop::sample::Index },
+    Panic {
+        at: prop::sample::Index,
+    },
     /// The process starts again: all before an event was handled, and nothing after it.
-    Crash { at: prop::sample::Index },
+    Crash {
+        at: prop::sample::Index,
+    },
 }
 
 fn deeds() -> impl Strategy<Value = Vec<(usize, Deed)>> {
@@ -137,7 +150,10 @@ impl History {
     /// Notes that a look has come to its end.
     fn looked(&mut self) {
         self.looks += 1;
-        self.contents.values_mut().filter(|content| content.left.is_none()).for_each(|content| content.is_seen = true);
+        self.contents
+            .values_mut()
+            .filter(|content| content.left.is_none())
+            .for_each(|content| content.is_seen = true);
     }
 
     /// Notes that the next source knows only of the files that it has positions of: it cannot find another one that was
@@ -145,7 +161,9 @@ impl History {
     fn forget_unknown(&mut self, resumptions: &[Resumption]) {
         // Numbers come again.
         let is_known = |path: &Path| {
-            let identity = fs::metadata(path).ok().map(|metadata| serde_json::to_value(Identity::of(&metadata)).unwrap());
+            let identity = fs::metadata(path)
+                .ok()
+                .map(|metadata| serde_json::to_value(Identity::of(&metadata)).unwrap());
             resumptions.iter().any(|resumption| resumption.position.at.get("file") == identity.as_ref())
         };
         for content in self.contents.values_mut() {
@@ -182,7 +200,12 @@ fn line(admitted: &Admitted) -> String {
 }
 
 /// Runs a history, and returns it with all that was let in.
-async fn run(pattern: &str, format: &'static str, open_files: usize, deeds: &[(usize, Deed)]) -> (History, Vec<String>, bool) {
+async fn run(
+    pattern: &str,
+    format: &'static str,
+    open_files: usize,
+    deeds: &[(usize, Deed)],
+) -> (History, Vec<String>, bool) {
     let scene = Scene::new(pattern);
     let folder = scene.folder.path();
     let mut config = scene.config.clone();
@@ -198,7 +221,8 @@ async fn run(pattern: &str, format: &'static str, open_files: usize, deeds: &[(u
             history.looked();
             let mut end = None;
             for (file, deed) in deeds.by_ref() {
-                let so_far = || -> BTreeSet<String> { came.iter().cloned().chain(collector.so_far(line)).collect() };
+                let so_far =
+                    || -> BTreeSet<String> { came.iter().cloned().chain(collector.so_far(line)).collect() };
                 let current = history.current.get(file).copied();
                 match *deed {
                     Deed::Append { lines, is_torn } => {
@@ -207,8 +231,11 @@ async fn run(pattern: &str, format: &'static str, open_files: usize, deeds: &[(u
                     }
                     Deed::Rename => history.rename(folder, *file),
                     Deed::AppendLate { lines } => {
-                        let is_late = |content: &&Content| content.left.is_some_and(|left| history.looks < left + LATE) && content.is_seen;
-                        if let Some(tag) = history.contents.values().find(is_late).map(|content| content.tag) {
+                        let is_late = |content: &&Content| {
+                            content.left.is_some_and(|left| history.looks < left + LATE) && content.is_seen
+                        };
+                        if let Some(tag) = history.contents.values().find(is_late).map(|content| content.tag)
+                        {
                             history.append(tag, lines, false);
                         }
                     }
@@ -272,7 +299,8 @@ async fn run(pattern: &str, format: &'static str, open_files: usize, deeds: &[(u
         }
         history.forget_unknown(&resumptions);
         // What was let in for nothing has to come again, unless it is not there any more.
-        let there: BTreeSet<_> = history.contents.values().flat_map(|content| content.own().collect::<Vec<_>>()).collect();
+        let there: BTreeSet<_> =
+            history.contents.values().flat_map(|content| content.own().collect::<Vec<_>>()).collect();
         let is_nowhere = |line: &&String| !there.contains(*line) && !came.contains(line);
         history.excused.extend(lost.iter().filter(is_nowhere).cloned());
     }
@@ -283,7 +311,8 @@ fn check(history: &History, came: &[String], has_crashed: bool) {
     for line in &seen {
         assert!(history.written.contains(line) || history.ends.contains(line), "torn or mixed: {line}");
     }
-    let missing: Vec<_> = history.written.difference(&seen).filter(|line| !history.excused.contains(*line)).collect();
+    let missing: Vec<_> =
+        history.written.difference(&seen).filter(|line| !history.excused.contains(*line)).collect();
     assert!(missing.is_empty(), "missing: {missing:?}");
     if !has_crashed {
         assert_eq!(seen.len(), came.len(), "twice");
@@ -294,7 +323,10 @@ fn check(history: &History, came: &[String], has_crashed: bool) {
         let (tag, n) = (parts.next().unwrap().unwrap(), parts.next().unwrap().unwrap());
         let next = last.entry(tag).or_insert(n);
         // After a crash it goes back, never ahead.
-        assert!(n <= *next || n == *next + 1 || history.excused.contains(&Content::line(tag, n - 1)), "out of order: {line}");
+        assert!(
+            n <= *next || n == *next + 1 || history.excused.contains(&Content::line(tag, n - 1)),
+            "out of order: {line}"
+        );
         *next = if has_crashed { n.max(*next) } else { n };
     }
 }
