@@ -11,12 +11,11 @@ ci:
 
 # Formats all sources.
 fmt:
-    cargo fmt --all
-    cargo fmt --manifest-path bench/Cargo.toml
+    git ls-files -z "*.rs" | xargs -0 rustfmt --edition 2024
 
 # Lints, with warnings as errors.
 lint:
-    cargo fmt --all --check
+    git ls-files -z "*.rs" | xargs -0 rustfmt --edition 2024 --check
     cargo clippy --locked --all-targets --all-features -- -D warnings
     cargo clippy --locked --test e2e --test soak -- -D warnings
 
