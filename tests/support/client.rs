@@ -107,6 +107,16 @@ impl Client {
         Some((status, lines[1..].iter().map(header).collect()))
     }
 
+    /// Waits until the server asks for the body that it was told of.
+    pub(crate) fn until_asked(&mut self) {
+        let mut line = String::new();
+        for expected in ["HTTP/1.1 100 Continue\r\n", "\r\n"] {
+            line.clear();
+            self.stream.read_line(&mut line).unwrap();
+            assert_eq!(line, expected);
+        }
+    }
+
     /// Reads a chunk of a body that has chunks; `None` after the last one.
     pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut line = String::new();
