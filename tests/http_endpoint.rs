@@ -6,6 +6,7 @@ mod hostile;
 mod limits;
 mod results;
 mod security;
+mod stops;
 mod streams;
 mod telemetry;
 
