@@ -179,14 +179,17 @@ impl Endpoint {
     ) -> Result<Waiting, Refused> {
         let Request { head, body, params, received, peer, scheme } = &mut *request;
         let now = Timestamp::now();
-        let principal = self.identify(*peer, &head.headers, now).await?;
         let unavailable =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let full = || unavailable("as many requests as there is room for are being handled");
-        // There is no use in reading what is refused then.
-        if self.room.available_permits() == 0 {
-            return Err(full().into());
-        }
+        let principal = match self.identify(*peer, &head.headers, now).await {
+            Ok(principal) if self.room.available_permits() > 0 => principal,
+            // There is no use in reading what is refused then, and none in another connection for the next one.
+            refused => {
+                *is_read = body::skip(body, &head.headers);
+                return Err(refused.err().unwrap_or_else(|| full().into()));
+            }
+        };
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
         *is_read = true;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
