@@ -32,7 +32,8 @@ use crate::telemetry::{FailureLog, spawn_blocking};
 /// How long to wait when no connection can be accepted for want of something that others may give back.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a connection without a request is still read from when the worker stops: whatever was sent before is there by then.
+/// How long connections are still accepted when the worker stops, and read from if no request is under way: whatever was
+/// sent before is there by then.
 const LINGER: Duration = Duration::from_millis(100);
 
 /// The most streams that a client may have open at a time on one connection of HTTP/2.
@@ -51,6 +52,11 @@ const MOST_HEAD: usize = 64 << 10;
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(room::connections(shared.settings.max_connections)));
     let mut log = FailureLog::default();
+    let mut over = pin!(async {
+        shared.stop.stopped().await;
+        // Who has come before that is not sent away, but not known yet.
+        sleep(LINGER).await;
+    });
     loop {
         let accepted = async {
             // Whoever finds no room waits outside.
@@ -59,7 +65,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            () = shared.stop.stopped() => break,
+            () = &mut over => break,
             accepted = accepted => accepted,
         };
         let Ok(permit) = permit else { return };
@@ -79,7 +85,6 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         }
     }
-    // Who has come before that is not sent away, however many they are.
     while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
         && let Some(accepted) = unconstrained(listener.accept()).now_or_never()
     {
