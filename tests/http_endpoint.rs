@@ -1,9 +1,12 @@
 //! `http_endpoint` and the worker's HTTP server, from the other end of real connections.
 
+mod floods;
 mod handover;
+mod hostile;
 mod limits;
 mod results;
 mod security;
+mod stops;
 mod streams;
 mod telemetry;
 
@@ -31,6 +34,13 @@ impl Serving {
     /// the worker.
     fn start(top: &str, flow: &str, tasks: &str) -> Self {
         Self::started(Worker::start(&yaml(top, flow, tasks), &[]))
+    }
+
+    /// As [`Self::start`], with further keys of the server.
+    fn limited(limits: &str, top: &str, tasks: &str) -> Self {
+        let address = "address: \"127.0.0.1:0\"";
+        let yaml = yaml(top, "", tasks).replacen(address, &format!("{address}, {limits}"), 1);
+        Self::started(Worker::start(&yaml, &[]))
     }
 
     fn started(worker: Worker) -> Self {

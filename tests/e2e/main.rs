@@ -13,11 +13,15 @@ mod hosted;
 mod image;
 mod mutual;
 mod otlp;
+mod overload;
 mod process;
 mod readme;
 mod series;
 mod shapes;
 mod stop;
+#[path = "../support/mod.rs"]
+#[expect(dead_code, unused_imports, reason = "it is there for all tests")]
+mod support;
 
 use std::{path::Path, process::Command};
 

@@ -92,10 +92,16 @@ fn a_flow_that_is_saturated_says_so_at_once() {
         client.send(&request("POST /work", "", b"1"));
         serving.worker.next_logged("\\\"payload\\\":1");
     }
+    let mut client = Client::connect(serving.address);
     for _ in 0..10 {
-        let refused = call(serving.address, "POST /work", "", b"2");
+        let refused = client.call("POST /work", "", b"2");
         assert_eq!((refused.status, refused.header("retry-after")), (503, Some("1")));
+        assert_eq!(refused.header("connection"), None, "it may be asked again without another connection");
     }
+    // A body that is still to come is not waited for.
+    client.send(b"POST /work HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\n\r\n");
+    let refused = client.receive().unwrap();
+    assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
     let ended = serving.stop();
     assert_eq!((ended.code, &ended.drained()["completed"]), (Some(0), &json!(2)), "{}", ended.stderr);
     for client in &mut waiting {

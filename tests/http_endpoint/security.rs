@@ -96,6 +96,41 @@ fn who_calls_too_often_is_told_how_long_to_wait() {
     assert_eq!(serving.stop().drained()["entered"], 4);
 }
 
+/// Scenario: somebody who may not call does so again and again. Guarantee: that takes nothing from the rate of those who may,
+/// unless each address has a rate of its own.
+#[test]
+fn who_may_not_call_takes_nothing_from_the_rate_of_others() {
+    for (key, expected) in [
+        ("all", [401, 200, 200, 429]),
+        ("caller", [401, 200, 200, 429]),
+        ("{header: x-tenant}", [401, 200, 200, 429]),
+        ("address", [429, 429, 429, 429]),
+    ] {
+        let serving = guarded(&format!(
+            "auth: {{basic: {{users: {{ada: m4rker}}}}}}, rate_limit: {{rate: 0.001, burst: 2, key: {key}}}"
+        ));
+        let call = |password: &str| {
+            let headers = format!("x-tenant: a\r\nauthorization: Basic {password}\r\n");
+            call(serving.address, "POST /work", &headers, b"").status
+        };
+        let (wrong, right) = ("YWRhOm5v", "YWRhOm00cmtlcg==");
+        for _ in 0..5 {
+            call(wrong);
+        }
+        assert_eq!([call(wrong), call(right), call(right), call(right)], expected, "{key}");
+    }
+    // Whether a signature is right only the body tells.
+    let serving =
+        guarded("auth: {hmac: {secret: m4rker, format: github}}, rate_limit: {rate: 0.001, key: all}");
+    let call = |signature: &str| {
+        let header = format!("x-hub-signature-256: sha256={signature}\r\n");
+        call(serving.address, "POST /work", &header, b"hello").status
+    };
+    let right = "73a9f4c4fc27e106f48902f447cf36764ca9b3006f72251bed88c7b8e3d23f18";
+    let wrong = "0".repeat(64);
+    assert_eq!([&*wrong, &*wrong, right, right, &*wrong].map(call), [401, 401, 200, 429, 401]);
+}
+
 #[test]
 fn a_page_of_another_origin_is_let_in_by_its_browser_only_if_it_is_allowed() {
     let serving = guarded(

@@ -6,7 +6,7 @@ use super::Serving;
 use crate::support::client::{Client, call, request};
 
 const TASKS: &str = r#"
-    - http_endpoint: {name: in, endpoint: /stream, stream: true}
+    - http_endpoint: {name: in, endpoint: /stream, stream: true, ack_timeout: 1h}
     - iterate: {name: items, iterate_key: payload}
     - script: {name: work, code: 'if event.data == "fail" { throw "no" } if event.data == "none" { return () } event'}
 "#;

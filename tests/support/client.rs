@@ -1,7 +1,7 @@
 //! A small HTTP/1.1 client that says exactly what it is told to.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
     time::Duration,
 };
@@ -107,6 +107,16 @@ impl Client {
         Some((status, lines[1..].iter().map(header).collect()))
     }
 
+    /// Waits until the server asks for the body that it was told of.
+    pub(crate) fn until_asked(&mut self) {
+        let mut line = String::new();
+        for expected in ["HTTP/1.1 100 Continue\r\n", "\r\n"] {
+            line.clear();
+            self.stream.read_line(&mut line).unwrap();
+            assert_eq!(line, expected);
+        }
+    }
+
     /// Reads a chunk of a body that has chunks; `None` after the last one.
     pub(crate) fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut line = String::new();
@@ -135,7 +145,9 @@ impl Client {
     pub(crate) fn until_closed(mut self) -> Vec<u8> {
         let mut rest = Vec::new();
         // A reset is an end, too.
-        let _ = self.stream.read_to_end(&mut rest);
+        if let Err(error) = self.stream.read_to_end(&mut rest) {
+            assert_ne!(error.kind(), ErrorKind::WouldBlock, "it stays open");
+        }
         rest
     }
 }

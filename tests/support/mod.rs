@@ -2,6 +2,7 @@
 
 pub(crate) mod client;
 pub(crate) mod collector;
+pub(crate) mod frames;
 pub(crate) mod graph;
 pub(crate) mod http;
 pub(crate) mod own_process;

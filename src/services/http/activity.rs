@@ -1,10 +1,12 @@
 //! What goes on on a connection: how many requests are under way, and since when there is none.
 
 use std::{
+    future::poll_fn,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -58,6 +60,11 @@ impl Activity {
             }
             sleep_until(over).await;
         }
+    }
+
+    /// Waits until a request is under way. Only to be waited for beside the connection, which is what begins requests.
+    pub(super) async fn begun(&self) {
+        poll_fn(|_| if self.is_idle() { Poll::Pending } else { Poll::Ready(()) }).await;
     }
 
     fn is_idle(&self) -> bool {

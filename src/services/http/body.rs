@@ -4,7 +4,7 @@ use std::{pin::pin, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, StatusCode, header::EXPECT};
 use http_body::Body as _;
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -72,6 +72,22 @@ pub async fn read(
         () = tokio::time::sleep_until(deadline) => Err(too_slow()),
         () = stopping(stop) => Err(too_slow()),
     }
+}
+
+/// Takes a body that nobody wants, if all of it has come along with its head, so that the connection can go on. Returns whether
+/// it has. Who waits to be asked for the body is not asked.
+pub fn skip(body: &mut Incoming, headers: &HeaderMap) -> bool {
+    if headers.contains_key(EXPECT) {
+        return false;
+    }
+    while !body.is_end_stream() {
+        match body.frame().now_or_never() {
+            Some(Some(Ok(_))) => {}
+            Some(None) => return true,
+            Some(Some(Err(_))) | None => return false,
+        }
+    }
+    true
 }
 
 async fn stopping(stop: &Stop) {

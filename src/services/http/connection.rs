@@ -15,6 +15,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
+    task::coop::unconstrained,
     time::{Instant, sleep, timeout},
 };
 use tokio_rustls::TlsAcceptor;
@@ -30,6 +31,10 @@ use crate::telemetry::{FailureLog, spawn_blocking};
 
 /// How long to wait when no connection can be accepted for want of something that others may give back.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long connections are still accepted when the worker stops, and read from if no request is under way: whatever was
+/// sent before is there by then.
+const LINGER: Duration = Duration::from_millis(100);
 
 /// The most streams that a client may have open at a time on one connection of HTTP/2.
 const MOST_STREAMS: u32 = 250;
@@ -47,6 +52,11 @@ const MOST_HEAD: usize = 64 << 10;
 pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     let room = Arc::new(Semaphore::new(room::connections(shared.settings.max_connections)));
     let mut log = FailureLog::default();
+    let mut over = pin!(async {
+        shared.stop.stopped().await;
+        // Who has come before that is not sent away, but not known yet.
+        sleep(LINGER).await;
+    });
     loop {
         let accepted = async {
             // Whoever finds no room waits outside.
@@ -55,7 +65,7 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
         };
         let (permit, accepted) = tokio::select! {
             biased;
-            () = shared.stop.stopped() => break,
+            () = &mut over => break,
             accepted = accepted => accepted,
         };
         let Ok(permit) = permit else { return };
@@ -75,11 +85,16 @@ pub(super) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
             }
         }
     }
-    // Who has come before that is not sent away.
     while let Ok(permit) = Arc::clone(&room).try_acquire_owned()
-        && let Some(Ok((stream, peer))) = listener.accept().now_or_never()
+        && let Some(accepted) = unconstrained(listener.accept()).now_or_never()
     {
-        shared.tracker.spawn(serve(stream, peer, Arc::clone(&shared), permit));
+        match accepted {
+            Ok((stream, peer)) => {
+                drop(shared.tracker.spawn(serve(stream, peer, Arc::clone(&shared), permit)))
+            }
+            Err(error) if is_of_all(&error) => break,
+            Err(_) => {}
+        }
     }
 }
 
@@ -153,8 +168,17 @@ async fn exchange(
     tokio::select! {
         biased;
         _ = connection.as_mut() => return,
-        _ = over.next() => connection.as_mut().graceful_shutdown(),
+        _ = over.next() => {}
     }
+    if shared.stop.is_stopped() {
+        tokio::select! {
+            biased;
+            _ = connection.as_mut() => return,
+            () = activity.begun() => {}
+            () = sleep(LINGER) => {}
+        }
+    }
+    connection.as_mut().graceful_shutdown();
     tokio::select! {
         _ = connection => {}
         // All was answered, and the client takes nothing of it.

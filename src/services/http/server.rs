@@ -1,6 +1,7 @@
 //! The server: one listener for all flows, bound when the first route is reserved.
 
 use std::{
+    io,
     net::SocketAddr,
     path::Path,
     sync::{
@@ -18,7 +19,7 @@ use http::{
 use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
-    net::TcpListener,
+    net::{TcpListener, TcpSocket},
     runtime::Handle,
     sync::{OnceCell, Semaphore},
     time::Instant,
@@ -51,6 +52,10 @@ const MOST_WAITING: usize = 1_024;
 
 /// How often a request follows a route from one flow to the next.
 const MOST_HANDOVERS: usize = 16;
+
+/// The most connections that wait to be accepted, unless the system has a lower limit: who finds no place there is heard only
+/// after a second.
+const MOST_UNACCEPTED: u32 = 4_096;
 
 /// The longest that sources go on, once the worker stops, for the sake of requests that are on their way.
 const QUIET: Duration = Duration::from_secs(5);
@@ -145,7 +150,7 @@ impl HttpServer for Server {
 /// Begins to listen.
 async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
     let wanted = shared.settings.address;
-    let cannot = |error: std::io::Error| {
+    let cannot = |error: io::Error| {
         BuildError::new(format!("cannot listen at `{wanted}` (`http_server.address`)")).with_source(error)
     };
     if let Some(HttpTls { cert_file, key_file, client_ca_file }) = shared.settings.tls.clone() {
@@ -156,10 +161,19 @@ async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
             .map_err(|error| BuildError::new("cannot serve HTTPS (`http_server.tls`)").with_source(error))?;
         shared.tls.get_or_init(|| async { loaded }).await;
     }
-    let listener = TcpListener::bind(wanted).await.map_err(cannot)?;
+    let listener = bind(wanted).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     shared.tracker.spawn_on(connection::accept(listener, Arc::clone(shared)), &Handle::current());
     Ok(address)
+}
+
+/// Begins to listen, as the standard library does, but with room for more.
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // Connections of a worker that has just ended are in nobody's way.
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(MOST_UNACCEPTED)
 }
 
 fn scheme(settings: &Settings) -> &'static str {

@@ -179,18 +179,22 @@ impl Endpoint {
     ) -> Result<Waiting, Refused> {
         let Request { head, body, params, received, peer, scheme } = &mut *request;
         let now = Timestamp::now();
-        let principal = self.identify(*peer, &head.headers, now).await?;
         let unavailable =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let full = || unavailable("as many requests as there is room for are being handled");
-        // There is no use in reading what is refused then.
-        if self.room.available_permits() == 0 {
-            return Err(full().into());
-        }
+        let principal = match self.identify(*peer, &head.headers, now).await {
+            Ok(principal) if self.room.available_permits() > 0 => principal,
+            // There is no use in reading what is refused then, and none in another connection for the next one.
+            refused => {
+                *is_read = body::skip(body, &head.headers);
+                return Err(refused.err().unwrap_or_else(|| full().into()));
+            }
+        };
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
         *is_read = true;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body.bytes, now)?;
+            self.limit(true, *peer, principal.as_ref(), &head.headers)?;
         }
         let body = body::decoded(body, &head.headers, &self.limits).await?;
         let size = body.bytes.len();
@@ -233,18 +237,33 @@ impl Endpoint {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Option<Principal>, Refused> {
-        let limited = |is_identified, caller: Option<&Principal>| match &self.rate_limit {
-            Some(limit) if limit.needs_identity() == is_identified => limit.admit(peer, caller, headers),
-            Some(_) | None => Ok(()),
-        };
-        limited(false, None).map_err(Refused::too_often)?;
+        self.limit(false, peer, None, headers)?;
         let principal = match &self.auth {
             // It may fetch keys, which takes more room than most requests ever need.
             Some(auth) => Some(Box::pin(auth.admit(headers, now)).await?),
             None => None,
         };
-        limited(true, principal.as_ref()).map_err(Refused::too_often)?;
+        // Whom the body has to tell is not known yet.
+        if !self.auth.as_ref().is_some_and(Auth::needs_body) {
+            self.limit(true, peer, principal.as_ref(), headers)?;
+        }
         Ok(principal)
+    }
+
+    /// Counts a request, before it is known whose it is or afterwards, as the rate wants it, and refuses one too many.
+    fn limit(
+        &self,
+        is_identified: bool,
+        peer: SocketAddr,
+        caller: Option<&Principal>,
+        headers: &HeaderMap,
+    ) -> Result<(), Refused> {
+        match &self.rate_limit {
+            Some(limit) if limit.needs_identity() == is_identified => {
+                limit.admit(peer, caller, headers).map_err(Refused::too_often)
+            }
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn method(&self) -> &'static str {
