@@ -18,6 +18,7 @@ lint:
     git ls-files -z "*.rs" | xargs -0 rustfmt --edition 2024 --check
     cargo clippy --locked --all-targets --all-features -- -D warnings
     cargo clippy --locked --test e2e --test soak -- -D warnings
+    cargo clippy --locked --manifest-path fuzz/Cargo.toml --all-targets -- -D warnings
 
 # Runs all tests.
 test:
@@ -26,6 +27,10 @@ test:
 # Runs the end-to-end tests against a real Collector; `just e2e readme` only some.
 e2e *ARGS:
     tests/e2e/run {{ ARGS }}
+
+# Looks for inputs that break a promise: `just fuzz template 600`.
+fuzz TARGET *ARGS:
+    fuzz/run {{ TARGET }} {{ ARGS }}
 
 # Builds the library's documentation, with warnings as errors.
 doc:

@@ -34,3 +34,7 @@ pub mod telemetry;
 pub mod template;
 pub mod tls;
 pub mod trace;
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use tasks::fuzzing;

@@ -32,6 +32,11 @@ kinds! {
     throttle::Throttle,
     validate::Validate,
 }
+
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub use http_endpoint::fuzzing;
+
 /// Returns all kinds that this build knows.
 pub fn registry() -> Registry {
     Registry(KINDS)

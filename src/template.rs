@@ -4,6 +4,7 @@
 //! evaluated as a template. Must not know the environment: `env.X` is put in before.
 
 mod attribute;
+pub(crate) mod bounded;
 mod error;
 mod path;
 mod value;
@@ -20,7 +21,7 @@ pub use attribute::TraceAttribute;
 pub use error::TemplateError;
 pub use value::ValueTemplate;
 
-use self::{path::Path, view::EventView};
+use self::{bounded::Unrendered, path::Path, view::EventView};
 use crate::{event::Event, problem::did_you_mean, task::TaskError};
 
 /// `error.type` of an event that a template cannot be rendered for.
@@ -31,6 +32,9 @@ const EVENT_FIELDS: [&str; 6] = ["data", "meta", "id", "subject", "timestamp", "
 
 /// Instructions that one rendering may take: loops within loops end as an error, not in memory.
 const FUEL: u64 = 1_000_000;
+
+/// How long the front of a template may be that is rendered before there is an event.
+const LONGEST_PREFIX: usize = 64 << 10;
 
 /// The name of the one template of an engine.
 const NAME: &str = "template";
@@ -85,7 +89,13 @@ impl Template {
     pub fn render(&self, event: &Event) -> Result<String, TaskError> {
         let Body::Engine { engine, paths } = &self.body else { return Ok(self.source.clone()) };
         let root = EventView::root(event);
-        engine.get_template(NAME).and_then(|template| template.render(root)).map_err(|error| {
+        let template = engine.get_template(NAME).map_err(Unrendered::Engine);
+        let rendered = template.and_then(|template| bounded::render(&template, root, bounded::MOST_BYTES));
+        rendered.map_err(|unrendered| {
+            let error = match unrendered {
+                Unrendered::Engine(error) => error,
+                Unrendered::TooLong => return too_long(),
+            };
             let missing = (error.kind() == ErrorKind::UndefinedError)
                 .then(|| paths.iter().find(|path| Path::parse(path).is_some_and(|path| !path.is_in(event))))
                 .flatten();
@@ -119,7 +129,8 @@ fn prefix(source: &str) -> String {
             let behind = mark + "{{".len() + inner + "}}".len();
             match engine(&source[..behind]) {
                 Ok(Body::Engine { engine, paths }) if paths.is_empty() => {
-                    Some((behind, engine.get_template(NAME).and_then(|template| template.render(())).ok()?))
+                    let template = engine.get_template(NAME).ok()?;
+                    Some((behind, bounded::render(&template, Value::from(()), LONGEST_PREFIX).ok()?))
                 }
                 _ => None,
             }
@@ -132,6 +143,12 @@ fn prefix(source: &str) -> String {
 /// The error of an event that lacks a path.
 fn missing(path: &str) -> TaskError {
     TaskError::permanent(TEMPLATE, format!("the event has no `{path}`"))
+}
+
+/// The error of an event that makes too much of a template.
+fn too_long() -> TaskError {
+    let message = format!("the template would render more than {} bytes", bounded::MOST_BYTES);
+    TaskError::permanent(TEMPLATE, message)
 }
 
 fn engine(source: &str) -> Result<Body, TemplateError> {

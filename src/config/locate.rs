@@ -2,11 +2,18 @@
 //!
 //! Must not decide anything: a key that it cannot find is shown at the nearest place that it can.
 
-use std::{collections::HashMap, path::Path, rc::Rc};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    rc::Rc,
+};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::problem::{Focus, KeyPath, Place, Segment};
+
+/// How deep a text is looked into. What is nested deeper is no configuration.
+const DEEPEST: usize = 256;
 
 /// A node of the marked tree.
 #[derive(Debug)]
@@ -39,7 +46,8 @@ pub(super) struct Duplicate {
 
 /// Parses the marks of `text`; as much of it as is well formed.
 pub(super) fn marks(text: &str) -> Option<Rc<Mark>> {
-    let mut reader = Reader { parser: Parser::new_from_str(text), anchors: HashMap::new() };
+    let mut reader =
+        Reader { parser: Parser::new_from_str(text), anchors: HashMap::new(), depth: 0, is_too_deep: false };
     loop {
         match reader.next()? {
             (Event::StreamStart | Event::DocumentStart(_) | Event::Nothing, _) => {}
@@ -51,11 +59,26 @@ pub(super) fn marks(text: &str) -> Option<Rc<Mark>> {
 struct Reader<'a> {
     parser: Parser<'a, saphyr_parser::StrInput<'a>>,
     anchors: HashMap<usize, Rc<Mark>>,
+    depth: usize,
+    /// Nothing more is read then.
+    is_too_deep: bool,
 }
 
 impl<'a> Reader<'a> {
     fn next(&mut self) -> Option<(Event<'a>, Span)> {
-        self.parser.next_event()?.ok()
+        if self.is_too_deep { None } else { self.parser.next_event()?.ok() }
+    }
+
+    /// Reads what stands one level deeper.
+    fn deeper<T>(&mut self, read: fn(&mut Self) -> T) -> Option<T> {
+        self.is_too_deep |= self.depth == DEEPEST;
+        if self.is_too_deep {
+            return None;
+        }
+        self.depth += 1;
+        let inner = read(self);
+        self.depth -= 1;
+        Some(inner)
     }
 
     fn node(&mut self, event: Event<'a>, span: Span) -> Option<Rc<Mark>> {
@@ -66,8 +89,8 @@ impl<'a> Reader<'a> {
                 }));
             }
             Event::Scalar(_, style, anchor, _) => (anchor, Content::Scalar(style)),
-            Event::SequenceStart(anchor, _) => (anchor, Content::List(self.list())),
-            Event::MappingStart(anchor, _) => (anchor, Content::Mapping(self.mapping())),
+            Event::SequenceStart(anchor, _) => (anchor, Content::List(self.deeper(Self::list)?)),
+            Event::MappingStart(anchor, _) => (anchor, Content::Mapping(self.deeper(Self::mapping)?)),
             _ => return None,
         };
         let mark = Rc::new(Mark { span, content });
@@ -110,20 +133,32 @@ impl Mark {
     /// Returns all keys that stand twice in one mapping.
     pub(super) fn duplicates(&self) -> Vec<Duplicate> {
         let mut found = Vec::new();
+        self.find_duplicates(&mut HashSet::new(), &mut found);
+        found
+    }
+
+    /// `seen` is what aliases may lead to once more.
+    fn find_duplicates(&self, seen: &mut HashSet<*const Self>, found: &mut Vec<Duplicate>) {
+        let mut look_into = |value: &Rc<Self>, found: &mut Vec<Duplicate>| {
+            if seen.insert(Rc::as_ptr(value)) {
+                value.find_duplicates(seen, found);
+            }
+        };
         match &self.content {
             Content::Scalar(_) => {}
-            Content::List(items) => found.extend(items.iter().flat_map(|item| item.duplicates())),
+            Content::List(items) => items.iter().for_each(|item| look_into(item, found)),
             Content::Mapping(pairs) => {
-                for (n, pair) in pairs.iter().enumerate() {
-                    if let Some(first) = pairs[..n].iter().find(|first| first.key == pair.key) {
-                        let places = [first, pair].map(|pair| start(pair.key_span));
+                let mut keys = HashMap::new();
+                for pair in pairs {
+                    let first = *keys.entry(pair.key.as_str()).or_insert(pair.key_span);
+                    if first != pair.key_span {
+                        let places = [first, pair.key_span].map(start);
                         found.push(Duplicate { key: pair.key.clone(), places });
                     }
-                    found.extend(pair.value.duplicates());
+                    look_into(&pair.value, found);
                 }
             }
         }
-        found
     }
 
     fn pair(&self, key: &str) -> Option<&Pair> {
@@ -221,15 +256,18 @@ fn word(text: &str, line: usize, column: usize) -> usize {
     rest.chars().take_while(is_word).count().max(1)
 }
 
-/// Returns the place with the line of text that it points at.
+/// Returns the place with the line of text that it points at. What lies behind the text is shown at its end.
 pub(super) fn at(file: &Path, text: &str, line: usize, column: usize, width: usize) -> Place {
-    let shown = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
-    let room = shown.chars().count().saturating_sub(column.saturating_sub(1)).max(1);
+    let last = text.lines().count().max(1);
+    let (line, column) = if line > last { (last, usize::MAX) } else { (line.max(1), column.max(1)) };
+    let shown = text.lines().nth(line - 1).unwrap_or_default();
+    let length = shown.chars().count();
+    let column = column.min(length + 1);
     Place {
         file: file.to_path_buf(),
         line,
         column,
-        width: width.clamp(1, room),
+        width: width.clamp(1, (length + 1 - column).max(1)),
         text: shown.trim_end().to_owned(),
     }
 }
@@ -331,5 +369,26 @@ flow:
         let found = marks(text).unwrap().duplicates();
         let places: Vec<_> = found.iter().map(|d| (d.key.as_str(), d.places)).collect();
         assert_eq!(places, [("c", [(3, 6), (3, 12)]), ("a", [(1, 1), (4, 1)])]);
+    }
+
+    #[test]
+    fn neither_depth_nor_aliases_make_a_text_too_much() {
+        let deep = format!("a: 1\na: 2\nb:\n  {}x\n", "- ".repeat(100_000));
+        let found = marks(&deep).unwrap().duplicates();
+        assert_eq!(found.iter().map(|d| d.places).collect::<Vec<_>>(), [[(1, 1), (2, 1)]]);
+        let doubled: String = (1..60).map(|n| format!("a{n}: &a{n} [*a{m}, *a{m}]\n", m = n - 1)).collect();
+        let found = marks(&format!("a0: &a0 {{x: 1, x: 2}}\n{doubled}")).unwrap().duplicates();
+        assert_eq!(found.iter().map(|d| d.places).collect::<Vec<_>>(), [[(1, 10), (1, 16)]]);
+    }
+
+    #[test]
+    fn what_is_missing_behind_the_text_is_shown_at_its_end() {
+        let place = |line, column| at(Path::new("x"), "ab\n  c\n", line, column, 9);
+        for (line, column, shown) in
+            [(1, 2, (1, 2, 1)), (1, 9, (1, 3, 1)), (3, 1, (2, 4, 1)), (0, 0, (1, 1, 2))]
+        {
+            let place = place(line, column);
+            assert_eq!((place.line, place.column, place.width), shown);
+        }
     }
 }

@@ -46,6 +46,8 @@ mod cors;
 mod described;
 mod endpoint;
 mod exchange;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 mod media;
 mod rate_limit;
 mod record;

@@ -203,3 +203,19 @@ fn a_template_tells_why_the_event_failed_before() {
     assert_eq!(tree.render(&failed()).unwrap(), json!({"e": error, "t": "http"}));
     assert_eq!(tree.render(&event()).unwrap_err().to_string(), "the event has no `event.error.type`");
 }
+
+#[test]
+fn a_rendering_ends_before_it_floods_the_memory() {
+    let mut event = event();
+    let repeated =
+        Template::compile("{% for n in event.data.many %}{{ event.data.text }}{% endfor %}").unwrap();
+    for (times, is_rendered) in [(64, true), (65, false)] {
+        event.data = Payload::from(json!({"many": vec![0; times], "text": "x".repeat(1 << 20)}));
+        let rendered = repeated.render(&event).map(|text| text.len()).map_err(|error| error.to_string());
+        let expected = Err("the template would render more than 67108864 bytes".to_owned());
+        assert_eq!(rendered, if is_rendered { Ok(64 << 20) } else { expected });
+    }
+    // What is put in front at load is bounded as well, and is then no prefix.
+    let constant = Template::compile("a/{{ 'x' * 90000000 }}/{{ event.id }}").unwrap();
+    assert_eq!(constant.prefix(), "a/");
+}

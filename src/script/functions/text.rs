@@ -7,7 +7,10 @@ use regex::Regex;
 use rhai::{Array, Dynamic, Engine, EvalAltResult};
 
 use super::{Thrown, json_value, kept::Kept};
-use crate::script::cause::thrown;
+use crate::{
+    script::cause::thrown,
+    template::bounded::{self, Unrendered},
+};
 
 /// The name of the one template of an environment.
 const NAME: &str = "template";
@@ -45,8 +48,13 @@ pub(super) fn register(engine: &mut Engine) {
     engine.register_fn("render", |template: &str, data: Dynamic| -> Thrown<String> {
         let data = json_value(&data)?;
         let environment = TEMPLATES.get_or_make(template, |source| compiled(source).map_err(bad_template))?;
-        let rendered = environment.get_template(NAME).and_then(|template| template.render(Serde(data)));
-        rendered.map_err(bad_template)
+        let template = environment.get_template(NAME).map_err(bad_template)?;
+        bounded::render(&template, Serde(data).into(), bounded::MOST_BYTES).map_err(|unrendered| {
+            match unrendered {
+                Unrendered::Engine(error) => bad_template(error),
+                Unrendered::TooLong => thrown("the template renders too much"),
+            }
+        })
     });
 }
 

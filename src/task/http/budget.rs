@@ -49,6 +49,12 @@ pub struct Share {
 }
 
 impl Share {
+    /// Returns how many bytes these are.
+    #[cfg(feature = "fuzzing")]
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
     /// Takes or gives back, so that these are the bytes of the share.
     ///
     /// # Errors

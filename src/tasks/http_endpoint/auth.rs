@@ -143,6 +143,21 @@ impl Auth {
         }
     }
 
+    /// As [`Self::build`] for `jwt`, with the keys of a JSON Web Key Set instead of those that are configured.
+    #[cfg(feature = "fuzzing")]
+    pub(super) async fn build_with_keys(
+        config: &Config,
+        context: &BuildContext,
+        set: &[u8],
+    ) -> Result<Self, BuildError> {
+        let set = jwks::KeySet::parse(set)
+            .map_err(|error| BuildError::new("cannot use the keys").with_source(error))?;
+        match Self::build(config, context).await? {
+            Self::Jwt(jwt) => Ok(Self::Jwt(Box::new(jwt.with_keys(set)))),
+            other => Ok(other),
+        }
+    }
+
     /// Returns whether a request that was admitted has to pass [`Self::verify_body`] as well.
     pub(super) fn needs_body(&self) -> bool {
         matches!(self, Self::Hmac(_))

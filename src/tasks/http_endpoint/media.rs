@@ -20,10 +20,10 @@ use crate::{
 const MOST_IN_PLACE: usize = 64 << 10;
 
 /// A body whose data is not worth a closer look, how much memory it may take.
-const SMALL: usize = 2 << 10;
+const SMALL: usize = 512;
 
-/// The most memory that a byte of a body takes, about.
-const MOST_COST: usize = 64;
+/// The most memory that a byte of a body takes: `[[[[1]]]]`.
+const MOST_COST: usize = 150;
 
 /// How a body becomes data. An empty one is `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -91,17 +91,19 @@ impl Kind {
         Ok((value, memory))
     }
 
-    /// Returns how much memory the data of a body takes, about, and rather more: each of its values has a size, and each
-    /// member of an object a name and its place in a table.
+    /// Returns how much memory the data of a body takes at most. A list has room for four values first, and then for twice as
+    /// many as before; an object has a table besides, and room for three members first.
     fn size(self, body: &[u8]) -> usize {
         let cost: fn(u8) -> usize = match self {
             Self::Text => |_| 1,
             Self::Bytes => |_| 2,
-            Self::Form => |byte| if byte == b'&' { 200 } else { 1 },
+            Self::Form => |byte| if byte == b'&' { 230 } else { 1 },
             Self::Json | Self::Unsaid => |byte| match byte {
-                b',' | b'[' => 65,
-                b':' => 200,
-                b'{' => 130,
+                b',' => 144,
+                b'[' => 288,
+                b'{' => 284,
+                // With the comma or the brace before the member.
+                b':' => 86,
                 _ => 1,
             },
         };
@@ -221,6 +223,68 @@ mod tests {
         assert_eq!(decode(RequestType::Form, plain, b"a=1"), Ok(json!({"a": "1"})));
         assert_eq!(decode(RequestType::Text, Some("application/json"), b"[1]"), Ok(json!("[1]")));
         assert_eq!(decode(RequestType::Bytes, plain, b"[1]"), Ok(json!("WzFd")));
+    }
+
+    /// Returns what a value takes in memory besides itself. What an object has room for is up to its table.
+    fn heap(value: &Value) -> usize {
+        match value {
+            Value::Null | Value::Bool(_) | Value::Number(_) => 0,
+            Value::String(text) => text.capacity(),
+            Value::Array(items) => {
+                items.capacity() * size_of::<Value>() + items.iter().map(heap).sum::<usize>()
+            }
+            Value::Object(entries) if entries.is_empty() => 0,
+            Value::Object(entries) => {
+                let (buckets, room) = match entries.len() {
+                    0..=3 => (4, 3),
+                    4..=7 => (8, 7),
+                    many => {
+                        let buckets = (many * 8 / 7).next_power_of_two();
+                        (buckets, buckets / 8 * 7)
+                    }
+                };
+                let table = buckets * 9 + 16 + room * size_of::<(usize, String, Value)>();
+                entries.iter().fold(table, |sum, (key, value)| sum + key.capacity() + heap(value))
+            }
+        }
+    }
+
+    #[test]
+    fn data_never_takes_more_memory_than_was_taken_for_it() {
+        let json = [
+            "1",
+            "[]",
+            "{}",
+            "[1]",
+            "[[1]]",
+            "[[[[1]]]]",
+            r#"{"":1}"#,
+            r#"{"a":{"b":1}}"#,
+            r#"[{"a":[1]}]"#,
+            r#""text""#,
+            "[1,1,1,1,1]",
+            r#"{"a":1,"b":1,"c":1,"d":1}"#,
+        ];
+        for (item, times) in
+            json.into_iter().flat_map(|item| [1, 5, 9, 65, 300, 1025].map(|times| (item, times)))
+        {
+            let list = format!("[{}]", vec![item; times].join(","));
+            let members: Vec<_> = (0..times).map(|n| format!("\"{n}\":{item}")).collect();
+            for body in [list, format!("{{{}}}", members.join(","))] {
+                let (heap, size) =
+                    (heap(&serde_json::from_str(&body).unwrap()), Kind::Json.size(body.as_bytes()));
+                assert!(heap <= size, "{heap} bytes, {size} taken for {times} of {item} in {}", &body[..1]);
+            }
+        }
+        for times in [1, 15, 29, 57, 114, 1800] {
+            let names = |of: fn(usize) -> usize| {
+                (0..times).map(|n| format!("{}=x", of(n))).collect::<Vec<_>>().join("&")
+            };
+            for body in [names(|n| n), names(|n| n / 2), names(|_| 0)] {
+                let (heap, size) = (heap(&pairs(body.as_bytes())), Kind::Form.size(body.as_bytes()));
+                assert!(heap <= size, "{heap} bytes, {size} taken for {times} items: {}", &body[..3]);
+            }
+        }
     }
 
     proptest! {

@@ -201,6 +201,12 @@ impl Jwt {
         })
     }
 
+    /// Takes the keys of a set instead of those that were configured.
+    #[cfg(feature = "fuzzing")]
+    pub(super) fn with_keys(self, keys: KeySet) -> Self {
+        Self { keys: Keys::Fixed(Arc::new(keys)), ..self }
+    }
+
     pub(super) async fn admit(&self, headers: &HeaderMap, now: Timestamp) -> Result<Principal, Refusal> {
         let invalid = |reason| Refusal::invalid_token(&self.challenge, reason);
         let text = credentials::of_scheme(headers, SCHEME, &self.challenge)?;
