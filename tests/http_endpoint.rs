@@ -1,6 +1,7 @@
 //! `http_endpoint` and the worker's HTTP server, from the other end of real connections.
 
 mod handover;
+mod heads;
 mod limits;
 mod results;
 mod security;
