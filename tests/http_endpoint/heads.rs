@@ -1,5 +1,7 @@
 //! The heads of requests and of responses: what is none, and what could be taken for two, goes neither in nor out.
 
+use std::net::SocketAddr;
+
 use serde_json::{Value, json};
 
 use super::Serving;
@@ -92,4 +94,126 @@ fn what_a_response_can_have_is_sent_as_it_is() {
     let plain = set(&mut client, &json!({"headers": {}}), &json!({}));
     assert_eq!((plain.status, plain.text()), (200, "{}"));
     serving.stop();
+}
+
+/// Tells which headers the event has.
+const TELLING: &str = r#"
+    - http_endpoint: {name: in, endpoint: /work, headers: [host]}
+    - script: {name: tell, code: "event.data.headers"}
+"#;
+
+const NEXT: &str = "POST /work HTTP/1.1\r\nhost: next\r\ncontent-length: 0\r\n\r\n";
+
+/// Scenario: a head that says nothing clear, and right behind it a request that is fine. Guarantee: the first is refused,
+/// and what comes behind it is not taken for a request.
+#[test]
+fn a_head_that_two_servers_may_understand_differently_is_refused_and_ends_the_connection() {
+    let serving = Serving::start("", "", TELLING);
+    let host = "POST /work HTTP/1.1\r\nhost: a\r\n";
+    let cases = [
+        (400, "POST /work HTTP/1.1\r\n\r\n".to_owned()),
+        (400, format!("{host}host: a\r\n\r\n")),
+        (400, format!("{host}host: b\r\n\r\n")),
+        (400, "POST /work HTTP/1.0\r\nhost: a\r\nhost: b\r\n\r\n".to_owned()),
+        (501, "CONNECT a:443 HTTP/1.1\r\nhost: a:443\r\n\r\n".to_owned()),
+        (400, "POST ftp://a/work HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST http://u@a/work HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST work HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST a:80 HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST * HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (417, format!("{host}expect: 200-ok\r\ncontent-length: 1\r\n\r\n1")),
+        (417, format!("{host}expect: 100-continue, more\r\n\r\n")),
+        (417, format!("{host}expect: more\r\nexpect: 100-continue\r\n\r\n")),
+        (501, format!("{host}transfer-encoding: gzip, chunked\r\n\r\n0\r\n\r\n")),
+        (501, format!("{host}transfer-encoding: gzip\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n")),
+        (400, format!("{host}transfer-encoding: chunked, chunked\r\n\r\n0\r\n\r\n")),
+    ];
+    let hosts = ["a b", "a@b", "a/b", "[::1", "[::1]80", "a:b", "a:123456", "a\tb", "é"];
+    let hosts = hosts.map(|host| (400, format!("POST /work HTTP/1.1\r\nhost: {host}\r\n\r\n")));
+    for (status, text) in cases.iter().chain(&hosts) {
+        let mut client = Client::connect(serving.address);
+        client.send(format!("{text}{NEXT}").as_bytes());
+        let response = client.receive().unwrap();
+        let told = [response.header("content-type"), response.header("connection")];
+        assert_eq!(
+            (response.status, told),
+            (*status, [Some("application/problem+json"), Some("close")]),
+            "{text}"
+        );
+        assert_eq!(client.until_closed(), b"", "{text}");
+    }
+    assert_eq!(serving.stop().drained()["entered"], 0);
+}
+
+#[test]
+fn a_head_is_fine_in_each_of_its_forms() {
+    let serving = Serving::start("", "", TELLING);
+    for (text, host) in [
+        ("POST /work HTTP/1.0\r\n\r\n", json!({})),
+        ("POST /work HTTP/1.1\r\nhost:\r\n\r\n", json!({"host": ""})),
+        ("POST /work HTTP/1.1\r\nhost: [::1]:80\r\n\r\n", json!({"host": "[::1]:80"})),
+        ("POST /work HTTP/1.1\r\nHost: a%20b.Example:\r\n\r\n", json!({"host": "a%20b.Example:"})),
+        // A proxy, or whoever takes us for one: the address counts.
+        ("POST http://real:80/work HTTP/1.1\r\nhost: other\r\n\r\n", json!({"host": "real:80"})),
+        ("POST HTTPS://real/work HTTP/1.1\r\nhost: other\r\n\r\n", json!({"host": "real"})),
+        (
+            "POST /work HTTP/1.1\r\nhost: a\r\nexpect: 100-Continue\r\ncontent-length: 1\r\n\r\n1",
+            json!({"host": "a"}),
+        ),
+        (
+            "POST /work HTTP/1.1\r\nhost: a\r\ntransfer-encoding: Chunked\r\n\r\n0\r\n\r\n",
+            json!({"host": "a"}),
+        ),
+    ] {
+        let mut client = Client::connect(serving.address);
+        client.send(text.as_bytes());
+        let response = client.receive().unwrap();
+        assert_eq!((response.status, response.json()), (200, host), "{text}");
+    }
+    // Two lengths: the chunks count, and nothing is taken for a request behind them.
+    let mut client = Client::connect(serving.address);
+    let both =
+        "POST /work HTTP/1.1\r\nhost: a\r\ncontent-length: 3\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n";
+    client.send(format!("{both}{NEXT}").as_bytes());
+    assert_eq!(client.receive().unwrap().json(), json!({"host": "a"}));
+    assert_eq!(client.until_closed(), b"");
+    serving.stop();
+}
+
+/// Returns the status that a request by HTTP/2 is answered with.
+async fn call_h2(address: SocketAddr, uri: &str, headers: &[(&str, &str)]) -> u16 {
+    let stream = tokio::net::TcpStream::connect(address).await.unwrap();
+    let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
+    let driving = tokio::task::spawn_local(connection);
+    let mut request = http::Request::post(uri).version(http::Version::HTTP_2);
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    let (response, _) = client.send_request(request.body(()).unwrap(), true).unwrap();
+    let status = response.await.unwrap().status().as_u16();
+    drop(client);
+    let _ = driving.await;
+    status
+}
+
+#[test]
+fn a_request_of_http_2_is_for_one_host() {
+    let serving = Serving::start("", "", TELLING);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let call = |uri: &str, headers: &[(&str, &str)]| {
+        tokio::task::LocalSet::new().block_on(&runtime, call_h2(serving.address, uri, headers))
+    };
+    for (status, uri, headers) in [
+        (200, "http://a/work", &[][..]),
+        (200, "http://a/work", &[("host", "A:80")]),
+        (200, "http://a:81/work", &[("host", "a:81"), ("te", "trailers")]),
+        (400, "http://a/work", &[("host", "b")]),
+        (400, "http://a/work", &[("host", "a:81")]),
+        (400, "http://a/work", &[("host", "a"), ("host", "a")]),
+        (400, "http://u@a/work", &[]),
+        (417, "http://a/work", &[("expect", "more")]),
+    ] {
+        assert_eq!(call(uri, headers), status, "{uri} {headers:?}");
+    }
+    assert_eq!(serving.stop().drained()["entered"], 3);
 }
