@@ -5,7 +5,10 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use super::Serving;
-use crate::support::client::{Client, Response};
+use crate::support::{
+    client::{Client, Response, call},
+    collector::Collector,
+};
 
 /// Sets what the request says, and puts out what it says.
 const SETTING: &str = r#"
@@ -216,4 +219,50 @@ fn a_request_of_http_2_is_for_one_host() {
         assert_eq!(call(uri, headers), status, "{uri} {headers:?}");
     }
     assert_eq!(serving.stop().drained()["entered"], 3);
+}
+
+/// Scenario: heads that the parser refuses by itself, among requests that are fine or refused later, and connections that
+/// end without any. Guarantee: whatever was answered is counted once, with its status, and nothing else is.
+#[test]
+fn what_the_parser_refuses_is_counted_as_what_is_answered() {
+    let collector = Collector::start();
+    let top = format!("telemetry: {{enabled: true, otlp_endpoint: \"{}\"}}", collector.endpoint());
+    let serving = Serving::start(&top, "", TELLING);
+    let many: String = (0..150).map(|n| format!("x-{n}: 1\r\n")).collect();
+    let malformed = [
+        (400, "b@d / HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST /work\u{1} HTTP/1.1\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/3.0\r\nhost: a\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/1.1\r\nhost\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/1.1\r\nhost: a\r\ncontent-length: -1\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/1.1\r\nhost: a\r\ncontent-length: 1\r\ncontent-length: 2\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/1.1\r\nhost: a\r\ntransfer-encoding: gzip\r\n\r\n".to_owned()),
+        (400, "POST /work HTTP/1.0\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n".to_owned()),
+        (431, format!("POST /work HTTP/1.1\r\nhost: a\r\n{many}\r\n")),
+    ];
+    for (status, text) in &malformed {
+        let mut client = Client::connect(serving.address);
+        assert_eq!(client.call("POST /work", "", b"1").status, 200);
+        client.send(text.as_bytes());
+        assert_eq!(client.receive().unwrap().status, *status, "{text}");
+        assert_eq!(client.until_closed(), b"");
+    }
+    assert_eq!(call(serving.address, "POST /nothing", "", b"").status, 404);
+    assert_eq!(call(serving.address, "POST /work", "expect: more\r\n", b"").status, 417);
+    for text in ["", "POST /wo", "POST /work HTTP/1.1\r\nhost: a\r\n"] {
+        let mut client = Client::connect(serving.address);
+        client.send(text.as_bytes());
+        client.finish();
+        assert_eq!(client.until_closed(), b"", "{text}");
+    }
+    serving.stop();
+    let metrics = collector.metrics();
+    let count =
+        |attributes: &[(&str, &str)]| metrics.histogram_count("http.server.request.duration", attributes);
+    let other = ("http.request.method", "_OTHER");
+    assert_eq!(count(&[other, ("http.response.status_code", "400")]), 8);
+    assert_eq!(count(&[other, ("http.response.status_code", "431")]), 1);
+    assert_eq!(count(&[("http.response.status_code", "404")]), 1);
+    assert_eq!(count(&[("http.response.status_code", "417")]), 1);
+    assert_eq!((count(&[other]), count(&[])), (9, 20));
 }

@@ -278,6 +278,11 @@ impl Shared {
         let response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
         if self.stop.is_stopped() { last(request, response) } else { close_unread(request, response) }
     }
+
+    /// Counts a request whose head was none, and which the parser has answered.
+    pub(super) fn malformed(&self, status: StatusCode) {
+        self.unrouted.count(status);
+    }
 }
 
 /// Says that the connection ends with this response, if it is one of a single request at a time.
