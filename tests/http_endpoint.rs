@@ -2,6 +2,7 @@
 
 mod floods;
 mod handover;
+mod heads;
 mod hostile;
 mod limits;
 mod results;

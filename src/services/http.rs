@@ -7,6 +7,7 @@ mod activity;
 pub mod body;
 mod connection;
 pub mod encoding;
+mod head;
 mod meters;
 pub mod problem;
 mod room;

@@ -1,11 +1,12 @@
 //! Connections: accepted within limits, served by HTTP/1.1 or HTTP/2, and ended in good order.
 
-use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{convert::Infallible, error::Error, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use futures_util::{
     FutureExt,
     stream::{FuturesUnordered, StreamExt},
 };
+use http::StatusCode;
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -164,24 +165,43 @@ async fn exchange(
             () = activity.idle(shared.settings.idle_timeout) => {}
         }
     }]);
-    // How a connection ends is the client's business.
-    tokio::select! {
+    let mut ended = tokio::select! {
         biased;
-        _ = connection.as_mut() => return,
-        _ = over.next() => {}
-    }
-    if shared.stop.is_stopped() {
-        tokio::select! {
+        ended = connection.as_mut() => Some(ended),
+        _ = over.next() => None,
+    };
+    if ended.is_none() && shared.stop.is_stopped() {
+        ended = tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
-            () = activity.begun() => {}
-            () = sleep(LINGER) => {}
-        }
+            ended = connection.as_mut() => Some(ended),
+            () = activity.begun() => None,
+            () = sleep(LINGER) => None,
+        };
     }
-    connection.as_mut().graceful_shutdown();
-    tokio::select! {
-        _ = connection => {}
-        // All was answered, and the client takes nothing of it.
-        () = activity.idle(write_timeout) => {}
+    if ended.is_none() {
+        connection.as_mut().graceful_shutdown();
+        ended = tokio::select! {
+            ended = connection => Some(ended),
+            // All was answered, and the client takes nothing of it.
+            () = activity.idle(write_timeout) => None,
+        };
     }
+    // How a connection ends is the client's business otherwise.
+    if let Some(status) = ended.and_then(Result::err).and_then(|error| refusal(&*error)) {
+        shared.malformed(status);
+    }
+}
+
+/// Returns what the parser has answered by itself before the connection ended with this error, if it has.
+fn refusal(error: &(dyn Error + 'static)) -> Option<StatusCode> {
+    let error = error.downcast_ref::<hyper::Error>()?;
+    if !error.is_parse() || error.is_parse_version_h2() {
+        return None;
+    }
+    Some(match error.to_string().as_str() {
+        // There is no other word for it.
+        "URI too long" => StatusCode::URI_TOO_LONG,
+        _ if error.is_parse_too_large() => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+        _ => StatusCode::BAD_REQUEST,
+    })
 }

@@ -69,6 +69,15 @@ impl RequestMeters {
         Timing { meters: self, received, method: method(method_of), version, hold }
     }
 
+    /// Counts a request of which nothing is known but what it was answered with.
+    pub(super) fn count(&self, status: StatusCode) {
+        let (received, hold) = (Ticks::now(), self.is_on.then(|| self.active.hold(1)));
+        // What it was answered by; what the client speaks may be no version at all.
+        let version = Version::HTTP_11;
+        let timing = Timing { meters: self, received, method: OTHER_METHOD, version, hold };
+        timing.end(status, TraceContext::default());
+    }
+
     fn timer(&self, seen: Seen) -> Timer {
         let find = |known: &[(Seen, Timer)]| {
             known.iter().find(|(one, _)| *one == seen).map(|(_, timer)| timer.clone())

@@ -27,7 +27,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection,
+    connection, head,
     meters::RequestMeters,
     problem::Problem,
     routes::{Found, Handled, Routes},
@@ -205,11 +205,15 @@ impl Shared {
     /// Answers a request.
     pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Response<Body> {
         let received = Ticks::now();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
+        let checked = head::check(&mut head);
         let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
         let asked = asked.and_then(|method| Method::from_bytes(method.as_bytes()).ok());
         let mut request =
             Box::new(Request { head, body, params: Vec::new(), received, peer, scheme: self.scheme() });
+        if let Err(problem) = checked {
+            return self.unrouted(&request, last(&request, problem.into_response()));
+        }
         // It may come just when the flow that answers it changes, more than once.
         for _ in 0..MOST_HANDOVERS {
             let head = &request.head;
@@ -259,9 +263,9 @@ impl Shared {
     }
 
     /// Answers a request that leads to no route.
-    fn unrouted(&self, request: &Request, mut response: Response<Body>) -> Response<Body> {
+    fn unrouted(&self, request: &Request, response: Response<Body>) -> Response<Body> {
         let Request { head, received, .. } = request;
-        close_unread(request, &mut response);
+        let response = close_unread(request, response);
         self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
         response
     }
@@ -285,22 +289,28 @@ impl Shared {
         } else {
             "the endpoint is not served for now"
         };
-        let mut response =
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
-        if self.stop.is_stopped() && request.head.version < Version::HTTP_2 {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
-        close_unread(request, &mut response);
-        response
+        let response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
+        if self.stop.is_stopped() { last(request, response) } else { close_unread(request, response) }
+    }
+
+    /// Counts a request whose head was none, and which the parser has answered.
+    pub(super) fn malformed(&self, status: StatusCode) {
+        self.unrouted.count(status);
     }
 }
 
-/// Says that the connection ends with the response to a request whose body was not read: what is left of it would be taken
-/// for the next one.
-fn close_unread(request: &Request, response: &mut Response<Body>) {
-    if request.head.version < Version::HTTP_2 && !request.body.is_end_stream() {
+/// Says that the connection ends with this response, if it is one of a single request at a time.
+fn last(request: &Request, mut response: Response<Body>) -> Response<Body> {
+    if request.head.version < Version::HTTP_2 {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
+    response
+}
+
+/// Ends the connection with the response to a request whose body was not read: what is left of it would be taken for the
+/// next one.
+fn close_unread(request: &Request, response: Response<Body>) -> Response<Body> {
+    if request.body.is_end_stream() { response } else { last(request, response) }
 }
 
 /// Says which methods there are instead.

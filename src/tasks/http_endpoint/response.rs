@@ -1,12 +1,9 @@
 //! What a request is answered with.
 
+mod head;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Response, StatusCode,
-    header::{
-        CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, TRAILER, TRANSFER_ENCODING, UPGRADE,
-    },
-};
+use http::{HeaderValue, Response, StatusCode, header::CONTENT_TYPE};
 use serde_json::{Value, json};
 
 use super::{
@@ -15,18 +12,11 @@ use super::{
 };
 use crate::{
     ack::Outcome,
-    event::{EventId, Meta, Payload},
+    event::{EventId, Payload},
     services::http::problem::Problem,
     task::http::Body,
     trace::TraceContext,
 };
-
-/// The key of the metadata that sets the status and headers of a response.
-const HTTP_RESPONSE: &str = "http_response";
-
-/// The headers that are the server's own business.
-const OWN: [HeaderName; 6] =
-    [CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, TRAILER, TRANSFER_ENCODING, UPGRADE];
 
 /// After how many seconds a request that failed for now may be sent again.
 const RETRY_AFTER: u64 = 1;
@@ -42,7 +32,7 @@ pub(super) fn of(mode: ResponseMode, done: Done, id: &EventId, trace: TraceConte
             ),
             ResponseMode::Result => match result(done.outputs) {
                 Ok(response) => return response,
-                Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, detail),
+                Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, &detail),
             },
             ResponseMode::Ack => return noted(StatusCode::OK, id),
             ResponseMode::Accepted => return noted(StatusCode::ACCEPTED, id),
@@ -83,59 +73,23 @@ fn noted(status: StatusCode, id: &EventId) -> Response<Body> {
 }
 
 /// Returns the response of what an event has become. The error says what about it is no response.
-fn result(outputs: Vec<Output>) -> Result<Response<Body>, &'static str> {
-    let Some(first) = outputs.first() else { return Ok(empty(StatusCode::NO_CONTENT)) };
-    let set = outputs.iter().find_map(|output| output.meta.get(HTTP_RESPONSE).map(|_| &output.meta));
-    let (status, mut headers) = head(set.unwrap_or(&first.meta))?;
-    let (body, media_type) = match &outputs[..] {
-        [only] => content(&only.data, headers.get(CONTENT_TYPE)),
-        several => (list(several).into(), "application/json"),
-    };
-    headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
-    let has_body =
-        !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED);
-    let mut response = Response::new(if has_body { Body::from(body) } else { Body::Empty });
+fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
+    if outputs.is_empty() {
+        return Ok(empty(StatusCode::NO_CONTENT));
+    }
+    let (status, mut headers) = head::read(outputs.iter().find_map(|output| head::set(&output.meta)))?;
+    let mut response = Response::new(Body::Empty);
+    if head::has_body(status, outputs.iter().map(|output| &output.data))? {
+        let (body, media_type) = match &outputs[..] {
+            [only] => content(&only.data, headers.get(CONTENT_TYPE)),
+            several => (list(several).into(), "application/json"),
+        };
+        headers.entry(CONTENT_TYPE).or_insert(HeaderValue::from_static(media_type));
+        *response.body_mut() = Body::from(body);
+    }
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     Ok(response)
-}
-
-/// Reads the status and headers that a flow has set.
-fn head(meta: &Meta) -> Result<(StatusCode, HeaderMap), &'static str> {
-    let mut headers = HeaderMap::new();
-    let Some(set) = meta.get(HTTP_RESPONSE) else { return Ok((StatusCode::OK, headers)) };
-    if !set.is_object() {
-        return Err("the flow has set `http_response` to something that has no status and no headers");
-    }
-    let status = match set.get("status") {
-        None | Some(Value::Null) => StatusCode::OK,
-        Some(status) => {
-            let status = status.as_u64().filter(|status| (200..600).contains(status));
-            status
-                .and_then(|status| StatusCode::from_u16(u16::try_from(status).ok()?).ok())
-                .ok_or("the flow has set a status that is none between 200 and 599")?
-        }
-    };
-    let given = match set.get("headers") {
-        None | Some(Value::Null) => None,
-        Some(Value::Object(given)) => Some(given),
-        Some(_) => return Err("the flow has set headers that have no names"),
-    };
-    for (name, value) in given.into_iter().flatten() {
-        let name =
-            HeaderName::try_from(name).map_err(|_| "the flow has set a header whose name cannot be one")?;
-        if OWN.contains(&name) {
-            return Err("the flow has set a header that is the server's own");
-        }
-        let values = value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice);
-        for value in values {
-            let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
-            let value =
-                HeaderValue::try_from(text).map_err(|_| "the flow has set a header to what cannot be one")?;
-            headers.append(&name, value);
-        }
-    }
-    Ok((status, headers))
 }
 
 /// Returns data as a body, and its media type. A text is itself where the flow has said what it is.
