@@ -45,7 +45,7 @@ impl RequestMeters {
             labels = labels
                 .with("flow", Arc::clone(flow))
                 .with("task", Arc::clone(task))
-                .with("http.route", route.template.clone());
+                .with("http.route", Arc::clone(&route.template));
         }
         let method = route.map_or(OTHER_METHOD, |(route, _)| method(&route.method));
         let active = match route {

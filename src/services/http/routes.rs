@@ -62,6 +62,7 @@ impl Routes {
         let mut best: Option<(u8, Arc<Place>, Vec<String>)> = None;
         // The latest first, which wins where all else is equal.
         for (places, params) in layers.iter().rev().filter_map(|layer| layer.find(path)) {
+            let mut best_here = None;
             for place in places {
                 let known = &place.route.method;
                 let is_meant = known == method
@@ -69,9 +70,13 @@ impl Routes {
                     || (*method == Method::HEAD && *known == Method::GET)
                     || (*method == Method::OPTIONS && asked.is_none_or(|asked| asked == known));
                 let rank = place.rank() + if known == method { 4 } else { 0 };
-                if is_meant && best.as_ref().is_none_or(|(of_best, ..)| *of_best < rank) {
-                    best = Some((rank, Arc::clone(place), params.clone()));
+                let of_best = best_here.map(|(rank, _)| rank).or(best.as_ref().map(|(rank, ..)| *rank));
+                if is_meant && of_best.is_none_or(|of_best| of_best < rank) {
+                    best_here = Some((rank, place));
                 }
+            }
+            if let Some((rank, place)) = best_here {
+                best = Some((rank, Arc::clone(place), params));
             }
         }
         drop(layers);

@@ -19,6 +19,9 @@ use tokio::{
 
 use super::activity::Activity;
 
+/// How much is written as one part, which costs the system less than several: most responses.
+const SMALL: usize = 1 << 10;
+
 /// A limit of time that begins when somebody has to wait. What never waits costs no timer.
 #[derive(Default)]
 pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
@@ -136,7 +139,19 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Timely<Io> {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.io).poll_write_vectored(context, slices);
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        let written = if slices.len() > 1 && length <= SMALL {
+            let mut whole = [0; SMALL];
+            let mut rest = &mut whole[..];
+            for slice in slices {
+                let (part, behind) = rest.split_at_mut(slice.len());
+                part.copy_from_slice(slice);
+                rest = behind;
+            }
+            Pin::new(&mut self.io).poll_write(context, &whole[..length])
+        } else {
+            Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        };
         self.written(context, written)
     }
 

@@ -1,6 +1,6 @@
 //! Routes: a method and a path that may have parameters, and which of them is meant by a request.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use http::Method;
 
@@ -10,7 +10,7 @@ pub struct Route {
     /// The method.
     pub method: Method,
     /// The path as it is written: `/orders/{id}`, `/files/{*path}`.
-    pub template: String,
+    pub template: Arc<str>,
     /// The names of its parameters, in order.
     pub names: Vec<String>,
     /// The same for all paths that differ by the names of their parameters only.
@@ -70,7 +70,7 @@ impl Route {
         if template[1..].split('/').enumerate().any(|(n, segment)| is_rest(n, segment)) {
             return Err(wrong("`{*name}` takes all that is left of a path, so it stands at its end"));
         }
-        Ok(Self { method, template: template.to_owned(), names, pattern })
+        Ok(Self { method, template: template.into(), names, pattern })
     }
 
     /// Returns whether requests of the other belong to this one.
@@ -96,7 +96,7 @@ pub struct Routing<T> {
 struct Place<T> {
     pattern: String,
     /// The path that came first.
-    template: String,
+    template: Arc<str>,
     value: T,
 }
 
@@ -122,9 +122,9 @@ impl<T> Routing<T> {
                         other => other.to_string(),
                     };
                     let known = self.places.iter().find(|place| place.pattern == pattern);
-                    Conflict { with: known.map_or(pattern, |place| place.template.clone()) }
+                    Conflict { with: known.map_or(pattern, |place| place.template.to_string()) }
                 })?;
-                let (pattern, template) = (route.pattern.clone(), route.template.clone());
+                let (pattern, template) = (route.pattern.clone(), Arc::clone(&route.template));
                 self.places.push(Place { pattern, template, value: new() });
                 place
             }

@@ -2,6 +2,8 @@
 //!
 //! Must never say more: no path, no query, no body, no address of a client, and of the headers none but the id of a request.
 
+use std::sync::Arc;
+
 use http::{HeaderMap, HeaderName, Response, StatusCode, Version, request::Parts};
 
 use crate::{
@@ -17,7 +19,7 @@ pub(super) struct Seen {
     method: &'static str,
     scheme: &'static str,
     version: Version,
-    route: String,
+    route: Arc<str>,
     body_size: usize,
     ids: Vec<Text>,
 }
@@ -35,12 +37,12 @@ impl Seen {
     pub(super) fn of(
         head: &Parts,
         scheme: &'static str,
-        route: &str,
+        route: &Arc<str>,
         method: &'static str,
         body_size: usize,
     ) -> Self {
         let (version, ids) = (head.version, ids(&head.headers));
-        Self { method, scheme, version, route: route.to_owned(), body_size, ids }
+        Self { method, scheme, version, route: Arc::clone(route), body_size, ids }
     }
 
     fn describe(self, span: &mut Attributes) {
