@@ -25,6 +25,10 @@ const SMALL: usize = 512;
 /// The most memory that a byte of a body takes: `[[[[1]]]]`.
 const MOST_COST: usize = 150;
 
+/// How deep JSON may be nested. What is kept of an event is read again by a parser that goes 127 levels deep, and the event is
+/// a level around the payload; tasks that gather events add some.
+const DEEPEST: usize = 120;
+
 /// How a body becomes data. An empty one is `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -151,8 +155,26 @@ impl Kind {
 }
 
 fn json(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
+    let wrong = |what| Problem::new(StatusCode::BAD_REQUEST, what);
+    let value =
+        serde_json::from_slice(body).map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
+    let is_open = |byte: &&u8| matches!(byte, b'[' | b'{');
+    // Few bodies are worth a closer look.
+    if body.iter().filter(is_open).count() > DEEPEST && is_deeper(&value, DEEPEST) {
+        return Err(wrong(format!("the body is nested deeper than {DEEPEST} levels")));
+    }
+    Ok(value)
+}
+
+/// Returns whether a value has more than so many levels.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |value: &Value| is_deeper(value, levels - 1);
+    match value {
+        Value::Array(_) | Value::Object(_) if levels == 0 => true,
+        Value::Array(items) => items.iter().any(is_deeper),
+        Value::Object(entries) => entries.values().any(is_deeper),
+        _ => false,
+    }
 }
 
 fn text(body: &[u8]) -> Result<&str, Problem> {
@@ -223,6 +245,20 @@ mod tests {
         assert_eq!(decode(RequestType::Form, plain, b"a=1"), Ok(json!({"a": "1"})));
         assert_eq!(decode(RequestType::Text, Some("application/json"), b"[1]"), Ok(json!("[1]")));
         assert_eq!(decode(RequestType::Bytes, plain, b"[1]"), Ok(json!("WzFd")));
+    }
+
+    #[test]
+    fn what_is_nested_too_deep_to_be_read_again_is_refused() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let nested = |levels| format!("[[], {}1{}]", open.repeat(levels - 1), close.repeat(levels - 1));
+            let decode = |levels| decode(RequestType::Json, None, nested(levels).as_bytes());
+            let event = json!({ "payload": decode(DEEPEST).unwrap() });
+            let batch = json!({ "batch": [event] }).to_string();
+            assert!(serde_json::from_str::<Value>(&batch).is_ok());
+            assert_eq!((decode(DEEPEST + 1), decode(200)), (Err(400), Err(400)));
+        }
+        let wide = format!("[{}1]", "[],".repeat(1_000));
+        assert!(decode(RequestType::Json, None, wide.as_bytes()).is_ok());
     }
 
     /// Returns what a value takes in memory besides itself. What an object has room for is up to its table.
