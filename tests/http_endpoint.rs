@@ -3,6 +3,7 @@
 mod handover;
 mod heads;
 mod limits;
+mod preflights;
 mod results;
 mod security;
 mod streams;

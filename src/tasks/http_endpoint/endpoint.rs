@@ -21,7 +21,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::{
     ResponseMode,
     auth::{Auth, Principal},
-    cors::{Cors, Preflight},
+    cors::Cors,
     exchange::{Done, Outputs, Place, Slip},
     media::RequestType,
     rate_limit::RateLimit,
@@ -83,9 +83,6 @@ pub(super) struct Endpoint {
 #[async_trait]
 impl Handler for Endpoint {
     async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
-        if request.head.method == Method::OPTIONS {
-            return Ok(self.options(&request.head.headers).into());
-        }
         // As long as it is there, the source waits for it.
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
         let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
@@ -113,6 +110,10 @@ impl Handler for Endpoint {
             keep(place, &mut answer.response);
         }
         Ok(answer)
+    }
+
+    fn preflight(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref().and_then(|cors| cors.preflight(headers))
     }
 }
 
@@ -157,19 +158,6 @@ impl AsRef<[u8]> for Placed {
 }
 
 impl Endpoint {
-    /// Says which pages may ask for something here; what, the server knows.
-    fn options(&self, headers: &HeaderMap) -> Response<Body> {
-        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&Method::OPTIONS, headers));
-        if let Some(Preflight { status, headers }) = preflight {
-            let mut response = Response::new(Body::Empty);
-            (*response.status_mut(), *response.headers_mut()) = (status, headers);
-            return response;
-        }
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    }
-
     /// Lets a request in, or says why not, and whether all of it was read.
     async fn admit(
         &self,
