@@ -23,6 +23,7 @@ use super::{
     auth::{Auth, Principal},
     cors::Cors,
     exchange::{Done, Outputs, Place, Slip},
+    kept::Kept,
     media::RequestType,
     rate_limit::RateLimit,
     record,
@@ -69,6 +70,8 @@ pub(super) struct Endpoint {
     pub(super) is_streaming: bool,
     pub(super) request_type: RequestType,
     pub(super) limits: Limits,
+    /// What the outputs of an event may take until its answer is made of them.
+    pub(super) max_response_bytes: usize,
     /// The headers that events have.
     pub(super) headers: Vec<HeaderName>,
     pub(super) trace_context: TraceContextMode,
@@ -194,7 +197,7 @@ impl Endpoint {
                 let (streaming, chunks) = Streaming::new();
                 (Outputs::Sent(Arc::new(streaming)), Some(chunks))
             }
-            ResponseMode::Result => (Outputs::Kept(Mutex::default()), None),
+            ResponseMode::Result => (Outputs::Kept(Mutex::new(Kept::new(self.max_response_bytes))), None),
             ResponseMode::Ack | ResponseMode::Accepted => (Outputs::Ignored, None),
         };
         let arrived = Arrived {
