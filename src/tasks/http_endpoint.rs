@@ -249,6 +249,7 @@ impl Kind for HttpEndpoint {
 
     fn needs(config: &Config) -> Needs {
         Needs {
+            files: config.auth.as_ref().map(auth::Config::files).unwrap_or_default(),
             route: config.route().ok(),
             durable: match config.response {
                 ResponseMode::Accepted => Durability::Required("response"),
