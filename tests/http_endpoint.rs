@@ -5,6 +5,7 @@ mod handover;
 mod heads;
 mod hostile;
 mod limits;
+mod preflights;
 mod results;
 mod security;
 mod stops;

@@ -9,6 +9,7 @@ mod connection;
 pub mod encoding;
 mod head;
 mod meters;
+mod preflight;
 pub mod problem;
 mod room;
 mod routes;

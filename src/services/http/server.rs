@@ -29,6 +29,7 @@ use tokio_util::task::TaskTracker;
 use super::{
     connection, head,
     meters::RequestMeters,
+    preflight,
     problem::Problem,
     routes::{Found, Handled, Routes},
     tls::{self, ServerTls},
@@ -239,15 +240,14 @@ impl Shared {
                 timing.end(response.status(), Default::default());
                 return response;
             };
+            if head.method == Method::OPTIONS {
+                let response = close_unread(&request, self.options(asked.as_ref(), &request));
+                timing.end(response.status(), Default::default());
+                return response;
+            }
             request.params = params;
-            // What may be asked for at a path is up to all who serve it.
-            let is_question = head.method == Method::OPTIONS;
-            let methods = is_question.then(|| self.routes.methods(head.uri.path()));
             match handler.handle(request).await {
-                Ok(mut answer) => {
-                    if let Some(methods) = methods.filter(|_| answer.response.status().is_success()) {
-                        answer.response.headers_mut().insert(ALLOW, allow(&methods));
-                    }
+                Ok(answer) => {
                     timing.end(answer.response.status(), answer.trace);
                     return answer.response;
                 }
@@ -260,6 +260,17 @@ impl Shared {
         }
         let response = self.unserved(&request);
         self.unrouted(&request, response)
+    }
+
+    /// Says what may be asked for at a path, which is up to all who serve it.
+    fn options(&self, asked: Option<&Method>, request: &Request) -> Response<Body> {
+        let path = request.head.uri.path();
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.headers_mut() =
+            preflight::answer(asked, &self.routes.handlers(path), &request.head.headers);
+        response.headers_mut().insert(ALLOW, allow(&self.routes.methods(path)));
+        response
     }
 
     /// Answers a request that leads to no route.

@@ -21,8 +21,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::{
     ResponseMode,
     auth::{Auth, Principal},
-    cors::{Cors, Preflight},
+    cors::Cors,
     exchange::{Done, Outputs, Place, Slip},
+    kept::Kept,
     media::RequestType,
     rate_limit::RateLimit,
     record,
@@ -69,6 +70,8 @@ pub(super) struct Endpoint {
     pub(super) is_streaming: bool,
     pub(super) request_type: RequestType,
     pub(super) limits: Limits,
+    /// What the outputs of an event may take until its answer is made of them.
+    pub(super) max_response_bytes: usize,
     /// The headers that events have.
     pub(super) headers: Vec<HeaderName>,
     pub(super) trace_context: TraceContextMode,
@@ -83,9 +86,6 @@ pub(super) struct Endpoint {
 #[async_trait]
 impl Handler for Endpoint {
     async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
-        if request.head.method == Method::OPTIONS {
-            return Ok(self.options(&request.head.headers).into());
-        }
         // As long as it is there, the source waits for it.
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
         let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
@@ -113,6 +113,10 @@ impl Handler for Endpoint {
             keep(place, &mut answer.response);
         }
         Ok(answer)
+    }
+
+    fn preflight(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref().and_then(|cors| cors.preflight(headers))
     }
 }
 
@@ -157,19 +161,6 @@ impl AsRef<[u8]> for Placed {
 }
 
 impl Endpoint {
-    /// Says which pages may ask for something here; what, the server knows.
-    fn options(&self, headers: &HeaderMap) -> Response<Body> {
-        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&Method::OPTIONS, headers));
-        if let Some(Preflight { status, headers }) = preflight {
-            let mut response = Response::new(Body::Empty);
-            (*response.status_mut(), *response.headers_mut()) = (status, headers);
-            return response;
-        }
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    }
-
     /// Lets a request in, or says why not, and whether all of it was read.
     async fn admit(
         &self,
@@ -210,7 +201,7 @@ impl Endpoint {
                 let (streaming, chunks) = Streaming::new();
                 (Outputs::Sent(Arc::new(streaming)), Some(chunks))
             }
-            ResponseMode::Result => (Outputs::Kept(Mutex::default()), None),
+            ResponseMode::Result => (Outputs::Kept(Mutex::new(Kept::new(self.max_response_bytes))), None),
             ResponseMode::Ack | ResponseMode::Accepted => (Outputs::Ignored, None),
         };
         let arrived = Arrived {

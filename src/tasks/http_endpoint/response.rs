@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     ResponseMode,
-    exchange::{Done, Output},
+    exchange::Done,
+    kept::{Output, TooLarge},
 };
 use crate::{
     ack::Outcome,
@@ -26,11 +27,7 @@ pub(super) fn of(mode: ResponseMode, done: Done, id: &EventId, trace: TraceConte
     let problem = |status, detail: &str| Problem::new(status, detail).about(id, trace);
     let problem = match done.outcome {
         Outcome::Completed | Outcome::Filtered => match mode {
-            ResponseMode::Result if done.has_too_many => problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the flow has put out more than fits into a response",
-            ),
-            ResponseMode::Result => match result(done.outputs) {
+            ResponseMode::Result => match done.outputs.map_err(too_large).and_then(result) {
                 Ok(response) => return response,
                 Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, &detail),
             },
@@ -72,6 +69,10 @@ fn noted(status: StatusCode, id: &EventId) -> Response<Body> {
     response
 }
 
+fn too_large(TooLarge { limit }: TooLarge) -> String {
+    format!("what the flow has put out takes more memory than `max_response_bytes`, {limit} bytes")
+}
+
 /// Returns the response of what an event has become. The error says what about it is no response.
 fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
     if outputs.is_empty() {
@@ -96,6 +97,8 @@ fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
 fn content(data: &Payload, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
     match (data, data.text()) {
         (Payload::Bytes(bytes), _) => (bytes.clone(), "application/octet-stream"),
+        // As it came, without a tree of it.
+        (_, Some(json)) if media_type.is_none_or(is_json) => (json.to_owned().into(), "application/json"),
         (data, text) => match data.json() {
             Some(Value::String(text)) if media_type.is_some_and(|media_type| !is_json(media_type)) => {
                 (text.clone().into(), "text/plain; charset=utf-8")
