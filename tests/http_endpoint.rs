@@ -2,6 +2,7 @@
 
 mod handover;
 mod limits;
+mod refusals;
 mod results;
 mod security;
 mod streams;

@@ -15,5 +15,6 @@ mod sending;
 mod server;
 mod timely;
 pub mod tls;
+mod unread;
 
 pub use self::server::Server;

@@ -15,7 +15,6 @@ use http::{
     HeaderValue, Method, Response, StatusCode, Version,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION},
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     net::TcpListener,
@@ -37,7 +36,7 @@ use crate::{
     shutdown::Stop,
     task::{
         BuildError,
-        http::{Body, Budget, Claim, Claimant, HttpServer, Request, Route},
+        http::{Answer, Body, Budget, Claim, Claimant, HttpServer, Request, Route},
     },
     telemetry::{Meter, spawn_blocking},
     trace::Ticks,
@@ -189,7 +188,7 @@ impl Shared {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Answer {
         let received = Ticks::now();
         let (head, body) = request.into_parts();
         let asked = head.headers.get(ACCESS_CONTROL_REQUEST_METHOD);
@@ -201,8 +200,8 @@ impl Shared {
             let head = &request.head;
             let (place, params) = match self.routes.find(&head.method, asked.as_ref(), head.uri.path()) {
                 Found::Route(place, params) => (place, params),
-                Found::OtherMethod(methods) => return self.unrouted(&request, other_method(&methods)),
-                Found::Nothing => return self.unrouted(&request, self.nothing()),
+                Found::OtherMethod(methods) => return self.unrouted(request, other_method(&methods)),
+                Found::Nothing => return self.unrouted(request, nothing()),
             };
             let timing = place.meters.begin(received, &head.method, head.version);
             let handler = match place.handled() {
@@ -219,7 +218,7 @@ impl Shared {
                 }
                 let response = self.unserved(&request);
                 timing.end(response.status(), Default::default());
-                return response;
+                return Answer { unread: Some(request.body), ..response.into() };
             };
             request.params = params;
             // What may be asked for at a path is up to all who serve it.
@@ -231,7 +230,7 @@ impl Shared {
                         answer.response.headers_mut().insert(ALLOW, allow(&methods));
                     }
                     timing.end(answer.response.status(), answer.trace);
-                    return answer.response;
+                    return answer;
                 }
                 Err(back) => {
                     timing.forget();
@@ -241,19 +240,14 @@ impl Shared {
             }
         }
         let response = self.unserved(&request);
-        self.unrouted(&request, response)
+        self.unrouted(request, response)
     }
 
     /// Answers a request that leads to no route.
-    fn unrouted(&self, request: &Request, mut response: Response<Body>) -> Response<Body> {
-        let Request { head, received, .. } = request;
-        close_unread(request, &mut response);
-        self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
-        response
-    }
-
-    fn nothing(&self) -> Response<Body> {
-        Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
+    fn unrouted(&self, request: Box<Request>, response: Response<Body>) -> Answer {
+        let Request { head, body, received, .. } = *request;
+        self.unrouted.begin(received, &head.method, head.version).end(response.status(), Default::default());
+        Answer { unread: Some(body), ..response.into() }
     }
 
     async fn wait_for<T>(&self, handler: impl Future<Output = Option<T>>) -> Option<T> {
@@ -276,17 +270,12 @@ impl Shared {
         if self.stop.is_stopped() && request.head.version < Version::HTTP_2 {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        close_unread(request, &mut response);
         response
     }
 }
 
-/// Says that the connection ends with the response to a request whose body was not read: what is left of it would be taken
-/// for the next one.
-fn close_unread(request: &Request, response: &mut Response<Body>) {
-    if request.head.version < Version::HTTP_2 && !request.body.is_end_stream() {
-        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    }
+fn nothing() -> Response<Body> {
+    Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
 }
 
 /// Says which methods there are instead.

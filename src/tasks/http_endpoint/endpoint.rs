@@ -10,10 +10,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
 };
-use http_body::Body as _;
 use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -82,24 +81,27 @@ pub(super) struct Endpoint {
 
 #[async_trait]
 impl Handler for Endpoint {
-    async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
+    async fn handle(&self, mut request: Box<Request>) -> Result<Answer, Box<Request>> {
         if request.head.method == Method::OPTIONS {
-            return Ok(self.options(&request.head.headers).into());
+            let response = self.options(&request.head.headers);
+            return Ok(Answer { unread: Some(request.body), ..response.into() });
         }
         // As long as it is there, the source waits for it.
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
-        let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
         let mut is_read = false;
-        let (mut answer, place) = match self.admit(request, requests, &mut is_read).await {
-            Ok(waiting) => self.wait(waiting).await,
-            Err(refused) => (refused.into_response().into(), None),
+        let (mut answer, place) = match self.admit(&mut request, requests, &mut is_read).await {
+            Ok(waiting) => {
+                // It may take long.
+                drop(request);
+                self.wait(waiting).await
+            }
+            Err(refused) => {
+                let unread = (!is_read).then_some(request.body);
+                (Answer { unread, ..refused.into_response().into() }, None)
+            }
         };
-        if !is_read && !is_kept {
-            // What is left of the body would be taken for the next request.
-            answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if encoding::is_worth_it(&answer.response) {
             answer.response = Box::pin(encoding::compress(&headers, answer.response)).await;
         }
@@ -173,11 +175,11 @@ impl Endpoint {
     /// Lets a request in, or says why not, and whether all of it was read.
     async fn admit(
         &self,
-        mut request: Box<Request>,
+        request: &mut Request,
         requests: mpsc::Sender<Box<Arrived>>,
         is_read: &mut bool,
     ) -> Result<Waiting, Refused> {
-        let Request { head, body, params, received, peer, scheme } = &mut *request;
+        let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
         let principal = self.identify(*peer, &head.headers, now).await?;
         let unavailable =
@@ -308,7 +310,8 @@ impl Endpoint {
                 let trace = open.context();
                 open.outcome = Some(outcome);
                 let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
-                (Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }, None)
+                let response = event_stream(Body::Stream(Box::new(stream)));
+                (Answer { trace, ..response.into() }, None)
             }
             Err(_) => {
                 let span = open.take();
@@ -344,7 +347,7 @@ fn answered(
     if let Some((span, seen)) = span {
         seen.answered(span, ending, &response, is_settled);
     }
-    Answer { response, trace }
+    Answer { trace, ..response.into() }
 }
 
 /// A request that was let in.
