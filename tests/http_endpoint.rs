@@ -6,6 +6,7 @@ mod heads;
 mod hostile;
 mod limits;
 mod preflights;
+mod refusals;
 mod results;
 mod security;
 mod stops;

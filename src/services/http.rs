@@ -17,5 +17,6 @@ mod sending;
 mod server;
 mod timely;
 pub mod tls;
+mod unread;
 
 pub use self::server::Server;

@@ -49,11 +49,13 @@ pub struct Answer {
     pub response: Response<Body>,
     /// The span of the request, if there is one.
     pub trace: TraceContext,
+    /// The request's body, if it was not read to its end. Its sender may still be sending.
+    pub unread: Option<Incoming>,
 }
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        Self { response, trace: TraceContext::default() }
+        Self { response, trace: TraceContext::default(), unread: None }
     }
 }
 

@@ -16,7 +16,6 @@ use http::{
     HeaderValue, Method, Response, StatusCode, Version,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION},
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -27,7 +26,7 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection, head,
+    body, connection, head,
     meters::RequestMeters,
     preflight,
     problem::Problem,
@@ -39,7 +38,7 @@ use crate::{
     shutdown::Stop,
     task::{
         BuildError,
-        http::{Body, Budget, Claim, Claimant, HttpServer, Request, Route},
+        http::{Answer, Body, Budget, Claim, Claimant, HttpServer, Request, Route},
     },
     telemetry::{Meter, spawn_blocking},
     trace::Ticks,
@@ -204,7 +203,7 @@ impl Shared {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Answer {
         let received = Ticks::now();
         let (mut head, body) = request.into_parts();
         let checked = head::check(&mut head);
@@ -213,15 +212,16 @@ impl Shared {
         let mut request =
             Box::new(Request { head, body, params: Vec::new(), received, peer, scheme: self.scheme() });
         if let Err(problem) = checked {
-            return self.unrouted(&request, last(&request, problem.into_response()));
+            let response = last(&request, problem.into_response());
+            return self.unrouted(request, response);
         }
         // It may come just when the flow that answers it changes, more than once.
         for _ in 0..MOST_HANDOVERS {
             let head = &request.head;
             let (place, params) = match self.routes.find(&head.method, asked.as_ref(), head.uri.path()) {
                 Found::Route(place, params) => (place, params),
-                Found::OtherMethod(methods) => return self.unrouted(&request, other_method(&methods)),
-                Found::Nothing => return self.unrouted(&request, self.nothing()),
+                Found::OtherMethod(methods) => return self.unrouted(request, other_method(&methods)),
+                Found::Nothing => return self.unrouted(request, nothing()),
             };
             let timing = place.meters.begin(received, &head.method, head.version);
             let handler = match place.handled() {
@@ -238,18 +238,18 @@ impl Shared {
                 }
                 let response = self.unserved(&request);
                 timing.end(response.status(), Default::default());
-                return response;
+                return unasked(request, response);
             };
             if head.method == Method::OPTIONS {
-                let response = close_unread(&request, self.options(asked.as_ref(), &request));
+                let response = self.options(asked.as_ref(), &request);
                 timing.end(response.status(), Default::default());
-                return response;
+                return unasked(request, response);
             }
             request.params = params;
             match handler.handle(request).await {
                 Ok(answer) => {
                     timing.end(answer.response.status(), answer.trace);
-                    return answer.response;
+                    return answer;
                 }
                 Err(back) => {
                     timing.forget();
@@ -259,7 +259,7 @@ impl Shared {
             }
         }
         let response = self.unserved(&request);
-        self.unrouted(&request, response)
+        self.unrouted(request, response)
     }
 
     /// Says what may be asked for at a path, which is up to all who serve it.
@@ -274,15 +274,10 @@ impl Shared {
     }
 
     /// Answers a request that leads to no route.
-    fn unrouted(&self, request: &Request, response: Response<Body>) -> Response<Body> {
-        let Request { head, received, .. } = request;
-        let response = close_unread(request, response);
+    fn unrouted(&self, request: Box<Request>, response: Response<Body>) -> Answer {
+        let Request { head, received, .. } = &*request;
         self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
-        response
-    }
-
-    fn nothing(&self) -> Response<Body> {
-        Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
+        unasked(request, response)
     }
 
     async fn wait_for<T>(&self, handler: impl Future<Output = Option<T>>) -> Option<T> {
@@ -301,7 +296,7 @@ impl Shared {
             "the endpoint is not served for now"
         };
         let response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
-        if self.stop.is_stopped() { last(request, response) } else { close_unread(request, response) }
+        if self.stop.is_stopped() { last(request, response) } else { response }
     }
 
     /// Counts a request whose head was none, and which the parser has answered.
@@ -318,10 +313,14 @@ fn last(request: &Request, mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Ends the connection with the response to a request whose body was not read: what is left of it would be taken for the
-/// next one.
-fn close_unread(request: &Request, response: Response<Body>) -> Response<Body> {
-    if request.body.is_end_stream() { response } else { last(request, response) }
+/// Makes an answer for which the body of the request is not wanted.
+fn unasked(request: Box<Request>, response: Response<Body>) -> Answer {
+    let Request { head, body, .. } = *request;
+    Answer { unread: body::unread(body, &head.headers), ..response.into() }
+}
+
+fn nothing() -> Response<Body> {
+    Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
 }
 
 /// Says which methods there are instead.

@@ -10,10 +10,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
 };
-use http_body::Body as _;
 use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -85,21 +84,23 @@ pub(super) struct Endpoint {
 
 #[async_trait]
 impl Handler for Endpoint {
-    async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
+    async fn handle(&self, mut request: Box<Request>) -> Result<Answer, Box<Request>> {
         // As long as it is there, the source waits for it.
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
-        let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
-        let mut is_read = false;
-        let (mut answer, place) = match self.admit(request, requests, &mut is_read).await {
-            Ok(waiting) => self.wait(waiting).await,
-            Err(refused) => (refused.into_response().into(), None),
+        let (mut answer, place) = match self.admit(&mut request, requests).await {
+            Ok(waiting) => {
+                // It may take long.
+                drop(request);
+                self.wait(waiting).await
+            }
+            Err(refused) => {
+                let Request { head, body, .. } = *request;
+                let unread = body::unread(body, &head.headers);
+                (Answer { unread, ..refused.into_response().into() }, None)
+            }
         };
-        if !is_read && !is_kept {
-            // What is left of the body would be taken for the next request.
-            answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if encoding::is_worth_it(&answer.response) {
             answer.response = Box::pin(encoding::compress(&headers, answer.response)).await;
         }
@@ -161,28 +162,23 @@ impl AsRef<[u8]> for Placed {
 }
 
 impl Endpoint {
-    /// Lets a request in, or says why not, and whether all of it was read.
+    /// Lets a request in, or says why not.
     async fn admit(
         &self,
-        mut request: Box<Request>,
+        request: &mut Request,
         requests: mpsc::Sender<Box<Arrived>>,
-        is_read: &mut bool,
     ) -> Result<Waiting, Refused> {
-        let Request { head, body, params, received, peer, scheme } = &mut *request;
+        let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
         let unavailable =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let full = || unavailable("as many requests as there is room for are being handled");
-        let principal = match self.identify(*peer, &head.headers, now).await {
-            Ok(principal) if self.room.available_permits() > 0 => principal,
-            // There is no use in reading what is refused then, and none in another connection for the next one.
-            refused => {
-                *is_read = body::skip(body, &head.headers);
-                return Err(refused.err().unwrap_or_else(|| full().into()));
-            }
-        };
+        let principal = self.identify(*peer, &head.headers, now).await?;
+        // There is no use in reading what is refused then.
+        if self.room.available_permits() == 0 {
+            return Err(full().into());
+        }
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
-        *is_read = true;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body.bytes, now)?;
             self.limit(true, *peer, principal.as_ref(), &head.headers)?;
@@ -318,7 +314,8 @@ impl Endpoint {
                 let trace = open.context();
                 open.outcome = Some(outcome);
                 let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
-                (Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }, None)
+                let response = event_stream(Body::Stream(Box::new(stream)));
+                (Answer { trace, ..response.into() }, None)
             }
             Err(_) => {
                 let span = open.take();
@@ -354,7 +351,7 @@ fn answered(
     if let Some((span, seen)) = span {
         seen.answered(span, ending, &response, is_settled);
     }
-    Answer { response, trace }
+    Answer { trace, ..response.into() }
 }
 
 /// A request that was let in.
