@@ -50,6 +50,9 @@ const HANDOVER: Duration = Duration::from_secs(30);
 /// The most requests that do.
 const MOST_WAITING: usize = 1_024;
 
+/// What is sooner than the time that most requests are given.
+const NEXT: Duration = Duration::from_millis(500);
+
 /// How often a request follows a route from one flow to the next.
 const MOST_HANDOVERS: usize = 16;
 
@@ -164,7 +167,14 @@ async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
     let listener = bind(wanted).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     shared.tracker.spawn_on(connection::accept(listener, Arc::clone(shared)), &Handle::current());
+    shared.tracker.spawn_on(stay_awake(Arc::clone(shared)), &Handle::current());
     Ok(address)
+}
+
+/// Keeps a timer that is due before those of requests. Tokio wakes a thread, by a call of the system, for each new timer that
+/// is due before all that there were when it fell asleep.
+async fn stay_awake(shared: Arc<Shared>) {
+    while tokio::time::timeout(NEXT, shared.stop.stopped()).await.is_err() {}
 }
 
 /// Begins to listen, as the standard library does, but with room for more.

@@ -89,7 +89,8 @@ impl Handler for Endpoint {
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
-        let (mut answer, place) = match self.admit(&mut request, requests).await {
+        let mut reading = Reading::Ahead;
+        let (mut answer, place) = match self.admit(&mut request, requests, &mut reading).await {
             Ok(waiting) => {
                 // It may take long.
                 drop(request);
@@ -97,7 +98,11 @@ impl Handler for Endpoint {
             }
             Err(refused) => {
                 let Request { head, body, .. } = *request;
-                let unread = body::unread(body, &head.headers);
+                let unread = match reading {
+                    Reading::Ahead => body::unread(body, &head.headers),
+                    Reading::Begun => Some(body),
+                    Reading::Done => None,
+                };
                 (Answer { unread, ..refused.into_response().into() }, None)
             }
         };
@@ -149,6 +154,14 @@ fn keep(place: Place, response: &mut Response<Body>) {
     }
 }
 
+/// How far the body of a request was read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    Ahead,
+    Begun,
+    Done,
+}
+
 /// A body that takes a place.
 struct Placed {
     bytes: Bytes,
@@ -162,11 +175,12 @@ impl AsRef<[u8]> for Placed {
 }
 
 impl Endpoint {
-    /// Lets a request in, or says why not.
+    /// Lets a request in, or says why not, and how far its body was read.
     async fn admit(
         &self,
         request: &mut Request,
         requests: mpsc::Sender<Box<Arrived>>,
+        reading: &mut Reading,
     ) -> Result<Waiting, Refused> {
         let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
@@ -178,7 +192,9 @@ impl Endpoint {
         if self.room.available_permits() == 0 {
             return Err(full().into());
         }
+        *reading = Reading::Begun;
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
+        *reading = Reading::Done;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body.bytes, now)?;
             self.limit(true, *peer, principal.as_ref(), &head.headers)?;
@@ -207,7 +223,7 @@ impl Endpoint {
                 receipt: Some(Box::new(Slip { done, outputs, place, _memory: memory })),
                 answering: Some(Answering { since: *received, span: opened }),
             },
-            record: Record { data: data.into(), meta: meta(principal), timestamp: None },
+            record: Record { data, meta: meta(principal), timestamp: None },
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
         let seen = Seen::of(head, *scheme, &self.route.template, method, size);

@@ -9,7 +9,7 @@ use super::{
     stream::Streaming,
 };
 use crate::{
-    ack::{Outcome, Receipt, Settled, Verdict},
+    ack::{Outcome, Receipt, Settled, Verdict, after_batch},
     event::Event,
     task::http::Share,
 };
@@ -59,7 +59,7 @@ impl Receipt for Slip {
         };
         let Settled { outcome, is_transient, .. } = *settled;
         // Nobody may wait any more.
-        let _ = done.send((Done { outcome, is_transient, outputs }, place));
+        after_batch(move || drop(done.send((Done { outcome, is_transient, outputs }, place))));
         Verdict::Counted
     }
 
@@ -83,7 +83,15 @@ mod tests {
         ack::{Ack, Ledger},
         event::EventId,
         task::http::Budget,
+        tasks::http_endpoint::kept::Data,
     };
+
+    fn json(output: &Output) -> serde_json::Value {
+        match &output.data {
+            Data::Json(text) => serde_json::from_slice(text).unwrap(),
+            Data::Other(data) => data.json().unwrap().clone(),
+        }
+    }
 
     fn slip() -> (Box<Slip>, oneshot::Receiver<(Done, Place)>) {
         let (done, told) = oneshot::channel();
@@ -115,8 +123,7 @@ mod tests {
         }
         ack.settle(Outcome::Completed, Default::default());
         let outputs = told.try_recv().unwrap().0.outputs.unwrap();
-        let data: Vec<_> =
-            outputs.iter().map(|output| output.data.json().unwrap().as_u64().unwrap()).collect();
+        let data: Vec<_> = outputs.iter().map(|output| json(output).as_u64().unwrap()).collect();
         assert_eq!(data, [0, 1, 2, 3, 4]);
     }
 
@@ -135,7 +142,7 @@ mod tests {
         for mut told in told {
             let outputs = told.try_recv().unwrap().0.outputs.unwrap();
             assert_eq!(outputs.len(), 1);
-            assert_eq!(outputs[0].data.json(), Some(&json!("all")));
+            assert_eq!(json(&outputs[0]), json!("all"));
         }
     }
 }

@@ -1,16 +1,72 @@
 //! The outputs of an event, kept until its answer is made of them, as long as they take no more memory than they may.
 
-use std::mem;
+use std::{
+    io::{self, Write},
+    mem,
+};
+
+use bytes::Bytes;
 
 use crate::event::{Event, EventId, Meta, Payload, weight};
+
+/// How large data is made text at once, where it was made: it costs less than to hand a tree to another thread.
+const SMALL: usize = 4 << 10;
 
 /// What an event has become at a leaf.
 #[derive(Debug)]
 pub(super) struct Output {
     task: usize,
     id: EventId,
-    pub(super) data: Payload,
+    pub(super) data: Data,
     pub(super) meta: Meta,
+}
+
+/// What a task has put out.
+#[derive(Debug)]
+pub(super) enum Data {
+    /// A text of JSON.
+    Json(Bytes),
+    /// What is large, has come as a text, or is none.
+    Other(Payload),
+}
+
+impl Data {
+    fn of(data: &Payload) -> Self {
+        if data.text().is_none()
+            && let Some(value) = data.json()
+        {
+            let mut text = Text(Vec::with_capacity(128));
+            if serde_json::to_writer(&mut text, value).is_ok() {
+                return Self::Json(text.0.into());
+            }
+        }
+        // The text alone, if there is one: of a tree that somebody makes of it nothing is kept.
+        Self::Other(data.original())
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Json(text) => text.len(),
+            Self::Other(data) => weight::of_payload(data),
+        }
+    }
+}
+
+/// A text that is small.
+struct Text(Vec<u8>);
+
+impl Write for Text {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if bytes.len() > SMALL - self.0.len() {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Outputs that take more memory than they may: there is none any more.
@@ -40,9 +96,8 @@ impl Kept {
         if self.is_too_large {
             return;
         }
-        // The text alone, if there is one: of a tree that somebody makes of it nothing is kept.
-        let (data, meta) = (event.data.original(), event.meta.clone());
-        let bytes = lineage_size(&event.id) + weight::of_payload(&data) + weight::of_meta(&meta);
+        let (data, meta) = (Data::of(&event.data), event.meta.clone());
+        let bytes = lineage_size(&event.id) + data.weight() + weight::of_meta(&meta);
         // A list that grows has room for twice as many.
         self.bytes = self.bytes.saturating_add(2 * size_of::<Output>() + bytes);
         if self.bytes > self.limit {
@@ -92,7 +147,11 @@ mod tests {
 
     /// Returns how many bytes an allocator would have been asked for at the least.
     fn least(output: &Output) -> usize {
-        size_of::<Output>() + output.data.json().unwrap().to_string().len()
+        let data = match &output.data {
+            Data::Json(text) => text.len(),
+            Data::Other(data) => data.json().unwrap().to_string().len(),
+        };
+        size_of::<Output>() + data
     }
 
     proptest! {

@@ -1,6 +1,7 @@
 //! How the body of a request becomes the event's `payload`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use crate::{
+    event::Payload,
     services::http::{
         body::{Held, no_memory},
         problem::Problem,
@@ -69,13 +71,22 @@ pub(super) enum Kind {
     Unsaid,
 }
 
+/// A body as data.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    /// One line of JSON, as it came.
+    Text(Bytes),
+    /// A value.
+    Value(Value),
+}
+
 impl Kind {
     /// Returns the data of a body, and takes the memory for it instead of that for the body. What is large is decoded where
     /// it keeps no other request waiting.
     ///
     /// # Errors
     /// It is not what it is said to be, or there is no memory for it.
-    pub(super) async fn decode(self, body: Held) -> Result<(Value, Share), Problem> {
+    pub(super) async fn decode(self, body: Held) -> Result<(Decoded, Share), Problem> {
         if body.bytes.len() <= MOST_IN_PLACE {
             return self.decode_here(body);
         }
@@ -85,14 +96,28 @@ impl Kind {
         })
     }
 
-    fn decode_here(self, body: Held) -> Result<(Value, Share), Problem> {
+    fn decode_here(self, body: Held) -> Result<(Decoded, Share), Problem> {
         let Held { bytes, mut memory } = body;
         let size = self.size(&bytes);
         memory.resize(bytes.len() + size).map_err(no_memory)?;
+        // Whoever parses it also uses what is parsed, and most often on another thread.
+        if self.is_plain(&bytes) {
+            return Ok((Decoded::Text(bytes), memory));
+        }
         let value = self.data(&bytes)?;
         drop(bytes);
         memory.resize(size).map_err(no_memory)?;
-        Ok((value, memory))
+        Ok((Decoded::Value(value), memory))
+    }
+
+    /// Returns whether a body is JSON that can stay as it is: in one line, and not so large or so deep that it needs a closer
+    /// look.
+    fn is_plain(self, body: &[u8]) -> bool {
+        matches!(self, Self::Json | Self::Unsaid)
+            && body.len() <= MOST_IN_PLACE
+            && memchr::memchr2(b'\n', b'\r', body).is_none()
+            && body.iter().filter(is_open).count() <= DEEPEST
+            && Payload::is_json(body)
     }
 
     /// Returns how much memory the data of a body takes at most. A list has room for four values first, and then for twice as
@@ -158,12 +183,16 @@ fn json(body: &[u8]) -> Result<Value, Problem> {
     let wrong = |what| Problem::new(StatusCode::BAD_REQUEST, what);
     let value =
         serde_json::from_slice(body).map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
-    let is_open = |byte: &&u8| matches!(byte, b'[' | b'{');
     // Few bodies are worth a closer look.
     if body.iter().filter(is_open).count() > DEEPEST && is_deeper(&value, DEEPEST) {
         return Err(wrong(format!("the body is nested deeper than {DEEPEST} levels")));
     }
     Ok(value)
+}
+
+/// Returns whether a list or an object begins here, or a text says so.
+fn is_open(byte: &&u8) -> bool {
+    matches!(byte, b'[' | b'{')
 }
 
 /// Returns whether a value has more than so many levels.

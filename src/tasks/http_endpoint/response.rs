@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{
     ResponseMode,
     exchange::Done,
-    kept::{Output, TooLarge},
+    kept::{Data, Output, TooLarge},
 };
 use crate::{
     ack::Outcome,
@@ -94,7 +94,15 @@ fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
 }
 
 /// Returns data as a body, and its media type. A text is itself where the flow has said what it is.
-fn content(data: &Payload, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
+fn content(data: &Data, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
+    let data = match data {
+        Data::Json(json) if media_type.is_none_or(is_json) => return (json.clone(), "application/json"),
+        Data::Json(json) => match serde_json::from_slice(json) {
+            Ok(Value::String(text)) => return (text.into(), "text/plain; charset=utf-8"),
+            _ => return (json.clone(), "application/json"),
+        },
+        Data::Other(data) => data,
+    };
     match (data, data.text()) {
         (Payload::Bytes(bytes), _) => (bytes.clone(), "application/octet-stream"),
         // As it came, without a tree of it.
@@ -116,17 +124,23 @@ fn is_json(media_type: &HeaderValue) -> bool {
     media_type == "application/json" || media_type.ends_with("+json")
 }
 
-fn list(outputs: &[Output]) -> String {
-    let mut list = String::from("[");
+fn list(outputs: &[Output]) -> Vec<u8> {
+    let mut list = vec![b'['];
     for (n, output) in outputs.iter().enumerate() {
         if n > 0 {
-            list.push(',');
+            list.push(b',');
         }
-        match (&output.data, output.data.text()) {
-            (_, Some(text)) => list.push_str(text),
-            (Payload::Bytes(bytes), None) => list.push_str(&Value::from(BASE64.encode(bytes)).to_string()),
-            (data, None) => list.push_str(&data.json().map(Value::to_string).unwrap_or_default()),
+        match &output.data {
+            Data::Json(json) => list.extend_from_slice(json),
+            Data::Other(Payload::Bytes(bytes)) => {
+                list.extend_from_slice(Value::from(BASE64.encode(bytes)).to_string().as_bytes());
+            }
+            Data::Other(data) => match data.text() {
+                Some(text) => list.extend_from_slice(text.as_bytes()),
+                None => list.extend(data.json().map(Value::to_string).unwrap_or_default().into_bytes()),
+            },
         }
     }
-    list + "]"
+    list.push(b']');
+    list
 }
