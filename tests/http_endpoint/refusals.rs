@@ -134,16 +134,17 @@ fn a_stream_is_read_to_its_end_too_and_the_connection_goes_on() {
     runtime.block_on(async {
         let stream = TcpStream::connect(serving.address).await.unwrap();
         let (mut client, connection) = h2::client::handshake(stream).await.unwrap();
-        let connection = tokio::spawn(connection);
-        for (path, status) in [("locked", 401), ("open", 413), ("nowhere", 404), ("locked", 401)] {
-            let uri = format!("http://{}/{path}", serving.address);
-            let (answered, body) = send_all_by_h2(&mut client, uri).await;
-            assert_eq!(answered, status, "{path}");
-            let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
-            assert_eq!(problem["status"], json!(status), "{path}");
-        }
-        drop(client);
-        connection.await.unwrap().unwrap();
+        let asking = async move {
+            for (path, status) in [("locked", 401), ("open", 413), ("nowhere", 404), ("locked", 401)] {
+                let uri = format!("http://{}/{path}", serving.address);
+                let (answered, body) = send_all_by_h2(&mut client, uri).await;
+                assert_eq!(answered, status, "{path}");
+                let problem: serde_json::Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(problem["status"], json!(status), "{path}");
+            }
+        };
+        let (connection, ()) = tokio::join!(connection, asking);
+        connection.unwrap();
     });
     assert_eq!(serving.stop().drained()["entered"], 0);
 }

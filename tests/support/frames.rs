@@ -98,7 +98,7 @@ impl Frames {
     }
 
     /// Waits until the other side closes the connection, and returns whether it has said before that nothing is wrong.
-    pub(crate) fn is_closed_in_good_order(mut self) -> bool {
+    pub(crate) fn closes_in_good_order(mut self) -> bool {
         while self.read() {}
         let goodbye = self.seen.iter().rev().find(|frame| frame.kind == GO_AWAY);
         goodbye.is_some_and(|frame| frame.payload[4..8] == [0; 4])

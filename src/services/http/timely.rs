@@ -261,17 +261,19 @@ mod tests {
     async fn who_takes_nothing_is_not_waited_for_and_who_takes_little_is() {
         let (mut client, server) = duplex(8);
         let (mut io, _) = timely(server);
-        let sending = tokio::spawn(async move {
+        let sending = async {
             let error = io.write_all(&[0; 64]).await.unwrap_err();
             (error.kind(), Instant::now())
-        });
-        let mut bytes = [0; 8];
-        for _ in 0..4 {
-            tokio::time::sleep(LIMIT / 2).await;
-            client.read_exact(&mut bytes).await.unwrap();
-        }
-        let last = Instant::now();
-        let (kind, ended) = sending.await.unwrap();
+        };
+        let taking = async {
+            let mut bytes = [0; 8];
+            for _ in 0..4 {
+                tokio::time::sleep(LIMIT / 2).await;
+                client.read_exact(&mut bytes).await.unwrap();
+            }
+            Instant::now()
+        };
+        let ((kind, ended), last) = tokio::join!(sending, taking);
         assert_eq!((kind, ended - last), (io::ErrorKind::TimedOut, LIMIT));
     }
 }

@@ -197,7 +197,7 @@ impl Endpoint {
         *reading = Reading::Done;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body.bytes, now)?;
-            self.limit(true, *peer, principal.as_ref(), &head.headers)?;
+            self.limit(true, *peer, principal.as_ref(), &head.headers).map_err(Refused::too_often)?;
         }
         let body = body::decoded(body, &head.headers, &self.limits).await?;
         let size = body.bytes.len();
@@ -226,7 +226,7 @@ impl Endpoint {
             record: Record { data, meta: meta(principal), timestamp: None },
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
-        let seen = Seen::of(head, *scheme, &self.route.template, method, size);
+        let seen = Seen::of(head, scheme, &self.route.template, method, size);
         requests
             .try_send(Box::new(arrived))
             .map_err(|_| unavailable("the endpoint is not served for now"))?;
@@ -240,7 +240,7 @@ impl Endpoint {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Option<Principal>, Refused> {
-        self.limit(false, peer, None, headers)?;
+        self.limit(false, peer, None, headers).map_err(Refused::too_often)?;
         let principal = match &self.auth {
             // It may fetch keys, which takes more room than most requests ever need.
             Some(auth) => Some(Box::pin(auth.admit(headers, now)).await?),
@@ -248,23 +248,21 @@ impl Endpoint {
         };
         // Whom the body has to tell is not known yet.
         if !self.auth.as_ref().is_some_and(Auth::needs_body) {
-            self.limit(true, peer, principal.as_ref(), headers)?;
+            self.limit(true, peer, principal.as_ref(), headers).map_err(Refused::too_often)?;
         }
         Ok(principal)
     }
 
-    /// Counts a request, before it is known whose it is or afterwards, as the rate wants it, and refuses one too many.
+    /// Counts a request, before it is known whose it is or afterwards, as the rate wants it. The error is how long to wait.
     fn limit(
         &self,
         is_identified: bool,
         peer: SocketAddr,
         caller: Option<&Principal>,
         headers: &HeaderMap,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Duration> {
         match &self.rate_limit {
-            Some(limit) if limit.needs_identity() == is_identified => {
-                limit.admit(peer, caller, headers).map_err(Refused::too_often)
-            }
+            Some(limit) if limit.needs_identity() == is_identified => limit.admit(peer, caller, headers),
             Some(_) | None => Ok(()),
         }
     }
