@@ -74,7 +74,7 @@ fn the_span_of_a_call_is_the_parent_of_the_span_of_the_request_that_it_makes() {
 /// Has curl post to a worker, with these headers.
 fn post(serving: &Serving, headers: &[&str]) {
     let mut command = Command::new("curl");
-    command.args(["-sS", "--fail", "--max-time", "60", "-d", "n=1"]);
+    command.args(["-sS", "--fail", "--max-time", "240", "-d", "n=1"]);
     command.args(headers.iter().flat_map(|header| ["-H", header]));
     let ended = Process::start(command.arg(format!("http://127.0.0.1:{}/work", serving.port))).end();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
