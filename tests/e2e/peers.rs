@@ -8,6 +8,7 @@ mod curl;
 mod hostile;
 mod servers;
 mod tokens;
+mod traces;
 
 use std::{fs, path::Path, process::Command};
 

@@ -15,7 +15,7 @@ def read(response):
     return response.status, json.loads(text) if text else None
 
 
-connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=60)
+connection = http.client.HTTPConnection("127.0.0.1", int(sys.argv[1]), timeout=240)
 answers = {"kept": []}
 sockets = set()
 for n in range(20):

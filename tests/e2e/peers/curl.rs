@@ -36,7 +36,7 @@ struct Answer {
 /// Has curl ask a worker; the error is why it has no answer.
 fn curl(folder: &Path, url: &str, arguments: &[&str]) -> Result<Answer, String> {
     let mut command = Command::new("curl");
-    command.args(["-sS", "--max-time", "60", "-w", "\n%{http_code} %{http_version}"]);
+    command.args(["-sS", "--max-time", "240", "-w", "\n%{http_code} %{http_version}"]);
     let ended = Process::start(command.args(arguments).arg(url).current_dir(folder)).end();
     if ended.code != Some(0) {
         return Err(ended.stderr);
