@@ -31,6 +31,9 @@ const MOST_COST: usize = 150;
 /// a level around the payload; tasks that gather events add some.
 const DEEPEST: usize = 120;
 
+/// What an object with one item takes, besides its texts.
+const FIRST_ITEM: usize = 400;
+
 /// How a body becomes data. An empty one is `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -137,7 +140,12 @@ impl Kind {
                 _ => 1,
             },
         };
-        if body.len() <= SMALL { body.len() * MOST_COST } else { body.iter().map(|byte| cost(*byte)).sum() }
+        if body.len() <= SMALL {
+            return body.len() * MOST_COST;
+        }
+        // The first item of a form comes without anything that tells of it.
+        let first = if self == Self::Form { FIRST_ITEM } else { 0 };
+        first + body.iter().map(|byte| cost(*byte)).sum::<usize>()
     }
 
     fn data(self, body: &[u8]) -> Result<Value, Problem> {
