@@ -18,6 +18,7 @@ mod layers;
 mod model;
 mod openapi;
 mod readme;
+mod rules;
 mod run;
 mod state;
 mod support;
