@@ -17,6 +17,7 @@ mod kubernetes;
 mod layers;
 mod model;
 mod openapi;
+mod operator;
 mod readme;
 mod rules;
 mod run;

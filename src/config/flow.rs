@@ -1,6 +1,11 @@
 //! One flow: its keys, its tasks and their names.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -37,6 +42,8 @@ pub(super) struct Built {
     pub(super) routes: Vec<(KeyPath, Route)>,
     /// The resources that tasks are made of.
     pub(super) resources: Vec<String>,
+    /// The other files that tasks are made of.
+    pub(super) files: Vec<PathBuf>,
     /// The flow, if nothing is wrong with it.
     pub(super) complete: Option<Flow>,
 }
@@ -62,7 +69,7 @@ pub(super) fn build(
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let (mut stdin, mut routes) = (Vec::new(), Vec::new());
-    let mut resources = Vec::new();
+    let (mut resources, mut files) = (Vec::new(), Vec::new());
     for (n, task) in tasks.into_iter().enumerate() {
         let at = path.key("tasks").index(n);
         let (draft, part) = TaskBuilder { file: &mut *file, registry, settings }.build(task, &at);
@@ -72,6 +79,7 @@ pub(super) fn build(
         routes.extend(draft.needs.route.clone().map(|route| (draft.path.clone(), route)));
         check_durability(file, &draft, durable.is_some());
         resources.extend(part.as_ref().and_then(|part| part.resource.clone()));
+        files.extend(draft.needs.files.iter().map(|path| file.source.base_dir().join(path)));
         drafts.push(draft);
         parts.push(part);
     }
@@ -111,7 +119,7 @@ pub(super) fn build(
         slo,
         tasks,
     });
-    Some(Built { name, stdin, routes, resources, complete })
+    Some(Built { name, stdin, routes, resources, files, complete })
 }
 
 fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
