@@ -19,6 +19,7 @@ mod model;
 mod openapi;
 mod operator;
 mod readme;
+mod rules;
 mod run;
 mod state;
 mod support;

@@ -20,7 +20,7 @@ use super::{
     worker::Settings,
 };
 use crate::{
-    plan::{Durable, Flow, Node, OnTaskPanic},
+    plan::{Durable, Flow, Node, OnTaskPanic, Slo},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
     task::{Durability, http::Route},
@@ -65,7 +65,7 @@ pub(super) fn build(
     let name = name(file, keys.remove("name"), path);
     let labels = keys.remove("labels").unwrap_or_default();
     let tasks = tasks(file, keys.remove("tasks"), path);
-    let (keys, durable) = settings_of(file, keys, path, settings);
+    let (keys, durable, slo) = settings_of(file, keys, path, settings);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let (mut stdin, mut routes) = (Vec::new(), Vec::new());
@@ -116,6 +116,7 @@ pub(super) fn build(
         deadline: keys.deadline,
         durable,
         parallel_instances: keys.parallel_instances.unwrap_or(1),
+        slo,
         tasks,
     });
     Some(Built { name, stdin, routes, resources, files, complete })
@@ -165,7 +166,7 @@ fn settings_of(
     mut keys: Map<String, Value>,
     path: &KeyPath,
     settings: &Settings,
-) -> (FlowKeys, Option<Durable>) {
+) -> (FlowKeys, Option<Durable>, Option<Slo>) {
     for key in planned::keys(Place::Flow) {
         let Some(mut value) = keys.remove(key) else { continue };
         typed::settle(&mut value, &path.key(key), &file.substitutions);
@@ -177,16 +178,21 @@ fn settings_of(
     let durable = keys.remove("durable").and_then(|value| durable_of(file, value, &path.key("durable")));
     let shape = Shape::of::<FlowKeys>();
     let mut value = Value::Object(keys);
-    for mut unknown in typed::clean(&mut value, &shape, path, &file.substitutions) {
-        unknown.known = FLOW_KEYS.map(str::to_owned).to_vec();
-        unknown.planned = planned::keys(Place::Flow).collect();
+    let mut unknown = typed::clean(&mut value, &shape, path, &file.substitutions);
+    for unknown in &mut unknown {
+        if unknown.is_top {
+            unknown.known = FLOW_KEYS.map(str::to_owned).to_vec();
+            unknown.planned = planned::keys(Place::Flow).collect();
+        }
         file.problems.push(unknown.problem(elsewhere));
     }
     let keys: FlowKeys = match typed::deserialize(value, &shape, path, &file.substitutions) {
         Ok(keys) => keys,
         Err(problem) => {
-            file.problems.push(*problem);
-            return (FlowKeys::default(), None);
+            if !typed::explains(&unknown, &problem) {
+                file.problems.push(*problem);
+            }
+            return (FlowKeys::default(), None, None);
         }
     };
     let mut problems = Problems::below(path.clone());
@@ -201,6 +207,7 @@ fn settings_of(
         let why = "all of them are there from the start";
         check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
     }
+    let slo = keys.slo.as_ref().map(|slo| slo.slo(&mut problems));
     let durable = durable.map(|durable| durable.durable(&mut problems));
     if durable.is_some() && !settings.has_state {
         let problem = problems.report("durable", "`durable` needs `state`");
@@ -209,7 +216,7 @@ fn settings_of(
         );
     }
     file.problems.append(&mut problems.into_vec());
-    (keys, durable)
+    (keys, durable, slo)
 }
 
 /// Refuses a task whose flow is durable and must not be, or the other way round.

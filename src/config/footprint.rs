@@ -117,6 +117,16 @@ fn fixed(key: &str, what: &str) -> Problem {
     problem
 }
 
+/// Takes the fingerprint of the keys of a flow, but for what it promises: that is for those who look at its metrics, and no
+/// reason to drain it.
+pub(super) fn of_keys(keys: &Value) -> Fingerprint {
+    let mut keys = keys.clone();
+    if let Value::Object(keys) = &mut keys {
+        keys.shift_remove("slo");
+    }
+    Fingerprint::of_tree(&keys)
+}
+
 /// Takes the fingerprint of a flow: of everything that it is made of. `tree` is that of its keys, and all there is of one
 /// that is not complete.
 pub(super) fn of_flow(
@@ -133,7 +143,15 @@ pub(super) fn of_flow(
     let files = resources.chain(built.files.iter().cloned().map(Some));
     let texts: Vec<_> = files.map(|path| text(path.as_deref(), environment)).collect();
     let capacity = settings.worker.channel_capacity.to_le_bytes();
-    let parts = [tree.bytes(), flow.name.as_bytes(), flow.base_dir.as_os_str().as_encoded_bytes(), &capacity];
+    // All that the worker has of what the flow promises.
+    let threshold = format!("{:?}", flow.threshold());
+    let parts = [
+        tree.bytes(),
+        flow.name.as_bytes(),
+        flow.base_dir.as_os_str().as_encoded_bytes(),
+        &capacity,
+        threshold.as_bytes(),
+    ];
     let policies = policies.iter().map(|policy| policy.as_bytes());
     Fingerprint::of_parts(parts.into_iter().chain(policies).chain(texts.iter().map(Fingerprint::bytes)))
 }
