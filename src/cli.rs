@@ -132,6 +132,18 @@ enum Command {
         #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
         paths: Vec<PathBuf>,
     },
+    /// Writes a dashboard of flows for Grafana, laid out like their graphs.
+    Dashboard {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// Calls the dashboard so; one of the same title takes its place in Grafana, whichever flows are in it.
+        #[arg(long, value_name = "TITLE")]
+        title: Option<String>,
+        /// Files of flows, or directories of them.
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
     /// Prints a script that completes command lines in a shell.
     Completions {
         /// The shell.
@@ -181,6 +193,9 @@ fn command() -> ExitCode {
                 format,
                 job: job.as_deref(),
             })
+        }
+        Command::Dashboard { config, paths, title } => {
+            commands::dashboard::execute(&paths, config.as_deref(), title.as_deref())
         }
         Command::Completions { shell } => commands::completions::execute(shell, &mut Cli::command()),
         Command::Other(words) => other(words.first().map_or(OsStr::new(""), OsString::as_os_str)),

@@ -1,6 +1,7 @@
 //! The subcommands, one file each, and what they share: loading.
 
 pub(crate) mod completions;
+pub mod dashboard;
 pub(crate) mod dlq;
 pub(crate) mod doctor;
 pub(crate) mod health;

@@ -60,7 +60,7 @@ const KINDS: &[&str] =
 const CACHE_TYPES: &[&str] = &["nats"];
 
 /// The commands.
-const COMMANDS: &[&str] = &["dashboard", "test", "graph", "new", "top", "tap"];
+const COMMANDS: &[&str] = &["test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
