@@ -112,7 +112,12 @@ impl Kind {
                 _ => 1,
             },
         };
-        if body.len() <= SMALL { body.len() * MOST_COST } else { body.iter().map(|byte| cost(*byte)).sum() }
+        if body.len() <= SMALL {
+            return body.len() * MOST_COST;
+        }
+        // The first item of a form stands behind no `&`, and the object around it behind no brace.
+        let first = if self == Self::Form { 370 } else { 0 };
+        first + body.iter().map(|byte| cost(*byte)).sum::<usize>()
     }
 
     fn data(self, body: &[u8]) -> Result<Value, Problem> {
