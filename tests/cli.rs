@@ -87,7 +87,7 @@ fn completions_are_a_script_of_the_shell_that_knows_every_command() {
         let ran = run(&["completions", shell]);
         assert_eq!((ran.code, ran.stderr.as_str()), (Some(0), ""), "{shell}");
         assert!(ran.stdout.starts_with(begin), "{shell}: {}", ran.stdout);
-        for command in ["run", "validate", "doctor", "health", "list", "schema", "completions"] {
+        for command in ["run", "validate", "doctor", "health", "list", "schema", "dashboard", "completions"] {
             assert!(ran.stdout.contains(command), "{shell} does not know {command}");
         }
     }

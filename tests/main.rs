@@ -5,6 +5,7 @@
 mod bench;
 mod cli;
 mod config;
+mod dashboards;
 mod delivery;
 mod doctor;
 mod engine;

@@ -114,7 +114,10 @@ fn task(node: &Node, plan: &Plan, scope: &Scope) -> Vec<Panel> {
         }
     } else {
         all.push(panels::queue(scope));
-        all.push(panels::blocked(scope));
+        // After a leaf there is nothing to wait for.
+        if graph::followers(node).next().is_some() {
+            all.push(panels::blocked(scope));
+        }
     }
     if node.kind.role == Role::Processor {
         all.push(panels::attempts(scope));
