@@ -75,8 +75,7 @@ fn attempts(scope: &Scope) -> Vec<Panel> {
 }
 
 fn given_up(scope: &Scope) -> Vec<Panel> {
-    let events =
-        scope.metric(&FLOW_EVENTS).like("outcome", "failed|cancelled|expired|dropped|dead_lettered");
+    let events = scope.metric(&FLOW_EVENTS).like("outcome", "failed|cancelled|expired|dropped|dead_lettered");
     vec![
         Panel::lines(
             "Given up",
