@@ -12,7 +12,9 @@ use serde_json::Value;
 use super::{
     files,
     promql::{Query, Selector},
-    read, repository, shown,
+    read, repository,
+    runbook::GENERATED,
+    shown,
 };
 
 /// What a Collector and Prometheus make of the resource.
@@ -115,7 +117,7 @@ fn queries_of(tree: &Value, path: &str, found: &mut Vec<(String, String)>) {
 /// Returns the names that rules record, with the labels that they have then.
 fn recorded() -> BTreeMap<String, Labels> {
     let mut recorded = BTreeMap::new();
-    for path in files("deploy/alerts", "yaml") {
+    for path in files("deploy/alerts", "yaml").into_iter().chain([GENERATED.to_owned()]) {
         for rule in super::rules::of(&path) {
             if let Some(name) = rule["record"].as_str() {
                 let labels = Query::parse(rule["expr"].as_str().unwrap()).labels;

@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{read, rules, text};
 
+/// What `flowgen rules` makes of an example.
+pub(super) const GENERATED: &str = "tests/rules/example.rules.yaml";
+
 const PARTS: [&str; 4] = ["Means: ", "Look", "Threshold: ", "Lies: "];
 
 /// Returns the sections of the runbook by their titles.
@@ -39,6 +42,12 @@ fn every_alert_leads_to_a_section_that_tells_its_thresholds() {
         }
     }
     sections.remove("Before anything else").unwrap();
+    for alert in rules::of(GENERATED).iter().filter(|rule| rule.get("alert").is_some()) {
+        // One name has two severities, each with its own thresholds.
+        if let Some(section) = sections.remove(text(alert, "alert")) {
+            assert!(PARTS.iter().all(|part| section.contains(&format!("\n{part}"))), "{section}");
+        }
+    }
     assert!(sections.is_empty(), "there are no such alerts: {:?}", sections.keys());
 }
 
