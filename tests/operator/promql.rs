@@ -92,6 +92,8 @@ fn tokens(text: &str) -> Vec<Token> {
         match next {
             '"' | '\'' => tokens.push(Token::Text(quoted(&mut chars))),
             '#' => drop(take(&mut chars, |char| char != '\n')),
+            // A variable of a dashboard stands for a number or a time here.
+            '$' => drop(take(&mut chars, |char| char == '$' || is_of_word(char))),
             '[' => drop(take(&mut chars, |char| char != ']')),
             _ if next.is_ascii_digit() => {
                 drop(take(&mut chars, |char| char.is_ascii_alphanumeric() || char == '.'));
@@ -137,7 +139,7 @@ fn metrics_labels_and_values_are_found() {
         r#"
         # errors{of="nobody"}
         sum by (job, flow) (rate(a_total{outcome=~"failed|expired", flow!="x,y"}[10m:1m] offset 1w)) / 0.5e3
-          > bool on (job) group_left (team) max without (le) (b:c) or time() - 30 * {d="e"}
+          > bool on (job) group_left (team) max without (le) (b:c) or topk($top, time() - 30 * $__range * {d="e"})
         "#,
     );
     let selectors: Vec<_> =
