@@ -12,7 +12,8 @@ const LABELS: [&str; 3] = ["job", "instance", "le"];
 /// The label that the name of a metric is.
 const NAME: &str = "__name__";
 
-/// What the rules that `flowgen rules` writes record, and what Prometheus does of alerts; with the pattern of a window where there is one for each.
+/// What the rules that `flowgen rules` writes record, and what Prometheus makes of alerts;
+/// with the pattern of a window where there is one for each.
 const RECORDED: [(&str, &[&str]); 5] = [
     ("flowgen:slo_errors:ratio_rate.+", &["flow", "sli"]),
     ("flowgen:slo_bad_events:increase.+", &["flow", "sli"]),

@@ -69,7 +69,8 @@ fn family(instrument: &Instrument, name: &str, labels: &Labels) -> Vec<(String, 
     plain.into_iter().chain([(format!("{name}_bucket"), with_bound)]).collect()
 }
 
-/// Returns every query and every series of tests below `deploy/`, and every query of the documents, with its file.
+/// Returns every query and every series of tests below `deploy/`, and every query of the documents, with its file. Those of
+/// dashboards are looked at by `tests/dashboards`.
 fn queries() -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(&repository().join("deploy"), &mut found);
@@ -87,7 +88,7 @@ fn walk(folder: &Path, found: &mut Vec<(String, String)>) {
         let ending = path.extension().and_then(|ending| ending.to_str());
         if path.is_dir() {
             walk(&path, found);
-        } else if matches!(ending, Some("yaml" | "json")) {
+        } else if ending == Some("yaml") {
             let text = fs::read_to_string(&path).unwrap();
             for document in text.split("\n---\n") {
                 let tree: Value = serde_yaml::from_str(document).unwrap();
