@@ -95,6 +95,7 @@ fn plan(concurrency: &Concurrency) -> Plan {
         deadline: None,
         durable: None,
         parallel_instances: 1,
+        slo: None,
         tasks: vec![
             node("numbers", Concurrency::default(), vec![1], source as fn() -> Task),
             node("yielding", concurrency.clone(), Vec::new(), processor),

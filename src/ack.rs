@@ -4,6 +4,7 @@
 //! clones, arrays clone, a batch joins many. There is no counting of leaves, so any graph is right by
 //! construction. A share that is dropped unsettled (a panic, an abort) counts as failed.
 
+mod batch;
 mod fate;
 mod ledger;
 mod origin;
@@ -19,6 +20,7 @@ use std::{
     },
 };
 
+pub use batch::{after_batch, batch};
 pub use fate::Fate;
 pub use ledger::{Ledger, Observer, Summary};
 pub use origin::Origin;

@@ -115,6 +115,23 @@ enum Command {
         #[arg(value_name = "PATH", value_hint = ValueHint::AnyPath, requires = "openapi")]
         paths: Vec<PathBuf>,
     },
+    /// Prints rules of Prometheus for what flows promise by `slo`: how much of it is kept, and alerts.
+    Rules {
+        /// Loads the worker's settings from this file.
+        #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+        config: Option<PathBuf>,
+        /// Whose file it is.
+        #[arg(long, value_enum, default_value_t)]
+        format: commands::rules::Format,
+        /// Looks at the workers with this `job` only: the name of the service, behind its namespace and a slash if it has one.
+        ///
+        /// By default at all that run flows of these names, each `job` by itself.
+        #[arg(long, value_name = "NAME")]
+        job: Option<String>,
+        /// Files of flows, or directories of them.
+        #[arg(required = true, value_name = "PATH", value_hint = ValueHint::AnyPath)]
+        paths: Vec<PathBuf>,
+    },
     /// Writes a dashboard of flows for Grafana, laid out like their graphs.
     Dashboard {
         /// Loads the worker's settings from this file.
@@ -169,6 +186,14 @@ fn command() -> ExitCode {
             commands::schema::describe(&paths, config.as_deref())
         }
         Command::Schema { .. } => commands::schema::execute(),
+        Command::Rules { config, format, job, paths } => {
+            commands::rules::execute(&commands::rules::Request {
+                paths: &paths,
+                worker_config: config.as_deref(),
+                format,
+                job: job.as_deref(),
+            })
+        }
         Command::Dashboard { config, paths, title } => {
             commands::dashboard::execute(&paths, config.as_deref(), title.as_deref())
         }

@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod health;
 pub(crate) mod list;
 mod queues;
+pub(crate) mod rules;
 pub(crate) mod run;
 pub(crate) mod schema;
 mod signals;

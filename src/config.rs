@@ -139,12 +139,9 @@ fn load_for(
     for (n, file) in files.iter_mut().enumerate() {
         defined |= ["flow", "flows"].iter().any(|key| file.tree.get(key).is_some());
         for (value, path) in file.take_flows() {
-            let tree = Fingerprint::of_tree(&value);
+            let tree = footprint::of_keys(&value);
             if let Some(flow) = flow::build(file, value, &path, registry, &settings) {
-                let complete = flow.complete.as_ref();
-                let fingerprint = complete.map_or(tree, |complete| {
-                    footprint::of_flow(tree, complete, &flow.resources, &settings, environment)
-                });
+                let fingerprint = footprint::of_flow(tree, &flow, &settings, environment);
                 flows.push(Named { flow, file: n, path, fingerprint });
             }
         }

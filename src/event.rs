@@ -7,6 +7,7 @@ mod error;
 mod id;
 mod payload;
 mod trail;
+pub mod weight;
 
 use std::sync::Arc;
 

@@ -158,16 +158,53 @@ pub struct Flow {
     pub durable: Option<Durable>,
     /// How many there are of each task that can be there more than once; at least 1.
     pub parallel_instances: usize,
+    /// What it promises, if it does.
+    pub slo: Option<Slo>,
     /// The tasks, in the order of the file. An index into it is a `task_id`.
     pub tasks: Vec<Node>,
 }
 
 impl Flow {
+    /// Returns how long its events are to take at most, if it promises that. It is a bound of the histogram of their
+    /// durations.
+    pub fn threshold(&self) -> Option<Duration> {
+        Some(self.slo?.latency?.under)
+    }
+
     /// Returns how many there are of a task that is no source: one of what all events have to pass through one after the
     /// other, and of what keeps the order of each key.
     pub fn instances(&self, node: &Node) -> usize {
         let is_single = node.kind.is_serial || matches!(node.concurrency.order, Order::ByKey(_));
         if is_single { 1 } else { self.parallel_instances }
+    }
+}
+
+/// The service-level objectives of a flow: at least one.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Slo {
+    /// The share of its events that end well, above 0 and below 1.
+    pub success: Option<f64>,
+    /// How many of its completed events take how long.
+    pub latency: Option<LatencyObjective>,
+    /// Over how many days that holds: 7 to 90.
+    pub days: u32,
+}
+
+/// How many events take how long.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LatencyObjective {
+    /// Above 0 and below 1.
+    pub share: f64,
+    /// How long they take at most, 100 microseconds to a day.
+    pub under: Duration,
+}
+
+impl LatencyObjective {
+    /// Returns the most that they take in seconds, as it stands in metrics.
+    pub fn seconds(self) -> f64 {
+        #[expect(clippy::cast_precision_loss, reason = "a day of nanoseconds fits")]
+        let nanos = self.under.as_nanos() as f64;
+        nanos / 1e9
     }
 }
 

@@ -153,6 +153,8 @@ fn too_long() -> TaskError {
 
 fn engine(source: &str) -> Result<Body, TemplateError> {
     let mut engine = Environment::new();
+    // It tells the inside of the engine, with all of the event.
+    engine.remove_global("debug");
     engine.set_fuel(Some(FUEL));
     engine.set_undefined_behavior(UndefinedBehavior::Strict);
     let syntax = SyntaxConfig::builder().keep_trailing_newline(true).build();

@@ -5,6 +5,8 @@ mod handover;
 mod heads;
 mod hostile;
 mod limits;
+mod preflights;
+mod refusals;
 mod results;
 mod security;
 mod stops;

@@ -28,6 +28,7 @@ mod sampling;
 mod shapes;
 mod shutdown;
 mod signals;
+mod slo;
 mod spans;
 mod temporality;
 

@@ -100,7 +100,7 @@ fuzz_target!(|input: &[u8]| {
     };
     let written = match sender.style {
         Style::Hex | Style::Base64 => signature,
-        Style::Github(name) => name.to_owned() + &signature,
+        Style::Github(name) => format!("{name}{signature}"),
         Style::Stripe => format!("t={second},v1={signature}"),
         Style::Slack => format!("v0={signature}"),
     };

@@ -51,7 +51,7 @@ static BY_PUBLIC_KEY: LazyLock<Gate> = LazyLock::new(|| {
     wait(Gate::new(config(keys.into()), None)).expect("the configuration is right")
 });
 
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Signer {
     Secret,
     OtherSecret,

@@ -39,6 +39,17 @@ impl Outcome {
         Self::ALL.get(usize::from(severity)).copied().unwrap_or(Self::Failed)
     }
 
+    /// Returns whether the flow did with the event what it is there for. What counts for a service-level objective is
+    /// decided here, and told in docs/telemetry.md.
+    pub fn is_good(self) -> bool {
+        match self {
+            // What is filtered is not for this flow, and what is dropped its author can do without.
+            Self::Completed | Self::Filtered | Self::Dropped => true,
+            // An event that is cancelled may come again, but nobody can tell that from here, and whoever waits for it waits.
+            Self::Expired | Self::DeadLettered | Self::Cancelled | Self::Failed => false,
+        }
+    }
+
     /// Returns the name used in metrics and summaries.
     pub fn name(self) -> &'static str {
         match self {

@@ -1,6 +1,11 @@
 //! One flow: its keys, its tasks and their names.
 
-use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use serde_json::{Map, Value};
 
@@ -15,7 +20,7 @@ use super::{
     worker::Settings,
 };
 use crate::{
-    plan::{Durable, Flow, Node, OnTaskPanic},
+    plan::{Durable, Flow, Node, OnTaskPanic, Slo},
     problem::{Focus, KeyPath, Problem, Problems},
     registry::Registry,
     task::{Durability, http::Route},
@@ -37,6 +42,8 @@ pub(super) struct Built {
     pub(super) routes: Vec<(KeyPath, Route)>,
     /// The resources that tasks are made of.
     pub(super) resources: Vec<String>,
+    /// The other files that tasks are made of.
+    pub(super) files: Vec<PathBuf>,
     /// The flow, if nothing is wrong with it.
     pub(super) complete: Option<Flow>,
 }
@@ -58,11 +65,11 @@ pub(super) fn build(
     let name = name(file, keys.remove("name"), path);
     let labels = keys.remove("labels").unwrap_or_default();
     let tasks = tasks(file, keys.remove("tasks"), path);
-    let (keys, durable) = settings_of(file, keys, path, settings);
+    let (keys, durable, slo) = settings_of(file, keys, path, settings);
     let mut drafts = Vec::new();
     let mut parts = Vec::new();
     let (mut stdin, mut routes) = (Vec::new(), Vec::new());
-    let mut resources = Vec::new();
+    let (mut resources, mut files) = (Vec::new(), Vec::new());
     for (n, task) in tasks.into_iter().enumerate() {
         let at = path.key("tasks").index(n);
         let (draft, part) = TaskBuilder { file: &mut *file, registry, settings }.build(task, &at);
@@ -72,6 +79,7 @@ pub(super) fn build(
         routes.extend(draft.needs.route.clone().map(|route| (draft.path.clone(), route)));
         check_durability(file, &draft, durable.is_some());
         resources.extend(part.as_ref().and_then(|part| part.resource.clone()));
+        files.extend(draft.needs.files.iter().map(|path| file.source.base_dir().join(path)));
         drafts.push(draft);
         parts.push(part);
     }
@@ -108,9 +116,10 @@ pub(super) fn build(
         deadline: keys.deadline,
         durable,
         parallel_instances: keys.parallel_instances.unwrap_or(1),
+        slo,
         tasks,
     });
-    Some(Built { name, stdin, routes, resources, complete })
+    Some(Built { name, stdin, routes, resources, files, complete })
 }
 
 fn name(file: &mut File, value: Option<Value>, path: &KeyPath) -> String {
@@ -157,7 +166,7 @@ fn settings_of(
     mut keys: Map<String, Value>,
     path: &KeyPath,
     settings: &Settings,
-) -> (FlowKeys, Option<Durable>) {
+) -> (FlowKeys, Option<Durable>, Option<Slo>) {
     for key in planned::keys(Place::Flow) {
         let Some(mut value) = keys.remove(key) else { continue };
         typed::settle(&mut value, &path.key(key), &file.substitutions);
@@ -169,16 +178,21 @@ fn settings_of(
     let durable = keys.remove("durable").and_then(|value| durable_of(file, value, &path.key("durable")));
     let shape = Shape::of::<FlowKeys>();
     let mut value = Value::Object(keys);
-    for mut unknown in typed::clean(&mut value, &shape, path, &file.substitutions) {
-        unknown.known = FLOW_KEYS.map(str::to_owned).to_vec();
-        unknown.planned = planned::keys(Place::Flow).collect();
+    let mut unknown = typed::clean(&mut value, &shape, path, &file.substitutions);
+    for unknown in &mut unknown {
+        if unknown.is_top {
+            unknown.known = FLOW_KEYS.map(str::to_owned).to_vec();
+            unknown.planned = planned::keys(Place::Flow).collect();
+        }
         file.problems.push(unknown.problem(elsewhere));
     }
     let keys: FlowKeys = match typed::deserialize(value, &shape, path, &file.substitutions) {
         Ok(keys) => keys,
         Err(problem) => {
-            file.problems.push(*problem);
-            return (FlowKeys::default(), None);
+            if !typed::explains(&unknown, &problem) {
+                file.problems.push(*problem);
+            }
+            return (FlowKeys::default(), None, None);
         }
     };
     let mut problems = Problems::below(path.clone());
@@ -193,6 +207,7 @@ fn settings_of(
         let why = "all of them are there from the start";
         check_number("parallel_instances", instances, MOST_INSTANCES, why, &mut problems);
     }
+    let slo = keys.slo.as_ref().map(|slo| slo.slo(&mut problems));
     let durable = durable.map(|durable| durable.durable(&mut problems));
     if durable.is_some() && !settings.has_state {
         let problem = problems.report("durable", "`durable` needs `state`");
@@ -201,7 +216,7 @@ fn settings_of(
         );
     }
     file.problems.append(&mut problems.into_vec());
-    (keys, durable)
+    (keys, durable, slo)
 }
 
 /// Refuses a task whose flow is durable and must not be, or the other way round.

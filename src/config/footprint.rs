@@ -4,11 +4,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use serde_json::Value;
 
-use super::{File, Named, environment::Environment, fingerprint::Fingerprint, worker::Settings};
-use crate::{
-    plan::Flow,
-    problem::{Focus, KeyPath, Problem},
-};
+use super::{File, Named, environment::Environment, fingerprint::Fingerprint, flow::Built, worker::Settings};
+use crate::problem::{Focus, KeyPath, Problem};
 
 /// What a worker runs by. The default is that of one that runs nothing.
 #[derive(Clone, Debug, Default)]
@@ -120,28 +117,47 @@ fn fixed(key: &str, what: &str) -> Problem {
     problem
 }
 
-/// Takes the fingerprint of a flow: of everything that it is made of. `tree` is that of its keys.
+/// Takes the fingerprint of the keys of a flow, but for what it promises: that is for those who look at its metrics, and no
+/// reason to drain it.
+pub(super) fn of_keys(keys: &Value) -> Fingerprint {
+    let mut keys = keys.clone();
+    if let Value::Object(keys) = &mut keys {
+        keys.shift_remove("slo");
+    }
+    Fingerprint::of_tree(&keys)
+}
+
+/// Takes the fingerprint of a flow: of everything that it is made of. `tree` is that of its keys, and all there is of one
+/// that is not complete.
 pub(super) fn of_flow(
     tree: Fingerprint,
-    flow: &Flow,
-    resources: &[String],
+    built: &Built,
     settings: &Settings,
     environment: &dyn Environment,
 ) -> Fingerprint {
+    let Some(flow) = &built.complete else { return tree };
     // The retries of a task may be those of the worker.
     let policies: Vec<_> = flow.tasks.iter().map(|node| format!("{:?}", node.policy)).collect();
-    let texts: Vec<_> = resources
-        .iter()
-        .map(|path| resource(settings.worker.resources.as_deref(), path, environment))
-        .collect();
+    let directory = settings.worker.resources.as_deref();
+    let resources = built.resources.iter().map(|path| directory.map(|directory| directory.join(path)));
+    let files = resources.chain(built.files.iter().cloned().map(Some));
+    let texts: Vec<_> = files.map(|path| text(path.as_deref(), environment)).collect();
     let capacity = settings.worker.channel_capacity.to_le_bytes();
-    let parts = [tree.bytes(), flow.name.as_bytes(), flow.base_dir.as_os_str().as_encoded_bytes(), &capacity];
+    // All that the worker has of what the flow promises.
+    let threshold = format!("{:?}", flow.threshold());
+    let parts = [
+        tree.bytes(),
+        flow.name.as_bytes(),
+        flow.base_dir.as_os_str().as_encoded_bytes(),
+        &capacity,
+        threshold.as_bytes(),
+    ];
     let policies = policies.iter().map(|policy| policy.as_bytes());
     Fingerprint::of_parts(parts.into_iter().chain(policies).chain(texts.iter().map(Fingerprint::bytes)))
 }
 
-/// Takes the fingerprint of a resource as it is now. That it cannot be read is said when the task is built.
-fn resource(directory: Option<&Path>, path: &str, environment: &dyn Environment) -> Fingerprint {
-    let text = directory.and_then(|directory| environment.read(&directory.join(path)).ok());
+/// Takes the fingerprint of a file as it is now. That it cannot be read is said when the task is built.
+fn text(path: Option<&Path>, environment: &dyn Environment) -> Fingerprint {
+    let text = path.and_then(|path| environment.read(path).ok());
     Fingerprint::of_tree(&text.map_or(Value::Null, Value::String))
 }

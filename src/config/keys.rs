@@ -1,6 +1,7 @@
 //! The keys of a file that belong to no kind: of the worker, of a flow, and those that every task has.
 
 mod http_server;
+mod slo;
 mod task;
 
 use std::{path::PathBuf, time::Duration};
@@ -9,6 +10,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
 
 pub(super) use self::http_server::HttpServerKeys;
+use self::slo::SloKeys;
 pub(super) use self::task::{
     MOST_CONCURRENCY, MOST_PARALLELISM, Names, OnErrorKey, TASK_KEYS, TaskKeys, TaskTelemetryKeys,
 };
@@ -201,6 +203,8 @@ pub(super) struct FlowKeys {
     /// How many there are of each task that there can be several of. By default 1.
     #[schemars(range(min = 1, max = MOST_INSTANCES))]
     pub(super) parallel_instances: Option<usize>,
+    /// What it promises: service-level objectives, of which `flowgen rules` makes alerts.
+    pub(super) slo: Option<SloKeys>,
 }
 
 /// Where a cache is kept.
@@ -247,8 +251,8 @@ impl CacheKeys {
 }
 
 /// The keys of a flow.
-pub(super) const FLOW_KEYS: [&str; 7] =
-    ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "tasks"];
+pub(super) const FLOW_KEYS: [&str; 8] =
+    ["name", "labels", "on_task_panic", "deadline", "durable", "parallel_instances", "slo", "tasks"];
 /// The keys of the worker, at the top of a file.
 pub(super) const WORKER_KEYS: [&str; 10] = [
     "telemetry",

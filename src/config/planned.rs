@@ -48,7 +48,6 @@ impl Neutral {
 
 /// The keys, each with its value that means nothing.
 const KEYS: &[(Place<'static>, &str, Neutral)] = &[
-    (Place::Flow, "slo", Neutral::Null),
     (Place::Flow, "require_leader_election", Neutral::Bool(false)),
     (Place::Kind("file_write"), "rotate", Neutral::Null),
 ];
@@ -61,7 +60,7 @@ const KINDS: &[&str] =
 const CACHE_TYPES: &[&str] = &["nats"];
 
 /// The commands.
-const COMMANDS: &[&str] = &["rules", "test", "graph", "new", "top", "tap"];
+const COMMANDS: &[&str] = &["test", "graph", "new", "top", "tap"];
 
 /// What becomes of a planned key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -138,7 +137,7 @@ mod tests {
     fn values_that_mean_nothing_are_left_out() {
         let flow = |name, value| key(Place::Flow, name, &value);
         assert_eq!(flow("require_leader_election", json!(false)), Some(Verdict::Neutral));
-        assert_eq!(flow("slo", json!(null)), Some(Verdict::Neutral));
+        assert_eq!(flow("require_leader_election", json!(null)), Some(Verdict::Neutral));
         assert_eq!(flow("require_leader_election", json!(true)), Some(Verdict::NotYet));
         let file = |name, value| key(Place::Kind("file_write"), name, &value);
         assert_eq!(file("rotate", json!(null)), Some(Verdict::Neutral));

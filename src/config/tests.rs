@@ -784,7 +784,8 @@ fn the_schema_of_a_file_knows_every_kind_and_what_planned_keys_may_be() {
     let flow = &schema["$defs"]["Flow"]["properties"];
     assert_eq!(flow["require_leader_election"]["anyOf"][0]["enum"], serde_json::json!([false, null]));
     assert_eq!(schema["$defs"]["DurableKeys"]["additionalProperties"], false);
-    assert_eq!(flow["slo"]["const"], Value::Null);
+    assert_eq!(flow["slo"]["anyOf"][0]["$ref"], "#/$defs/SloKeys");
+    assert_eq!(schema["$defs"]["SloKeys"]["properties"]["success"]["exclusiveMaximum"], 1);
     assert_eq!(flow["deadline"]["type"], serde_json::json!(["string", "null"]));
     assert_eq!(flow["parallel_instances"]["maximum"], 1000);
     assert_eq!(schema["$defs"]["OnTaskPanicKey"]["oneOf"][1]["const"], "stop");

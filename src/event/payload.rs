@@ -33,7 +33,17 @@ impl Payload {
     /// What is wrong with the text, with the column where it is.
     pub fn from_json_line(text: &str) -> Result<Self, serde_json::Error> {
         serde_json::from_str::<Checked>(text)?;
-        Ok(Self::Json(Arc::new(Json { text: Some(text.into()), tree: OnceLock::new() })))
+        Ok(Self::from_known_json(text))
+    }
+
+    /// Returns whether these bytes are JSON text, by the rules that parsing it will follow.
+    pub fn is_json(bytes: &[u8]) -> bool {
+        serde_json::from_slice::<Checked>(bytes).is_ok()
+    }
+
+    /// Wraps one line of text that is known to be JSON, unparsed until a task needs its fields.
+    pub fn from_known_json(text: &str) -> Self {
+        Self::Json(Arc::new(Json { text: Some(text.into()), tree: OnceLock::new() }))
     }
 
     /// Returns the JSON value, or `None` for raw bytes. The first call parses, whoever shares it.
@@ -213,6 +223,7 @@ mod tests {
         #[test]
         fn the_check_accepts_what_the_parser_accepts(text in r#"[\[\]{}",:0-9a-e\\.\-+ truefalsnl\u{e9}]{0,24}"#) {
             let parsed = serde_json::from_str::<Value>(&text);
+            prop_assert_eq!(Payload::is_json(text.as_bytes()), parsed.is_ok());
             match Payload::from_json_line(&text) {
                 Ok(payload) => prop_assert_eq!(payload.json(), parsed.as_ref().ok()),
                 Err(error) => prop_assert_eq!(error.to_string(), parsed.unwrap_err().to_string()),

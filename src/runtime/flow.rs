@@ -113,7 +113,7 @@ impl FlowHandle {
     /// Makes a flow that is starting.
     pub(super) fn new(flow: &Flow, stop: Stop, meter: &Meter) -> Self {
         let name = Arc::clone(&flow.name);
-        let ledger = Arc::new(EventTimer::ledger(meter, &name));
+        let ledger = Arc::new(EventTimer::ledger(meter, flow));
         let state = Arc::default();
         let meters = FlowMeters::new(meter, &name, &ledger, &state);
         Self(Arc::new(Inner {

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     ack::{Ended, Ledger, Observer, Origin, Outcome, Summary},
     event::Event,
+    plan::Flow,
     task::{ErrorClass, TaskError, Trigger},
     telemetry::{
         Asked, Counter, Identity, Labels, Level, Meter, OTHER_ERROR, Observed, PANIC, RUNTIME_ERRORS,
@@ -119,29 +120,42 @@ impl Glance {
 pub(super) struct EventTimer {
     meter: Meter,
     flow: Arc<str>,
+    /// The duration that the flow promises, in nanoseconds.
+    threshold: Option<u64>,
     /// Made when the first event ends that way.
     timers: [OnceLock<Timer>; Outcome::ALL.len()],
 }
 
 impl EventTimer {
     /// Makes the ledger of a flow, which times its events if anyone wants to know.
-    pub(super) fn ledger(meter: &Meter, flow: &Arc<str>) -> Ledger {
+    pub(super) fn ledger(meter: &Meter, flow: &Flow) -> Ledger {
         if !meter.is_on() {
             return Ledger::default();
         }
-        Ledger::observed(Box::new(Self {
+        let timer = Self {
             meter: meter.clone(),
-            flow: Arc::clone(flow),
+            flow: Arc::clone(&flow.name),
+            threshold: flow.threshold().and_then(|threshold| u64::try_from(threshold.as_nanos()).ok()),
             timers: Default::default(),
-        }))
+        };
+        if timer.threshold.is_some() {
+            // What is promised is counted from the first event on, so there is a zero before it.
+            timer.of(Outcome::Completed);
+        }
+        Ledger::observed(Box::new(timer))
+    }
+
+    fn of(&self, outcome: Outcome) -> &Timer {
+        self.timers[outcome as usize].get_or_init(|| {
+            let labels = of_flow(&self.flow).with("outcome", outcome.name());
+            self.meter.timer_with(&FLOW_EVENT_DURATION, labels, self.threshold)
+        })
     }
 }
 
 impl Observer for EventTimer {
     fn ended(&self, outcome: Outcome, entered: Ticks, at: Moment) {
-        let timer = self.timers[outcome as usize].get_or_init(|| {
-            self.meter.timer(&FLOW_EVENT_DURATION, of_flow(&self.flow).with("outcome", outcome.name()))
-        });
+        let timer = self.of(outcome);
         let end = if at.at.is_set() { at.at } else { Ticks::now() };
         timer.record(end.since(entered), at);
     }

@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 pub(super) use self::lanes::{Conductor, Lane};
 use super::{RunEnd, hop::Hop, inbox::Inbox, outlets::BATCH, supervisor::panic_message, turn::Turn};
 use crate::{
+    ack,
     event::Event,
     task::{Emission, FlushReason, Output, Transform},
 };
@@ -80,17 +81,16 @@ impl TransformWork {
             }
             let inflight = hop.meters.inflight.hold(hop.outlets.held() + batch.len());
             drop(held.take());
-            while let Some(event) = batch.pop_front() {
-                if let Err(panic) = hop.handle(event, |event, output| transform.apply(event, output)) {
-                    hop.flush().await;
-                    return RunEnd::Panicked(panic);
-                }
+            while !batch.is_empty() {
+                let handled = ack::batch(|| handle_some(hop, batch, transform, &mut turn));
                 // An event may emit many; without this a batch of arrays would pile up.
-                if hop.is_full() {
+                if handled.is_err() || hop.is_full() {
                     hop.flush().await;
                 }
-                if turn.is_over() {
-                    turn.pass().await;
+                match handled {
+                    Err(panic) => return RunEnd::Panicked(panic),
+                    Ok(true) => turn.pass().await,
+                    Ok(false) => {}
                 }
             }
             // What is held back is not done with.
@@ -106,6 +106,24 @@ impl TransformWork {
     pub(super) async fn finish(&mut self) {
         self.hop.finish().await;
     }
+}
+
+/// Handles the events of a batch until enough is staged or the turn is over, and returns whether it is. The error is what
+/// the transform panicked with.
+fn handle_some(
+    hop: &mut Hop,
+    batch: &mut VecDeque<Box<Event>>,
+    transform: &mut dyn Transform,
+    turn: &mut Turn,
+) -> Result<bool, String> {
+    while let Some(event) = batch.pop_front() {
+        hop.handle(event, |event, output| transform.apply(event, output))?;
+        let is_over = turn.is_over();
+        if is_over || hop.is_full() {
+            return Ok(is_over);
+        }
+    }
+    Ok(false)
 }
 
 /// Waits for events, or until a batch has to leave: when it is due, and while nothing comes before what is held as soon

@@ -9,6 +9,7 @@ mod connection;
 pub mod encoding;
 mod head;
 mod meters;
+mod preflight;
 pub mod problem;
 mod room;
 mod routes;
@@ -16,5 +17,6 @@ mod sending;
 mod server;
 mod timely;
 pub mod tls;
+mod unread;
 
 pub use self::server::Server;

@@ -6,6 +6,8 @@
 //! Per key there is one number, the theoretical arrival time (TAT) of the next event: each event that passes moves it on
 //! by `1 / rate`. An event passes as soon as it is no more than `(burst - 1) / rate` before it.
 
+mod pace;
+
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -14,6 +16,7 @@ use std::{
 
 use tokio::time::Instant;
 
+pub(crate) use self::pace::Pace;
 use crate::problem::Problems;
 
 /// The lowest rate, a second: one in eleven days.
@@ -44,6 +47,16 @@ pub(crate) fn check(thing: &str, rate: f64, burst: u32, max_keys: usize, problem
     if max_keys == 0 {
         problems.report("max_keys", "`max_keys` has to be at least 1");
     }
+}
+
+/// Returns the `burst` of a limit that does not say any.
+pub(crate) fn one() -> u32 {
+    1
+}
+
+/// Returns the `max_keys` of a limit that does not say any.
+pub(crate) fn ten_thousand() -> usize {
+    10_000
 }
 
 /// Keeps one rate for each key.

@@ -10,7 +10,7 @@ mod route;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use http::{Response, request::Parts};
+use http::{HeaderMap, Response, request::Parts};
 use hyper::body::Incoming;
 
 pub use self::{
@@ -49,22 +49,28 @@ pub struct Answer {
     pub response: Response<Body>,
     /// The span of the request, if there is one.
     pub trace: TraceContext,
+    /// The request's body, if it was not read to its end. Its sender may still be sending.
+    pub unread: Option<Incoming>,
 }
 
 impl From<Response<Body>> for Answer {
     fn from(response: Response<Body>) -> Self {
-        Self { response, trace: TraceContext::default() }
+        Self { response, trace: TraceContext::default(), unread: None }
     }
 }
 
 /// Answers the requests of one route.
 #[async_trait]
 pub trait Handler: Send + Sync {
-    /// Answers a request of the route's method, or one of `OPTIONS` that asks about it. Dropped when the client is gone.
+    /// Answers a request of the route's method. Dropped when the client is gone.
     ///
     /// # Errors
     /// The request itself, untouched: it came too late for this handler, and is another one's.
     async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>>;
+
+    /// Returns what pages of other origins may send, as the headers that answer a preflight with these `headers`; nothing
+    /// if it is none, or all the same to the handler. Of methods it decides for that of its route alone.
+    fn preflight(&self, headers: &HeaderMap) -> Option<HeaderMap>;
 }
 
 /// A route that is reserved for a task. Requests wait for it to be served, until it is dropped.

@@ -57,6 +57,9 @@ pub struct Needs {
     pub stdin: bool,
     /// The dotted path of the key that reads files of `resources.path`, if one does.
     pub resources: Option<&'static str>,
+    /// The files that it reads when it is built and never again, such as keys, as the configuration names them: when what
+    /// they hold changes, so does the task.
+    pub files: Vec<PathBuf>,
     /// The route of the HTTP server that it answers, which one task of a worker can have.
     pub route: Option<Route>,
     /// Whether its flow has to be durable.

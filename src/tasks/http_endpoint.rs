@@ -20,7 +20,8 @@
 //!
 //! With `response: result` the answer is what the event has become where nothing comes after it: one output is the body,
 //! several are a list in the order of their ids, and none is 204. `ctx.meta.http_response = #{status: 201, headers: #{...}}`
-//! in a script sets the status and headers. `response: ack` answers 200 when the whole flow has succeeded, and
+//! in a script sets the status and headers: with what no response can have the answer is 500, and so it is if the outputs take
+//! more memory than `max_response_bytes`. `response: ack` answers 200 when the whole flow has succeeded, and
 //! `response: accepted` answers 202 as soon as a durable flow has the event on its disk.
 //!
 //! An event that fails is answered 500, or 503 if the same request may succeed later; one that has become too old 504; one
@@ -48,6 +49,7 @@ mod endpoint;
 mod exchange;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
+mod kept;
 mod media;
 mod rate_limit;
 mod record;
@@ -113,6 +115,10 @@ pub(super) struct Config {
     #[serde(default = "max_body_bytes")]
     #[schemars(extend("default" = "10MiB"))]
     max_body_bytes: ByteSize,
+    /// How much memory may be taken by what an event becomes, until all of it is there to be answered with.
+    #[serde(default = "max_response_bytes")]
+    #[schemars(extend("default" = "64MiB"))]
+    max_response_bytes: ByteSize,
     /// Who may send requests. By default everybody.
     auth: Option<auth::Config>,
     /// How many requests of whom are let in; one more is answered 429. By default any number.
@@ -138,6 +144,10 @@ fn ack_timeout() -> Duration {
 
 fn max_body_bytes() -> ByteSize {
     ByteSize(10 << 20)
+}
+
+fn max_response_bytes() -> ByteSize {
+    ByteSize(64 << 20)
 }
 
 fn max_in_flight() -> usize {
@@ -214,6 +224,7 @@ impl Kind for HttpEndpoint {
             problems.report("ack_timeout", "must be longer than zero");
         }
         config.max_body_bytes.check_limit("max_body_bytes", problems);
+        config.max_response_bytes.check_limit("max_response_bytes", problems);
         for (n, name) in config.headers.iter().enumerate() {
             if HeaderName::try_from(name).is_err() {
                 problems.report(&format!("headers.{n}"), "no header can have this name");
@@ -240,6 +251,7 @@ impl Kind for HttpEndpoint {
 
     fn needs(config: &Config) -> Needs {
         Needs {
+            files: config.auth.as_ref().map(auth::Config::files).unwrap_or_default(),
             route: config.route().ok(),
             durable: match config.response {
                 ResponseMode::Accepted => Durability::Required("response"),
@@ -283,6 +295,7 @@ impl Kind for HttpEndpoint {
                 time: server.body_timeout(),
                 budget: server.budget().clone(),
             },
+            max_response_bytes: config.max_response_bytes.0,
             headers,
             trace_context: config.trace_context,
             room: Arc::new(Semaphore::new(config.max_in_flight)),

@@ -92,7 +92,7 @@ mod success;
 use self::config::Config;
 use crate::{
     problem::Problems,
-    task::{BuildContext, BuildError, Kind, Role, Task},
+    task::{BuildContext, BuildError, Kind, Needs, Role, Task},
     telemetry::SpanKind,
 };
 
@@ -109,6 +109,10 @@ impl Kind for HttpRequest {
 
     fn check(config: &Config, problems: &mut Problems) {
         config.check(problems);
+    }
+
+    fn needs(config: &Config) -> Needs {
+        Needs { files: config.files(), ..Needs::default() }
     }
 
     async fn build(config: &Config, context: &BuildContext) -> Result<Task, BuildError> {

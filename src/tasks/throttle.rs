@@ -26,27 +26,21 @@
 //!
 //! Telemetry: the duration of the span is how long the event waited.
 
-use std::sync::{Mutex, PoisonError};
-
 use async_trait::async_trait;
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::{
     event::Event,
     problem::Problems,
-    services::limiter::{self, Limiter},
+    services::limiter::{self, Limiter, Pace},
     task::{BuildContext, BuildError, Kind, Output, Processor, Role, Task, TaskError},
-    template::{self, Template},
+    template,
 };
 
 /// The `throttle` kind.
-pub(super) struct Throttle {
-    limiter: Mutex<Limiter>,
-    /// What tells the events of one rate from those of another.
-    key: Option<Template>,
-}
+pub(super) struct Throttle(Pace);
 
 /// How many may pass.
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -55,22 +49,14 @@ pub(super) struct Config {
     /// Events a second; may be a fraction.
     rate: f64,
     /// How many events may pass at once after a quiet time. By default 1: events are evenly spaced.
-    #[serde(default = "one")]
+    #[serde(default = "limiter::one")]
     burst: u32,
     /// A template: events for which it gives the same text share a rate. By default all do.
     key: Option<String>,
     /// For how many keys rates are kept at once. When all of them are in use, an event of another key waits until one
     /// is not.
-    #[serde(default = "ten_thousand")]
+    #[serde(default = "limiter::ten_thousand")]
     max_keys: usize,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn ten_thousand() -> usize {
-    10_000
 }
 
 impl Kind for Throttle {
@@ -84,37 +70,23 @@ impl Kind for Throttle {
 
     fn check(config: &Config, problems: &mut Problems) {
         limiter::check("event", config.rate, config.burst, config.max_keys, problems);
-        if let Some(Err(error)) = config.key.as_deref().map(Template::compile) {
-            error.report("key", problems);
-        }
+        Pace::check_key("key", config.key.as_deref(), problems);
     }
 
     async fn build(config: &Config, _: &BuildContext) -> Result<Task, BuildError> {
-        let key = config.key.as_deref().map(Template::compile).transpose();
-        let key = key.map_err(|error| BuildError::new("cannot compile `key`").with_source(error))?;
         let limiter = Limiter::new(config.rate, config.burst, config.max_keys, Instant::now());
-        Ok(Task::Processor(Box::new(Self { limiter: Mutex::new(limiter), key })))
+        let pace = Pace::new(limiter, config.key.as_deref());
+        let pace = pace.map_err(|error| BuildError::new("cannot compile `key`").with_source(error))?;
+        Ok(Task::Processor(Box::new(Self(pace))))
     }
 }
 
 #[async_trait]
 impl Processor for Throttle {
-    /// Nothing is taken from the rate before the event passes, so that one that is not waited for to the end, and comes
-    /// again, counts once.
     async fn handle(&self, event: &Event, output: &mut Output) -> Result<(), TaskError> {
-        let key = self.key.as_ref().map_or_else(|| Ok(String::new()), |key| key.render(event))?;
-        while let Some(time) = self.admit(&key) {
-            sleep_until(time).await;
-        }
+        self.0.wait(event).await?;
         output.forward();
         Ok(())
-    }
-}
-
-impl Throttle {
-    fn admit(&self, key: &str) -> Option<Instant> {
-        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.admit(key, Instant::now()).err()
     }
 }
 

@@ -50,6 +50,24 @@ impl Durations {
         Self { aggregation: Arc::clone(aggregation), cells, exemplars: Exemplars::default(), filter }
     }
 
+    /// Returns what is sorted into other buckets and goes on where this is, unless these are its buckets. Nothing must be
+    /// recorded here any more.
+    pub(super) fn sorted_into(&self, aggregation: &Arc<Aggregation>) -> Option<Self> {
+        match (&self.cells, &*self.aggregation, &**aggregation) {
+            (Cells::Explicit(cells), Aggregation::Explicit(from), Aggregation::Explicit(to))
+                if from != to =>
+            {
+                Some(Self {
+                    aggregation: Arc::clone(aggregation),
+                    cells: Cells::Explicit(cells.sorted_anew(from, to)),
+                    exemplars: Exemplars::default(),
+                    filter: self.filter,
+                })
+            }
+            _ => None,
+        }
+    }
+
     /// Records a duration, which as the filter says also is an exemplar.
     #[inline]
     pub(super) fn record(&self, nanos: u64, at: Moment) {

@@ -2,13 +2,16 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::sharded::{MAX_SHARDS, shard};
+use super::{
+    points::seconds,
+    sharded::{MAX_SHARDS, shard},
+};
 
 /// Cells in a pair of cache lines, which is what processors fetch at once.
 const LINE: usize = 16;
 
 /// The upper bounds of buckets; a value equal to a bound belongs below it.
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Bounds {
     seconds: Vec<f64>,
     nanos: Vec<u64>,
@@ -26,6 +29,17 @@ impl Bounds {
         )]
         let nanos = seconds.iter().map(|bound| (bound * 1e9).round() as u64).collect();
         Self { seconds, nanos, shards: threads.next_power_of_two().min(MAX_SHARDS) }
+    }
+
+    /// Returns these and one more, if it is not among them.
+    pub(super) fn with(&self, nanos: u64) -> Self {
+        let mut bounds = self.clone();
+        let place = bounds.nanos.partition_point(|bound| *bound < nanos);
+        if bounds.nanos.get(place) != Some(&nanos) {
+            bounds.nanos.insert(place, nanos);
+            bounds.seconds.insert(place, seconds(nanos));
+        }
+        bounds
     }
 
     /// Returns the bounds in seconds.
@@ -64,6 +78,24 @@ impl Histogram {
     pub(super) fn new(bounds: &Bounds) -> Self {
         let cells = (0..bounds.shards * bounds.stride()).map(|_| AtomicU64::new(0)).collect();
         Self { cells }
+    }
+
+    /// Makes one with other bounds that goes on where this one is. A bucket that is divided counts as above the new
+    /// bound: what is below a bound is below it for certain.
+    pub(super) fn sorted_anew(&self, from: &Bounds, to: &Bounds) -> Self {
+        let anew = Self::new(to);
+        for shard in self.cells.chunks_exact(from.stride()) {
+            for (n, cell) in shard[..from.cells() - 1].iter().enumerate() {
+                let bucket = from
+                    .nanos
+                    .get(n)
+                    .map_or(to.nanos.len(), |upper| to.nanos.partition_point(|bound| bound < upper));
+                anew.cells[bucket].fetch_add(cell.load(Ordering::Relaxed), Ordering::Relaxed);
+            }
+            let nanos = shard[from.cells() - 1].load(Ordering::Relaxed);
+            anew.cells[to.cells() - 1].fetch_add(nanos, Ordering::Relaxed);
+        }
+        anew
     }
 
     /// Records a duration. `bounds` are those that the histogram was made with.
@@ -114,6 +146,32 @@ mod tests {
         let Snapshot { buckets, count, sum } = histogram.snapshot(&bounds);
         assert_eq!((buckets, count), (vec![2, 2, 2], 6));
         assert!((sum - 10.002_000_002).abs() < 1e-12, "{sum}");
+    }
+
+    #[test]
+    fn a_bound_of_its_own_stands_in_its_place_once() {
+        let bounds = Bounds::new(&[0.001, 0.5], 2);
+        assert_eq!(bounds.with(400_000_000).seconds(), [0.001, 0.4, 0.5]);
+        assert_eq!(bounds.with(75_300_000_000).seconds(), [0.001, 0.5, 75.3]);
+        assert_eq!(bounds.with(500_000_000), bounds);
+    }
+
+    #[test]
+    fn with_other_bounds_nothing_is_lost_and_nothing_is_said_that_is_not_known() {
+        let old = Bounds::new(&[0.1, 0.4, 1.0], 2);
+        let histogram = Histogram::new(&old);
+        for nanos in [50_000_000, 300_000_000, 400_000_000, 700_000_000, 9_000_000_000] {
+            histogram.record(nanos, &old);
+        }
+        let counted = |bounds: &Bounds| {
+            let Snapshot { buckets, count, sum } = histogram.sorted_anew(&old, bounds).snapshot(bounds);
+            assert!(count == 5 && (sum - 10.45).abs() < 1e-9, "{count} {sum}");
+            buckets
+        };
+        assert_eq!(counted(&old.with(300_000_000)), [1, 0, 2, 1, 1]);
+        assert_eq!(counted(&Bounds::new(&[0.1, 1.0], 2)), [1, 3, 1]);
+        assert_eq!(counted(&Bounds::new(&[0.2], 2)), [1, 4]);
+        assert_eq!(counted(&old.with(5_000_000_000)), [1, 2, 1, 0, 1]);
     }
 
     proptest! {

@@ -44,6 +44,13 @@ impl Meter {
         Timer(self.cells(instrument, labels))
     }
 
+    /// Returns the histogram of these attributes in which one duration, in nanoseconds, is a bound of its own: what is within
+    /// it is known to the event. Only one with bounds has it. Another one is another histogram: what is left of that must not
+    /// record any more.
+    pub fn timer_with(&self, instrument: &'static Instrument, labels: Labels, bound: Option<u64>) -> Timer {
+        Timer(self.0.as_ref().map(|registry| registry.cells_with(instrument, labels, bound)))
+    }
+
     /// Returns what makes the histograms of attributes that are not known yet.
     pub fn timers(&self, instrument: &'static Instrument) -> Timers {
         let source = self.0.is_some().then(|| (self.clone(), instrument));

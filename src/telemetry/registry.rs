@@ -137,13 +137,52 @@ impl Registry {
 
     /// Returns the cells of a series, which begins with zero; one that is known goes on.
     pub(super) fn cells(&self, instrument: &'static Instrument, labels: Labels) -> Arc<Cells> {
-        self.entry(instrument, labels, || match instrument.kind {
-            InstrumentKind::Counter | InstrumentKind::ObservableCounter => Cells::Count(AtomicU64::new(0)),
-            InstrumentKind::UpDownCounter | InstrumentKind::Gauge => Cells::Level(AtomicI64::new(0)),
-            InstrumentKind::Histogram(buckets) => {
-                Cells::Durations(Durations::new(&self.aggregations[buckets as usize], self.exemplars))
+        self.cells_with(instrument, labels, None)
+    }
+
+    /// As [`Self::cells`]; a histogram with bounds has this one besides, in nanoseconds. One that is known goes on with the
+    /// bounds that are wanted now: its earlier handles must not be used any more if those are others.
+    pub(super) fn cells_with(
+        &self,
+        instrument: &'static Instrument,
+        labels: Labels,
+        bound: Option<u64>,
+    ) -> Arc<Cells> {
+        match instrument.kind {
+            InstrumentKind::Counter | InstrumentKind::ObservableCounter => {
+                self.entry(instrument, labels, || Cells::Count(AtomicU64::new(0)))
             }
-        })
+            InstrumentKind::UpDownCounter | InstrumentKind::Gauge => {
+                self.entry(instrument, labels, || Cells::Level(AtomicI64::new(0)))
+            }
+            InstrumentKind::Histogram(buckets) => {
+                let common = &self.aggregations[buckets as usize];
+                let aggregation = match (&**common, bound) {
+                    (Aggregation::Explicit(bounds), Some(bound)) => {
+                        Arc::new(Aggregation::Explicit(bounds.with(bound)))
+                    }
+                    _ => Arc::clone(common),
+                };
+                self.durations(instrument, labels, &aggregation)
+            }
+        }
+    }
+
+    fn durations(
+        &self,
+        instrument: &'static Instrument,
+        labels: Labels,
+        aggregation: &Arc<Aggregation>,
+    ) -> Arc<Cells> {
+        let make = || Cells::Durations(Durations::new(aggregation, self.exemplars));
+        let cells = self.entry(instrument, labels.clone(), make);
+        let Cells::Durations(known) = &*cells else { return cells };
+        let Some(anew) = known.sorted_into(aggregation) else { return cells };
+        let anew = Arc::new(Cells::Durations(anew));
+        if let Some((_, entry)) = self.entries().get_mut(&(instrument.name, labels)) {
+            entry.cells = Arc::clone(&anew);
+        }
+        anew
     }
 
     /// Adds series whose values are asked for at every collection. They replace those that are known, from where

@@ -219,3 +219,9 @@ fn a_rendering_ends_before_it_floods_the_memory() {
     let constant = Template::compile("a/{{ 'x' * 90000000 }}/{{ event.id }}").unwrap();
     assert_eq!(constant.prefix(), "a/");
 }
+
+#[test]
+fn nothing_tells_of_the_event_what_is_not_named() {
+    let (message, ..) = wrong("{{ debug() }}");
+    assert_eq!(message, "`debug` is not known");
+}

@@ -1,10 +1,12 @@
-//! The end-to-end tests: flowgen against a real OpenTelemetry Collector, and in a root directory like the image's.
+//! The end-to-end tests: flowgen against a real OpenTelemetry Collector, against programs that others wrote, and in a root
+//! directory like the image's.
 //!
 //! `tests/e2e/run` builds the Collector and starts them; `cargo test` alone does not. They read what the Collector
 //! itself wrote, so that nothing of flowgen's takes part in the judgement.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod authority;
 mod collector;
 mod container;
 mod disk;
@@ -14,6 +16,7 @@ mod image;
 mod mutual;
 mod otlp;
 mod overload;
+mod peers;
 mod process;
 mod readme;
 mod series;

@@ -1,12 +1,13 @@
 //! A Collector that takes clients of one authority only (mTLS), with a token in a header, and calls that are compressed.
 
-use std::{fs, path::Path};
+use std::fs;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair};
+use rcgen::ExtendedKeyUsagePurpose;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::{
+    authority::Authority,
     collector::{self, Collector},
     flowgen,
     otlp::Received,
@@ -26,32 +27,6 @@ flow:
     - generate: {name: numbers, count: 200}
     - drop: {name: nowhere}
 "#;
-
-/// Who issues certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-impl Authority {
-    fn new() -> Self {
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    /// Writes its certificate into a folder.
-    fn write(&self, path: &Path) {
-        fs::write(path, self.0.pem()).unwrap();
-    }
-
-    /// Issues a certificate for a name, and writes it and its key into a folder.
-    fn issue(&self, name: &str, usage: ExtendedKeyUsagePurpose, folder: &Path, file: &str) {
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
-        params.extended_key_usages.push(usage);
-        let certificate = params.signed_by(&key, &self.0).unwrap();
-        fs::write(folder.join(format!("{file}.pem")), certificate.pem()).unwrap();
-        fs::write(folder.join(format!("{file}.key")), key.serialize_pem()).unwrap();
-    }
-}
 
 /// Returns the configuration that asks for a token, and for a certificate of the authority of `clients`.
 fn locked(folder: &TempDir) -> String {

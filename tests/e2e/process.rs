@@ -79,6 +79,21 @@ impl Process {
         }
     }
 
+    /// Waits for a line with this text, and returns it.
+    pub(crate) fn line(&mut self, text: &str) -> String {
+        loop {
+            match self.said.recv_timeout(PATIENCE) {
+                Ok(line) if line.contains(text) => return line,
+                Ok(_) => {}
+                Err(RecvTimeoutError::Timeout) => panic!("it fell silent without saying `{text}`"),
+                Err(RecvTimeoutError::Disconnected) => {
+                    let ended = self.take();
+                    panic!("it ended with {:?} without saying `{text}`:\n{}", ended.code, ended.stderr);
+                }
+            }
+        }
+    }
+
     /// Reads both streams to their end and waits.
     pub(crate) fn end(mut self) -> Ended {
         loop {

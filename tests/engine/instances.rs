@@ -76,6 +76,7 @@ fn run(count: u64, instances: usize, slowest: u64, change: impl Fn(&mut Node)) -
         let flow = Flow {
             durable: None,
             parallel_instances: instances,
+            slo: None,
             on_task_panic: OnTaskPanic::Restart,
             ..flow("instances", vec![source, works])
         };

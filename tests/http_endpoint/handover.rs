@@ -14,7 +14,11 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use super::{Serving, yaml};
-use crate::support::client::{Client, call, request};
+use crate::support::{
+    client::{Client, call, request},
+    http::{self, Server},
+    worker::Worker,
+};
 
 /// Sends requests, one after the other, until it is told to stop or its connection ends.
 struct Caller {
@@ -66,7 +70,7 @@ fn version(n: usize) -> String {
 /// Scenario: a flow is changed twenty times while clients send requests. Guarantee: every one is answered by the flow.
 #[test]
 fn no_request_is_refused_while_its_flow_is_replaced() {
-    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let serving = Serving::started(Worker::start(&version(0), &[]));
     let callers: Vec<_> = (0..4).map(|_| Caller::start(serving.address)).collect();
     for n in 1..=20 {
         fs::write(serving.worker.folder.path().join("flow.yaml"), version(n)).unwrap();
@@ -84,7 +88,7 @@ fn no_request_is_refused_while_its_flow_is_replaced() {
 
 #[test]
 fn a_path_that_is_gone_is_not_found_and_another_one_is_served() {
-    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let serving = Serving::started(Worker::start(&version(0), &[]));
     let moved = version(0).replace("/work", "/moved");
     fs::write(serving.worker.folder.path().join("flow.yaml"), moved).unwrap();
     serving.worker.signal(Signal::HUP);
@@ -97,7 +101,7 @@ fn a_path_that_is_gone_is_not_found_and_another_one_is_served() {
 /// that came is one of the flow's.
 #[test]
 fn whoever_was_let_in_before_the_worker_stops_is_answered() {
-    let serving = Serving::started(crate::support::worker::Worker::start(&version(0), &[]));
+    let serving = Serving::started(Worker::start(&version(0), &[]));
     let callers: Vec<_> = (0..8).map(|_| Caller::start(serving.address)).collect();
     assert_eq!(call(serving.address, "POST /work", "", b"1").status, 200);
     serving.worker.signal(Signal::TERM);
@@ -113,7 +117,7 @@ fn whoever_was_let_in_before_the_worker_stops_is_answered() {
 /// answered; one whose body never comes does not keep the worker.
 #[test]
 fn a_body_that_is_on_its_way_is_waited_for_and_one_that_never_comes_is_not() {
-    let serving = Serving::started(crate::support::worker::Worker::start(&version(7), &[]));
+    let serving = Serving::started(Worker::start(&version(7), &[]));
     let half = |address| {
         let mut client = Client::connect(address);
         client.send(b"POST /work HTTP/1.1\r\nhost: a\r\nexpect: 100-continue\r\ncontent-length: 2\r\n\r\n");
@@ -153,7 +157,7 @@ flows:
       - http_endpoint: {name: in, endpoint: \"/zz/{*rest}\", auth: {jwt: {jwks_file: /nonexistent}}}
       - drop: {name: nowhere}
 ";
-    let serving = Serving::started(crate::support::worker::Worker::start(&flow("/x/{id}", ""), &[]));
+    let serving = Serving::started(Worker::start(&flow("/x/{id}", ""), &[]));
     let reload = |yaml: String, outcome: &str| {
         fs::write(serving.worker.folder.path().join("flow.yaml"), yaml).unwrap();
         serving.worker.signal(Signal::HUP);
@@ -172,4 +176,25 @@ flows:
     assert_eq!(ask("/zz/1/2").json(), json!({"all": "1/2"}));
     let ended = serving.stop();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+/// Scenario: the file with a token is replaced, and nothing else. Guarantee: from the reload on the new one is sent.
+#[test]
+fn a_new_token_in_a_file_is_sent_after_a_reload() {
+    let server = Server::start(|_, request| http::json(request.header("authorization").unwrap_or_default()));
+    let tasks = format!(
+        "
+    - http_endpoint: {{name: in, endpoint: /work}}
+    - http_request: {{name: out, endpoint: \"http://{}/\", credentials_path: secret.json}}
+",
+        server.address
+    );
+    let secret = |token: &str| json!({"bearer_auth": token}).to_string();
+    let serving =
+        Serving::started(Worker::start(&yaml("", "", &tasks), &[("secret.json", secret("one").as_bytes())]));
+    assert_eq!(call(serving.address, "POST /work", "", b"").json(), json!("Bearer one"));
+    fs::write(serving.worker.folder.path().join("secret.json"), secret("two")).unwrap();
+    serving.worker.signal(Signal::HUP);
+    serving.worker.next_logged("reload applied");
+    assert_eq!(call(serving.address, "POST /work", "", b"").json(), json!("Bearer two"));
 }

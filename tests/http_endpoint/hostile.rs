@@ -89,11 +89,11 @@ fn idle_connections_are_closed_and_those_with_a_request_under_way_are_not() {
         assert_eq!(idle.until_closed(), b"");
         let mut idle = Frames::connect(at, WINDOW);
         idle.get(1, "/small");
-        assert!(idle.is_answered(1) && idle.is_closed_in_good_order());
+        assert!(idle.is_answered(1) && idle.closes_in_good_order());
     }
     assert_eq!(call(at, "GET /wait", "", b"").json()["batch_size"], 3);
     assert_eq!(waiting.receive().unwrap().json()["batch_size"], 3);
-    assert!(stream.is_answered(1) && stream.is_closed_in_good_order());
+    assert!(stream.is_answered(1) && stream.closes_in_good_order());
     assert_eq!(waiting.until_closed(), b"");
     assert_eq!(serving.stop().drained()["completed"], json!(9));
 }

@@ -166,3 +166,29 @@ fn an_address_that_is_taken_is_said_by_the_task_that_wants_it() {
         assert!(ended.stderr.contains(part), "{}", ended.stderr);
     }
 }
+
+/// Scenario: what comes of a request takes more memory than it may, as one output or as many small ones. Guarantee: the
+/// answer says so instead, and the event comes to its own end.
+#[test]
+fn outputs_that_take_too_much_memory_are_no_answer_and_no_failure() {
+    let tasks = r#"
+    - http_endpoint: {name: in, endpoint: /outputs, max_response_bytes: 64KiB}
+    - script: {name: outputs, code: "let one = ``; one.pad(event.data.payload.size, 'x'); let all = []; all.pad(event.data.payload.count, one); all"}
+"#;
+    let serving = Serving::start("", "", tasks);
+    let outputs =
+        |count: usize, size: usize| post(serving.address, "/outputs", &json!({"count": count, "size": size}));
+    for (count, size) in [(1, 60_000), (10, 5_000), (60, 10)] {
+        let answer = outputs(count, size);
+        assert_eq!((answer.status, answer.body.len() > count * size), (200, true), "{count} of {size}");
+    }
+    for (count, size) in [(1, 66_000), (2, 40_000), (10, 50_000), (1_000, 1)] {
+        let answer = outputs(count, size);
+        assert_eq!((answer.status, answer.header("content-type")), (500, Some("application/problem+json")));
+        let detail = answer.json()["detail"].as_str().unwrap().to_owned();
+        assert!(detail.contains("`max_response_bytes`, 65536 bytes"), "{detail}");
+        assert_eq!(outputs(1, 1).status, 200);
+    }
+    let drained = serving.stop().drained();
+    assert_eq!((&drained["completed"], &drained["failed"]), (&json!(11), &json!(0)));
+}

@@ -47,7 +47,7 @@ fn what_was_sent_before_the_signal_is_answered() {
     let lost = |client: &mut Client| client.receive().map(|response| response.status) != Some(200);
     assert_eq!(known.iter_mut().map(lost).filter(|is_lost| *is_lost).count(), 0, "of {}", known.len());
     assert!(streams.iter_mut().all(|frames| frames.is_answered(3)));
-    assert!(streams.into_iter().all(Frames::is_closed_in_good_order));
+    assert!(streams.into_iter().all(Frames::closes_in_good_order));
     let ended = serving.worker.end();
     let expected = json!(20 + 5 + 20 + 5 + NEW);
     assert_eq!((ended.code, &ended.drained()["completed"]), (Some(0), &expected), "{}", ended.stderr);

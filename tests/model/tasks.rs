@@ -79,6 +79,7 @@ pub(crate) fn plan(world: &Arc<World>, name: &str) -> Plan {
         deadline: case.deadline,
         durable: None,
         parallel_instances: case.parallel_instances,
+        slo: None,
         tasks: (0..case.tasks.len()).map(|task| node(world, task)).collect(),
     };
     let shutdown_timeout = case.stopping.map_or(LONG, |stopping| stopping.timeout);

@@ -2,6 +2,7 @@
 
 mod blocks;
 mod drains;
+mod files;
 mod flows;
 mod refused;
 mod watch;

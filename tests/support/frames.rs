@@ -3,10 +3,10 @@
 use std::{
     io::{BufReader, Read, Write},
     net::{SocketAddr, TcpStream},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-/// How long a test waits for a frame before it says that there is none.
+/// How long a test may take on a connection, and wait for a frame, before it says that there is none.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -35,6 +35,7 @@ const STATUS_200: u8 = 0x88;
 /// A connection. Nothing is ever taken of a stream: each may send as much as its window holds.
 pub(crate) struct Frames {
     stream: BufReader<TcpStream>,
+    begin: Instant,
     seen: Vec<Frame>,
 }
 
@@ -51,7 +52,7 @@ impl Frames {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
-        let mut frames = Self { stream: BufReader::new(stream), seen: Vec::new() };
+        let mut frames = Self { stream: BufReader::new(stream), begin: Instant::now(), seen: Vec::new() };
         frames.stream.get_mut().write_all(PREFACE).unwrap();
         let setting = [&[0, INITIAL_WINDOW_SIZE][..], &window.to_be_bytes()].concat();
         frames.send(SETTINGS, 0, 0, &setting);
@@ -73,12 +74,12 @@ impl Frames {
     /// Waits for the whole response on a stream, and returns whether it is 200. It is not, either, if the stream or the
     /// connection ends before.
     pub(crate) fn is_answered(&mut self, stream: u32) -> bool {
-        let ends = |frame: &&Frame| {
+        let ends = |frame: &Frame| {
             let is_last = matches!(frame.kind, DATA | HEADERS) && frame.flags & END_STREAM != 0;
             frame.stream == stream && (is_last || frame.kind == RESET)
         };
-        while self.seen.iter().find(ends).is_none() && self.read() {}
-        let is_whole = self.seen.iter().find(ends).is_some_and(|frame| frame.kind != RESET);
+        while !self.seen.iter().any(ends) && self.read() {}
+        let is_whole = self.seen.iter().find(|frame| ends(frame)).is_some_and(|frame| frame.kind != RESET);
         let is_ok = |frame: &Frame| {
             frame.stream == stream && frame.kind == HEADERS && frame.payload.first() == Some(&STATUS_200)
         };
@@ -97,7 +98,7 @@ impl Frames {
     }
 
     /// Waits until the other side closes the connection, and returns whether it has said before that nothing is wrong.
-    pub(crate) fn is_closed_in_good_order(mut self) -> bool {
+    pub(crate) fn closes_in_good_order(mut self) -> bool {
         while self.read() {}
         let goodbye = self.seen.iter().rev().find(|frame| frame.kind == GO_AWAY);
         goodbye.is_some_and(|frame| frame.payload[4..8] == [0; 4])
@@ -105,6 +106,8 @@ impl Frames {
 
     /// Reads a frame, and answers those that ask for it; returns whether there was one.
     fn read(&mut self) -> bool {
+        // Pings alone would go on for ever.
+        assert!(self.begin.elapsed() < PATIENCE, "what is waited for does not come");
         let mut head = [0; 9];
         if self.stream.read_exact(&mut head).is_err() {
             return false;

@@ -245,6 +245,7 @@ pub(crate) fn flow(name: &str, tasks: Vec<Node>) -> Flow {
         deadline: None,
         durable: None,
         parallel_instances: 1,
+        slo: None,
         tasks,
     }
 }

@@ -22,7 +22,7 @@ use crate::support::{
 };
 
 /// Starts a worker of these files that exports metrics so often, and this share of the traces.
-fn start(collector: &Collector, files: &[(&str, &str)], interval: &str, rate: f64) -> Worker {
+pub(super) fn start(collector: &Collector, files: &[(&str, &str)], interval: &str, rate: f64) -> Worker {
     let folder = tempfile::tempdir().unwrap();
     files.iter().for_each(|(name, text)| fs::write(folder.path().join(name), text).unwrap());
     let worker = Worker::start_in(folder, &["run", "."], |command| {
@@ -37,7 +37,7 @@ fn start(collector: &Collector, files: &[(&str, &str)], interval: &str, rate: f6
 }
 
 /// Writes a file as a whole and asks for a reload. Returns what the line says that tells what became of it.
-fn reload(worker: &Worker, name: &str, text: &str) -> String {
+pub(super) fn reload(worker: &Worker, name: &str, text: &str) -> String {
     let path = worker.folder.path();
     fs::write(path.join("new"), text).unwrap();
     fs::rename(path.join("new"), path.join(name)).unwrap();

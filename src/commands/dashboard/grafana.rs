@@ -62,7 +62,7 @@ fn data_source() -> Value {
 /// What is marked in every panel: what changes numbers from outside of what they tell about.
 fn annotations() -> Vec<Value> {
     let scope = Scope::all(Histograms::Any);
-    let reloads = scope.metric(&RELOADS).is_like("outcome", "applied|failed").rate(&["job", "outcome"]);
+    let reloads = scope.metric(&RELOADS).like("outcome", "applied|failed").rate(&["job", "outcome"]);
     let workers = scope.metric(&FLOW_STATE).series();
     let panics = scope.metric(&TASK_STOPS).is("reason", "panic").rate(&["job", "flow", "task"]);
     vec![

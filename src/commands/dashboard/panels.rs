@@ -34,7 +34,7 @@ pub(super) fn quantiles(panel: Panel, metric: &Metric) -> Panel {
 /// Returns which part of the events that came to an end have failed, by attributes.
 pub(super) fn failed_share(scope: &Scope, by: &[&str]) -> String {
     let events = scope.metric(&FLOW_EVENTS);
-    share(&events.clone().is_like("outcome", FAILED).rate(by), &events.rate(by))
+    share(&events.clone().like("outcome", FAILED).rate(by), &events.rate(by))
 }
 
 /// What enters the flow.

@@ -90,12 +90,12 @@ impl Metric {
     }
 
     /// Leaves those whose attribute has another value.
-    pub(super) fn is_not(self, attribute: &str, value: &str) -> Self {
+    pub(super) fn without(self, attribute: &str, value: &str) -> Self {
         self.matching(attribute, "!=", value)
     }
 
     /// Leaves those whose attribute has a value of this pattern.
-    pub(super) fn is_like(self, attribute: &str, pattern: &str) -> Self {
+    pub(super) fn like(self, attribute: &str, pattern: &str) -> Self {
         self.matching(attribute, "=~", pattern)
     }
 

@@ -22,6 +22,8 @@ pub(super) struct Activity {
     begin: Instant,
     /// When the latest request ended, in milliseconds from the begin.
     ended: AtomicU64,
+    /// Whether a request was answered before all of it was read.
+    has_unread: AtomicBool,
 }
 
 impl Activity {
@@ -32,6 +34,7 @@ impl Activity {
             is_shared: AtomicBool::new(false),
             begin: Instant::now(),
             ended: AtomicU64::new(0),
+            has_unread: AtomicBool::new(false),
         })
     }
 
@@ -47,6 +50,11 @@ impl Activity {
     /// Returns whether what comes in can only be the head of a request. Between those of HTTP/2 come other frames.
     pub(super) fn awaits_head(&self) -> bool {
         self.is_idle() && !self.is_shared.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a client may still be sending what nobody reads.
+    pub(super) fn has_unread(&self) -> bool {
+        self.has_unread.load(Ordering::Relaxed)
     }
 
     /// Waits until there was no request for so long, from now on.
@@ -75,6 +83,13 @@ impl Activity {
 /// A request that is under way.
 #[derive(Debug)]
 pub(super) struct UnderWay(Arc<Activity>);
+
+impl UnderWay {
+    /// Says that it is answered before all of it was read.
+    pub(super) fn leave_unread(&self) {
+        self.0.has_unread.store(true, Ordering::Relaxed);
+    }
+}
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

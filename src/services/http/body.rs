@@ -74,9 +74,14 @@ pub async fn read(
     }
 }
 
-/// Takes a body that nobody wants, if all of it has come along with its head, so that the connection can go on. Returns whether
-/// it has. Who waits to be asked for the body is not asked.
-pub fn skip(body: &mut Incoming, headers: &HeaderMap) -> bool {
+/// Returns what is left of a body that nobody wants: nothing, if all of it has come along with its head, so that the connection
+/// can go on. Who waits to be asked for the body is not asked.
+pub fn unread(mut body: Incoming, headers: &HeaderMap) -> Option<Incoming> {
+    let is_skipped = skip(&mut body, headers);
+    (!is_skipped).then_some(body)
+}
+
+fn skip(body: &mut Incoming, headers: &HeaderMap) -> bool {
     if headers.contains_key(EXPECT) {
         return false;
     }

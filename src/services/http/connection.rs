@@ -153,8 +153,8 @@ async fn exchange(
     let service = service_fn(|request: http::Request<Incoming>| {
         let (shared, under_way) = (Arc::clone(shared), activity.request(request.version()));
         async move {
-            let response = shared.answer(request, peer).await;
-            Ok::<_, Infallible>(Sending::begin(response, under_way))
+            let answer = shared.answer(request, peer).await;
+            Ok::<_, Infallible>(Sending::begin(answer, under_way))
         }
     });
     let mut connection = pin!(builder.serve_connection(TokioIo::new(io), service));

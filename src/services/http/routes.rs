@@ -56,7 +56,7 @@ pub(super) enum Found {
 
 impl Routes {
     /// Finds what a request leads to: of several routes the one that is served, or will be. `OPTIONS` leads to the route
-    /// that `asked` about, or to any one of the path.
+    /// that answers the method `asked` about, or else to any one of the path.
     pub(super) fn find(&self, method: &Method, asked: Option<&Method>, path: &str) -> Found {
         let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
         let mut best: Option<(u8, Arc<Place>, Vec<String>)> = None;
@@ -65,13 +65,11 @@ impl Routes {
             let mut best_here = None;
             for place in places {
                 let known = &place.route.method;
-                let is_meant = known == method
-                    // RFC 9110: what answers GET answers HEAD.
-                    || (*method == Method::HEAD && *known == Method::GET)
-                    || (*method == Method::OPTIONS && asked.is_none_or(|asked| asked == known));
-                let rank = place.rank() + if known == method { 4 } else { 0 };
+                let is_question = *method == Method::OPTIONS;
+                let is_asked = is_question && asked.is_some_and(|asked| answers(known, asked));
+                let rank = place.rank() + if known == method || is_asked { 4 } else { 0 };
                 let of_best = best_here.map(|(rank, _)| rank).or(best.as_ref().map(|(rank, ..)| *rank));
-                if is_meant && of_best.is_none_or(|of_best| of_best < rank) {
+                if (is_question || answers(known, method)) && of_best.is_none_or(|of_best| of_best < rank) {
                     best_here = Some((rank, place));
                 }
             }
@@ -98,6 +96,22 @@ impl Routes {
         methods.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         methods.dedup();
         methods
+    }
+
+    /// Returns who answers the methods of a path now, in the same order whichever came first.
+    pub(super) fn handlers(&self, path: &str) -> Vec<(Method, Arc<dyn Handler>)> {
+        let layers = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let mut handlers: Vec<(Method, Arc<dyn Handler>)> = Vec::new();
+        for place in layers.iter().rev().filter_map(|layer| layer.find(path)).flat_map(|(places, _)| places) {
+            let method = &place.route.method;
+            if let Handled::Now(_, handler) = place.handled()
+                && !handlers.iter().any(|(known, _)| known == method)
+            {
+                handlers.push((method.clone(), handler));
+            }
+        }
+        handlers.sort_unstable_by(|(one, _), (other, _)| one.as_str().cmp(other.as_str()));
+        handlers
     }
 
     /// Returns whether a request that led to `place` leads to another one by now.
@@ -164,6 +178,12 @@ impl Routes {
             is_left
         });
     }
+}
+
+/// Returns whether a route of the method `known` answers requests of `method`.
+fn answers(known: &Method, method: &Method) -> bool {
+    // RFC 9110: what answers GET answers HEAD.
+    known == method || (*method == Method::HEAD && *known == Method::GET)
 }
 
 impl Place {

@@ -8,7 +8,7 @@ use std::{
     future::{Future, poll_fn},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
@@ -16,14 +16,14 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Response;
+use http::{HeaderValue, Response, header::CONNECTION};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::rt::Executor;
+use hyper::{body::Incoming, rt::Executor};
 use tokio::task_local;
 use tokio_util::task::TaskTracker;
 
-use super::{activity::UnderWay, timely::Deadline};
-use crate::task::http::Body;
+use super::{activity::UnderWay, timely::Deadline, unread};
+use crate::task::http::{Answer, Body};
 
 /// The most that is handed over at once where windows decide what is sent.
 const FRAME: usize = 16 << 10;
@@ -33,9 +33,14 @@ task_local! {
     static STREAM: Arc<Stream>;
 }
 
-/// Whether a stream waits for its client.
+/// What is known of a stream where it is served.
 #[derive(Debug, Default)]
-struct Stream(AtomicBool);
+struct Stream {
+    /// Whether it waits for its client.
+    waits: AtomicBool,
+    /// The body of a request that was answered without it.
+    unread: Mutex<Option<Incoming>>,
+}
 
 /// The body.
 #[derive(Debug)]
@@ -48,10 +53,21 @@ pub(super) struct Sending {
 }
 
 impl Sending {
-    /// Sends a response to a request, which is under way until all of it was handed over. To be called where the request
+    /// Sends the answer to a request, which is under way until all of it was handed over. To be called where the request
     /// is answered.
-    pub(super) fn begin(response: Response<Body>, request: UnderWay) -> Response<Self> {
+    pub(super) fn begin(answer: Answer, request: UnderWay) -> Response<Self> {
+        let Answer { mut response, unread, .. } = answer;
         let stream = STREAM.try_with(Arc::clone).ok();
+        if let Some(unread) = unread.filter(|body| !body.is_end_stream()) {
+            match &stream {
+                Some(stream) => *stream.unread.lock().unwrap_or_else(PoisonError::into_inner) = Some(unread),
+                None => {
+                    // What is left of the body would be taken for the next request.
+                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+                    request.leave_unread();
+                }
+            }
+        }
         response.map(|body| {
             let sending = Self { body, stream, is_begun: false, _request: request };
             sending.waits(true);
@@ -61,7 +77,7 @@ impl Sending {
 
     fn waits(&self, for_client: bool) {
         if let Some(stream) = &self.stream {
-            stream.0.store(for_client, Ordering::Relaxed);
+            stream.waits.store(for_client, Ordering::Relaxed);
         }
     }
 
@@ -124,22 +140,32 @@ impl<F: Future<Output: Send> + Send + 'static> Executor<F> for Streams {
 async fn watched(served: impl Future, stream: Arc<Stream>, limit: Duration) {
     let mut served = pin!(served);
     let mut deadline = Deadline::default();
-    poll_fn(|context| {
+    let is_served = poll_fn(|context| {
         // Whenever it is polled otherwise, something has gone on.
-        if deadline.is_over(context) || served.as_mut().poll(context).is_ready() {
-            return Poll::Ready(());
+        if deadline.is_over(context) {
+            return Poll::Ready(false);
         }
-        if stream.0.load(Ordering::Relaxed) {
+        if served.as_mut().poll(context).is_ready() {
+            return Poll::Ready(true);
+        }
+        if stream.waits.load(Ordering::Relaxed) {
             deadline.begin_again(limit);
             if deadline.is_over(context) {
-                return Poll::Ready(());
+                return Poll::Ready(false);
             }
         } else {
             deadline.clear();
         }
         Poll::Pending
-    })
-    .await;
+    });
+    if !is_served.await {
+        return;
+    }
+    // As long as the body is there the stream stays open.
+    let unread = stream.unread.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(body) = unread {
+        Box::pin(unread::discard(body)).await;
+    }
 }
 
 #[cfg(test)]
@@ -153,8 +179,9 @@ mod tests {
     async fn what_is_sent_in_parts_is_the_same_and_the_last_one_keeps_nothing_else() {
         let all: Bytes = (0..FRAME * 3 + 7).map(|n| n as u8).collect();
         let request = Activity::new().request(Version::HTTP_2);
-        let response = STREAM
-            .sync_scope(Arc::default(), || Sending::begin(Response::new(Body::from(all.clone())), request));
+        let response = STREAM.sync_scope(Arc::default(), || {
+            Sending::begin(Response::new(Body::from(all.clone())).into(), request)
+        });
         let mut body = response.into_body();
         assert_eq!(body.size_hint().exact(), Some(all.len() as u64));
         let mut parts = Vec::new();

@@ -16,7 +16,6 @@ use http::{
     HeaderValue, Method, Response, StatusCode, Version,
     header::{ACCESS_CONTROL_REQUEST_METHOD, ALLOW, CONNECTION},
 };
-use http_body::Body as _;
 use hyper::body::Incoming;
 use tokio::{
     net::{TcpListener, TcpSocket},
@@ -27,8 +26,9 @@ use tokio::{
 use tokio_util::task::TaskTracker;
 
 use super::{
-    connection, head,
+    body, connection, head,
     meters::RequestMeters,
+    preflight,
     problem::Problem,
     routes::{Found, Handled, Routes},
     tls::{self, ServerTls},
@@ -38,7 +38,7 @@ use crate::{
     shutdown::Stop,
     task::{
         BuildError,
-        http::{Body, Budget, Claim, Claimant, HttpServer, Request, Route},
+        http::{Answer, Body, Budget, Claim, Claimant, HttpServer, Request, Route},
     },
     telemetry::{Meter, spawn_blocking},
     trace::Ticks,
@@ -49,6 +49,9 @@ const HANDOVER: Duration = Duration::from_secs(30);
 
 /// The most requests that do.
 const MOST_WAITING: usize = 1_024;
+
+/// What is sooner than the time that most requests are given.
+const NEXT: Duration = Duration::from_millis(500);
 
 /// How often a request follows a route from one flow to the next.
 const MOST_HANDOVERS: usize = 16;
@@ -164,7 +167,14 @@ async fn listen(shared: &Arc<Shared>) -> Result<SocketAddr, BuildError> {
     let listener = bind(wanted).map_err(cannot)?;
     let address = listener.local_addr().map_err(cannot)?;
     shared.tracker.spawn_on(connection::accept(listener, Arc::clone(shared)), &Handle::current());
+    shared.tracker.spawn_on(stay_awake(Arc::clone(shared)), &Handle::current());
     Ok(address)
+}
+
+/// Keeps a timer that is due before those of requests. Tokio wakes a thread, by a call of the system, for each new timer that
+/// is due before all that there were when it fell asleep.
+async fn stay_awake(shared: Arc<Shared>) {
+    while tokio::time::timeout(NEXT, shared.stop.stopped()).await.is_err() {}
 }
 
 /// Begins to listen, as the standard library does, but with room for more.
@@ -203,7 +213,7 @@ impl Shared {
     }
 
     /// Answers a request.
-    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Response<Body> {
+    pub(super) async fn answer(&self, request: http::Request<Incoming>, peer: SocketAddr) -> Answer {
         let received = Ticks::now();
         let (mut head, body) = request.into_parts();
         let checked = head::check(&mut head);
@@ -212,15 +222,16 @@ impl Shared {
         let mut request =
             Box::new(Request { head, body, params: Vec::new(), received, peer, scheme: self.scheme() });
         if let Err(problem) = checked {
-            return self.unrouted(&request, last(&request, problem.into_response()));
+            let response = last(&request, problem.into_response());
+            return self.unrouted(request, response);
         }
         // It may come just when the flow that answers it changes, more than once.
         for _ in 0..MOST_HANDOVERS {
             let head = &request.head;
             let (place, params) = match self.routes.find(&head.method, asked.as_ref(), head.uri.path()) {
                 Found::Route(place, params) => (place, params),
-                Found::OtherMethod(methods) => return self.unrouted(&request, other_method(&methods)),
-                Found::Nothing => return self.unrouted(&request, self.nothing()),
+                Found::OtherMethod(methods) => return self.unrouted(request, other_method(&methods)),
+                Found::Nothing => return self.unrouted(request, nothing()),
             };
             let timing = place.meters.begin(received, &head.method, head.version);
             let handler = match place.handled() {
@@ -237,19 +248,18 @@ impl Shared {
                 }
                 let response = self.unserved(&request);
                 timing.end(response.status(), Default::default());
-                return response;
+                return unasked(request, response);
             };
+            if head.method == Method::OPTIONS {
+                let response = self.options(asked.as_ref(), &request);
+                timing.end(response.status(), Default::default());
+                return unasked(request, response);
+            }
             request.params = params;
-            // What may be asked for at a path is up to all who serve it.
-            let is_question = head.method == Method::OPTIONS;
-            let methods = is_question.then(|| self.routes.methods(head.uri.path()));
             match handler.handle(request).await {
-                Ok(mut answer) => {
-                    if let Some(methods) = methods.filter(|_| answer.response.status().is_success()) {
-                        answer.response.headers_mut().insert(ALLOW, allow(&methods));
-                    }
+                Ok(answer) => {
                     timing.end(answer.response.status(), answer.trace);
-                    return answer.response;
+                    return answer;
                 }
                 Err(back) => {
                     timing.forget();
@@ -259,19 +269,25 @@ impl Shared {
             }
         }
         let response = self.unserved(&request);
-        self.unrouted(&request, response)
+        self.unrouted(request, response)
     }
 
-    /// Answers a request that leads to no route.
-    fn unrouted(&self, request: &Request, response: Response<Body>) -> Response<Body> {
-        let Request { head, received, .. } = request;
-        let response = close_unread(request, response);
-        self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
+    /// Says what may be asked for at a path, which is up to all who serve it.
+    fn options(&self, asked: Option<&Method>, request: &Request) -> Response<Body> {
+        let path = request.head.uri.path();
+        let mut response = Response::new(Body::Empty);
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        *response.headers_mut() =
+            preflight::answer(asked, &self.routes.handlers(path), &request.head.headers);
+        response.headers_mut().insert(ALLOW, allow(&self.routes.methods(path)));
         response
     }
 
-    fn nothing(&self) -> Response<Body> {
-        Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
+    /// Answers a request that leads to no route.
+    fn unrouted(&self, request: Box<Request>, response: Response<Body>) -> Answer {
+        let Request { head, received, .. } = &*request;
+        self.unrouted.begin(*received, &head.method, head.version).end(response.status(), Default::default());
+        unasked(request, response)
     }
 
     async fn wait_for<T>(&self, handler: impl Future<Output = Option<T>>) -> Option<T> {
@@ -290,7 +306,7 @@ impl Shared {
             "the endpoint is not served for now"
         };
         let response = Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1).into_response();
-        if self.stop.is_stopped() { last(request, response) } else { close_unread(request, response) }
+        if self.stop.is_stopped() { last(request, response) } else { response }
     }
 
     /// Counts a request whose head was none, and which the parser has answered.
@@ -307,10 +323,14 @@ fn last(request: &Request, mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// Ends the connection with the response to a request whose body was not read: what is left of it would be taken for the
-/// next one.
-fn close_unread(request: &Request, response: Response<Body>) -> Response<Body> {
-    if request.body.is_end_stream() { response } else { last(request, response) }
+/// Makes an answer for which the body of the request is not wanted.
+fn unasked(request: Box<Request>, response: Response<Body>) -> Answer {
+    let Request { head, body, .. } = *request;
+    Answer { unread: body::unread(body, &head.headers), ..response.into() }
+}
+
+fn nothing() -> Response<Body> {
+    Problem::new(StatusCode::NOT_FOUND, "nothing is served at this path").into_response()
 }
 
 /// Says which methods there are instead.

@@ -1,14 +1,15 @@
 //! A connection whose other side is not waited for without end: the head of a request has to come in time once it has begun
 //! to, and what is sent has to be taken.
 //!
-//! hyper has one limit for heads and for how long a connection may be idle between requests, and none for sending.
+//! hyper has one limit for heads and for how long a connection may be idle between requests, and none for sending. It also
+//! closes at once what it has shut, even while the other side sends.
 
 use std::{
     future::Future,
     io::{self, IoSlice},
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -17,7 +18,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::activity::Activity;
+use super::{activity::Activity, unread::Rest};
 
 /// How much is written as one part, which costs the system less than several: most responses.
 const SMALL: usize = 1 << 10;
@@ -28,7 +29,7 @@ pub(super) struct Deadline(Option<Pin<Box<Sleep>>>);
 
 impl Deadline {
     /// Begins, if it has not.
-    fn begin(&mut self, limit: Duration) {
+    pub(super) fn begin(&mut self, limit: Duration) {
         self.0.get_or_insert_with(|| Box::pin(sleep_until(Instant::now() + limit)));
     }
 
@@ -68,12 +69,30 @@ pub(super) struct Timely<Io> {
     has_begun: bool,
     head: Deadline,
     write: Deadline,
+    /// Whether nothing more is sent.
+    is_shut: bool,
+    rest: Rest,
 }
 
 impl<Io> Timely<Io> {
     /// Wraps a connection that was just opened, whose first head has to come in time from now on.
     pub(super) fn new(io: Io, limits: Limits, activity: Arc<Activity>) -> Self {
-        Self { io, limits, activity, has_begun: true, head: Deadline::default(), write: Deadline::default() }
+        Self {
+            io,
+            limits,
+            activity,
+            has_begun: true,
+            head: Deadline::default(),
+            write: Deadline::default(),
+            is_shut: false,
+            rest: Rest::default(),
+        }
+    }
+
+    /// Returns whether the other side may be in the middle of sending something: a body that nobody wants, or a head that
+    /// is none.
+    fn is_cut_short(&self) -> bool {
+        self.activity.has_unread() || (self.has_begun && self.activity.awaits_head())
     }
 
     fn written<T>(&mut self, context: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
@@ -116,7 +135,7 @@ impl<Io: AsyncRead + Unpin> AsyncRead for Timely<Io> {
     }
 }
 
-impl<Io: AsyncWrite + Unpin> AsyncWrite for Timely<Io> {
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timely<Io> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -131,7 +150,15 @@ impl<Io: AsyncWrite + Unpin> AsyncWrite for Timely<Io> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        let this = &mut *self;
+        if !this.is_shut {
+            ready!(Pin::new(&mut this.io).poll_shutdown(context))?;
+            this.is_shut = true;
+        }
+        if this.is_cut_short() {
+            ready!(this.rest.poll_discard(&mut this.io, context));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -234,17 +261,19 @@ mod tests {
     async fn who_takes_nothing_is_not_waited_for_and_who_takes_little_is() {
         let (mut client, server) = duplex(8);
         let (mut io, _) = timely(server);
-        let sending = tokio::spawn(async move {
+        let sending = async {
             let error = io.write_all(&[0; 64]).await.unwrap_err();
             (error.kind(), Instant::now())
-        });
-        let mut bytes = [0; 8];
-        for _ in 0..4 {
-            tokio::time::sleep(LIMIT / 2).await;
-            client.read_exact(&mut bytes).await.unwrap();
-        }
-        let last = Instant::now();
-        let (kind, ended) = sending.await.unwrap();
+        };
+        let taking = async {
+            let mut bytes = [0; 8];
+            for _ in 0..4 {
+                tokio::time::sleep(LIMIT / 2).await;
+                client.read_exact(&mut bytes).await.unwrap();
+            }
+            Instant::now()
+        };
+        let ((kind, ended), last) = tokio::join!(sending, taking);
         assert_eq!((kind, ended - last), (io::ErrorKind::TimedOut, LIMIT));
     }
 }

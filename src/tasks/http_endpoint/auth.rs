@@ -22,6 +22,8 @@ mod secrets;
 #[cfg(test)]
 mod tests;
 
+use std::path::PathBuf;
+
 use http::HeaderMap;
 use jiff::Timestamp;
 use schemars::JsonSchema;
@@ -86,6 +88,11 @@ impl Config {
 }
 
 impl Config {
+    /// Returns the files that are read when a task is built, and never again.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.jwt.iter().flat_map(jwt::Config::files).collect()
+    }
+
     /// Returns how callers say who they are.
     pub(super) fn credentials(&self) -> Option<Credentials> {
         let bearer = self.bearer.as_ref().map(|_| Credentials::Bearer);

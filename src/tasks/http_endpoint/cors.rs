@@ -13,7 +13,7 @@
 use std::time::Duration;
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
+    HeaderMap, HeaderName, HeaderValue, Method,
     header::{
         ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
         ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -39,7 +39,7 @@ const PREFLIGHT_VARY: HeaderValue =
 pub(super) struct Config {
     /// The origins whose pages may read responses, such as `https://shop.example.com`; `["*"]` for all.
     allow_origins: Vec<String>,
-    /// The methods that pages may use. By default that of the endpoint.
+    /// The methods that pages may use; each endpoint of a path decides for its own. By default that of the endpoint.
     #[serde(default)]
     allow_methods: Vec<String>,
     /// The headers that pages may send besides those that any form sends; `["*"]` for all but `authorization`.
@@ -126,13 +126,6 @@ fn check_origin(origin: &str) -> Result<(), String> {
     }
 }
 
-/// The answer to a preflight: there is no body.
-#[derive(Debug)]
-pub(super) struct Preflight {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-}
-
 /// What is allowed, as it is sent.
 pub(super) struct Cors {
     /// All, where there are none.
@@ -166,12 +159,10 @@ impl Cors {
         Self { origins: (!is_any).then(|| config.allow_origins.clone()), preflight, actual }
     }
 
-    /// Answers a preflight, if the request is one. One of an origin that is not allowed learns nothing.
-    pub(super) fn preflight(&self, method: &Method, headers: &HeaderMap) -> Option<Preflight> {
-        let is_preflight = method == Method::OPTIONS
-            && headers.contains_key(ORIGIN)
-            && headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD);
-        if !is_preflight {
+    /// Returns the headers that answer a request of `OPTIONS`, if it is a preflight. One of an origin that is not allowed
+    /// learns nothing.
+    pub(super) fn preflight(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        if !headers.contains_key(ORIGIN) || !headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD) {
             return None;
         }
         let mut answer = HeaderMap::new();
@@ -180,7 +171,7 @@ impl Cors {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         }
         answer.insert(VARY, PREFLIGHT_VARY);
-        Some(Preflight { status: StatusCode::NO_CONTENT, headers: answer })
+        Some(answer)
     }
 
     /// Adds to any response, one that refuses as well, what the page that sent the `request` may read of it.

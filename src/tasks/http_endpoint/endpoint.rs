@@ -10,10 +10,9 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version,
-    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONNECTION, CONTENT_TYPE, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
+    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
 };
-use http_body::Body as _;
 use jiff::Timestamp;
 use serde_json::Map;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -21,8 +20,9 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::{
     ResponseMode,
     auth::{Auth, Principal},
-    cors::{Cors, Preflight},
+    cors::Cors,
     exchange::{Done, Outputs, Place, Slip},
+    kept::Kept,
     media::RequestType,
     rate_limit::RateLimit,
     record,
@@ -69,6 +69,8 @@ pub(super) struct Endpoint {
     pub(super) is_streaming: bool,
     pub(super) request_type: RequestType,
     pub(super) limits: Limits,
+    /// What the outputs of an event may take until its answer is made of them.
+    pub(super) max_response_bytes: usize,
     /// The headers that events have.
     pub(super) headers: Vec<HeaderName>,
     pub(super) trace_context: TraceContextMode,
@@ -82,24 +84,28 @@ pub(super) struct Endpoint {
 
 #[async_trait]
 impl Handler for Endpoint {
-    async fn handle(&self, request: Box<Request>) -> Result<Answer, Box<Request>> {
-        if request.head.method == Method::OPTIONS {
-            return Ok(self.options(&request.head.headers).into());
-        }
+    async fn handle(&self, mut request: Box<Request>) -> Result<Answer, Box<Request>> {
         // As long as it is there, the source waits for it.
         let Some(requests) = self.requests.upgrade() else { return Err(request) };
-        let is_kept = request.head.version >= Version::HTTP_2 || request.body.is_end_stream();
         let headers = deciding(&request.head.headers);
         let is_head = request.head.method == Method::HEAD;
-        let mut is_read = false;
-        let (mut answer, place) = match self.admit(request, requests, &mut is_read).await {
-            Ok(waiting) => self.wait(waiting).await,
-            Err(refused) => (refused.into_response().into(), None),
+        let mut reading = Reading::Ahead;
+        let (mut answer, place) = match self.admit(&mut request, requests, &mut reading).await {
+            Ok(waiting) => {
+                // It may take long.
+                drop(request);
+                self.wait(waiting).await
+            }
+            Err(refused) => {
+                let Request { head, body, .. } = *request;
+                let unread = match reading {
+                    Reading::Ahead => body::unread(body, &head.headers),
+                    Reading::Begun => Some(body),
+                    Reading::Done => None,
+                };
+                (Answer { unread, ..refused.into_response().into() }, None)
+            }
         };
-        if !is_read && !is_kept {
-            // What is left of the body would be taken for the next request.
-            answer.response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         if encoding::is_worth_it(&answer.response) {
             answer.response = Box::pin(encoding::compress(&headers, answer.response)).await;
         }
@@ -113,6 +119,10 @@ impl Handler for Endpoint {
             keep(place, &mut answer.response);
         }
         Ok(answer)
+    }
+
+    fn preflight(&self, headers: &HeaderMap) -> Option<HeaderMap> {
+        self.cors.as_ref().and_then(|cors| cors.preflight(headers))
     }
 }
 
@@ -144,6 +154,14 @@ fn keep(place: Place, response: &mut Response<Body>) {
     }
 }
 
+/// How far the body of a request was read.
+#[derive(Clone, Copy, Debug)]
+enum Reading {
+    Ahead,
+    Begun,
+    Done,
+}
+
 /// A body that takes a place.
 struct Placed {
     bytes: Bytes,
@@ -157,44 +175,29 @@ impl AsRef<[u8]> for Placed {
 }
 
 impl Endpoint {
-    /// Says which pages may ask for something here; what, the server knows.
-    fn options(&self, headers: &HeaderMap) -> Response<Body> {
-        let preflight = self.cors.as_ref().and_then(|cors| cors.preflight(&Method::OPTIONS, headers));
-        if let Some(Preflight { status, headers }) = preflight {
-            let mut response = Response::new(Body::Empty);
-            (*response.status_mut(), *response.headers_mut()) = (status, headers);
-            return response;
-        }
-        let mut response = Response::new(Body::Empty);
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response
-    }
-
-    /// Lets a request in, or says why not, and whether all of it was read.
+    /// Lets a request in, or says why not, and how far its body was read.
     async fn admit(
         &self,
-        mut request: Box<Request>,
+        request: &mut Request,
         requests: mpsc::Sender<Box<Arrived>>,
-        is_read: &mut bool,
+        reading: &mut Reading,
     ) -> Result<Waiting, Refused> {
-        let Request { head, body, params, received, peer, scheme } = &mut *request;
+        let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
         let unavailable =
             |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
         let full = || unavailable("as many requests as there is room for are being handled");
-        let principal = match self.identify(*peer, &head.headers, now).await {
-            Ok(principal) if self.room.available_permits() > 0 => principal,
-            // There is no use in reading what is refused then, and none in another connection for the next one.
-            refused => {
-                *is_read = body::skip(body, &head.headers);
-                return Err(refused.err().unwrap_or_else(|| full().into()));
-            }
-        };
+        let principal = self.identify(*peer, &head.headers, now).await?;
+        // There is no use in reading what is refused then.
+        if self.room.available_permits() == 0 {
+            return Err(full().into());
+        }
+        *reading = Reading::Begun;
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
-        *is_read = true;
+        *reading = Reading::Done;
         if let Some(auth) = self.auth.as_ref().filter(|auth| auth.needs_body()) {
             auth.verify_body(&head.headers, &body.bytes, now)?;
-            self.limit(true, *peer, principal.as_ref(), &head.headers)?;
+            self.limit(true, *peer, principal.as_ref(), &head.headers).map_err(Refused::too_often)?;
         }
         let body = body::decoded(body, &head.headers, &self.limits).await?;
         let size = body.bytes.len();
@@ -210,7 +213,7 @@ impl Endpoint {
                 let (streaming, chunks) = Streaming::new();
                 (Outputs::Sent(Arc::new(streaming)), Some(chunks))
             }
-            ResponseMode::Result => (Outputs::Kept(Mutex::default()), None),
+            ResponseMode::Result => (Outputs::Kept(Mutex::new(Kept::new(self.max_response_bytes))), None),
             ResponseMode::Ack | ResponseMode::Accepted => (Outputs::Ignored, None),
         };
         let arrived = Arrived {
@@ -220,10 +223,10 @@ impl Endpoint {
                 receipt: Some(Box::new(Slip { done, outputs, place, _memory: memory })),
                 answering: Some(Answering { since: *received, span: opened }),
             },
-            record: Record { data: data.into(), meta: meta(principal), timestamp: None },
+            record: Record { data, meta: meta(principal), timestamp: None },
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
-        let seen = Seen::of(head, *scheme, &self.route.template, method, size);
+        let seen = Seen::of(head, scheme, &self.route.template, method, size);
         requests
             .try_send(Box::new(arrived))
             .map_err(|_| unavailable("the endpoint is not served for now"))?;
@@ -237,7 +240,7 @@ impl Endpoint {
         headers: &HeaderMap,
         now: Timestamp,
     ) -> Result<Option<Principal>, Refused> {
-        self.limit(false, peer, None, headers)?;
+        self.limit(false, peer, None, headers).map_err(Refused::too_often)?;
         let principal = match &self.auth {
             // It may fetch keys, which takes more room than most requests ever need.
             Some(auth) => Some(Box::pin(auth.admit(headers, now)).await?),
@@ -245,23 +248,21 @@ impl Endpoint {
         };
         // Whom the body has to tell is not known yet.
         if !self.auth.as_ref().is_some_and(Auth::needs_body) {
-            self.limit(true, peer, principal.as_ref(), headers)?;
+            self.limit(true, peer, principal.as_ref(), headers).map_err(Refused::too_often)?;
         }
         Ok(principal)
     }
 
-    /// Counts a request, before it is known whose it is or afterwards, as the rate wants it, and refuses one too many.
+    /// Counts a request, before it is known whose it is or afterwards, as the rate wants it. The error is how long to wait.
     fn limit(
         &self,
         is_identified: bool,
         peer: SocketAddr,
         caller: Option<&Principal>,
         headers: &HeaderMap,
-    ) -> Result<(), Refused> {
+    ) -> Result<(), Duration> {
         match &self.rate_limit {
-            Some(limit) if limit.needs_identity() == is_identified => {
-                limit.admit(peer, caller, headers).map_err(Refused::too_often)
-            }
+            Some(limit) if limit.needs_identity() == is_identified => limit.admit(peer, caller, headers),
             Some(_) | None => Ok(()),
         }
     }
@@ -327,7 +328,8 @@ impl Endpoint {
                 let trace = open.context();
                 open.outcome = Some(outcome);
                 let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
-                (Answer { response: event_stream(Body::Stream(Box::new(stream))), trace }, None)
+                let response = event_stream(Body::Stream(Box::new(stream)));
+                (Answer { trace, ..response.into() }, None)
             }
             Err(_) => {
                 let span = open.take();
@@ -363,7 +365,7 @@ fn answered(
     if let Some((span, seen)) = span {
         seen.answered(span, ending, &response, is_settled);
     }
-    Answer { response, trace }
+    Answer { trace, ..response.into() }
 }
 
 /// A request that was let in.

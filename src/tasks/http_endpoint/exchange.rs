@@ -4,33 +4,23 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
-use super::stream::Streaming;
+use super::{
+    kept::{Kept, Output, TooLarge},
+    stream::Streaming,
+};
 use crate::{
-    ack::{Outcome, Receipt, Settled, Verdict},
-    event::{Event, EventId, Meta, Payload},
+    ack::{Outcome, Receipt, Settled, Verdict, after_batch},
+    event::Event,
     task::http::Share,
 };
-
-/// The most outputs that one answer is made of.
-const MOST_OUTPUTS: usize = 100_000;
-
-/// What an event has become at a leaf.
-#[derive(Debug)]
-pub(super) struct Output {
-    task: usize,
-    id: EventId,
-    pub(super) data: Payload,
-    pub(super) meta: Meta,
-}
 
 /// What became of an event.
 #[derive(Debug)]
 pub(super) struct Done {
     pub(super) outcome: Outcome,
     pub(super) is_transient: bool,
-    /// In order; none if there were too many, or nobody wants them.
-    pub(super) outputs: Vec<Output>,
-    pub(super) has_too_many: bool,
+    /// In order; none if nobody wants them.
+    pub(super) outputs: Result<Vec<Output>, TooLarge>,
 }
 
 /// A place among the events in flight.
@@ -41,7 +31,7 @@ pub(super) enum Outputs {
     /// Nothing.
     Ignored,
     /// They are kept until the end.
-    Kept(Mutex<Vec<Output>>),
+    Kept(Mutex<Kept>),
     /// They are sent as they come.
     Sent(Arc<Streaming>),
 }
@@ -59,21 +49,17 @@ pub(super) struct Slip {
 impl Receipt for Slip {
     fn settled(self: Box<Self>, settled: &Settled) -> Verdict {
         let Self { done, outputs, place, _memory } = *self;
-        let mut outputs = match outputs {
-            Outputs::Ignored => Vec::new(),
-            Outputs::Kept(outputs) => outputs.into_inner().unwrap_or_else(PoisonError::into_inner),
+        let outputs = match outputs {
+            Outputs::Ignored => Ok(Vec::new()),
+            Outputs::Kept(kept) => kept.into_inner().unwrap_or_else(PoisonError::into_inner).take(),
             Outputs::Sent(streaming) => {
                 streaming.settled(settled.outcome);
-                Vec::new()
+                Ok(Vec::new())
             }
         };
-        let has_too_many = outputs.len() > MOST_OUTPUTS;
-        if outputs.len() > 1 {
-            outputs.sort_by_cached_key(|output| (lineage(&output.id), output.task));
-        }
         let Settled { outcome, is_transient, .. } = *settled;
         // Nobody may wait any more.
-        let _ = done.send((Done { outcome, is_transient, outputs, has_too_many }, place));
+        after_batch(move || drop(done.send((Done { outcome, is_transient, outputs }, place))));
         Verdict::Counted
     }
 
@@ -81,28 +67,10 @@ impl Receipt for Slip {
         let Some(event) = event.downcast_ref::<Event>() else { return };
         match &self.outputs {
             Outputs::Ignored => {}
-            Outputs::Kept(outputs) => {
-                let mut outputs = outputs.lock().unwrap_or_else(PoisonError::into_inner);
-                if outputs.len() <= MOST_OUTPUTS {
-                    let (id, data, meta) = (event.id.clone(), event.data.clone(), event.meta.clone());
-                    outputs.push(Output { task, id, data, meta });
-                }
-            }
+            Outputs::Kept(kept) => kept.lock().unwrap_or_else(PoisonError::into_inner).push(task, event),
             Outputs::Sent(streaming) => streaming.output(event),
         }
     }
-}
-
-/// Returns from which output of which output an event was derived, the first one first.
-fn lineage(id: &EventId) -> Vec<usize> {
-    let mut lineage = Vec::new();
-    let mut id = id;
-    while let EventId::Child(child) = id {
-        lineage.push(child.1);
-        id = &child.0;
-    }
-    lineage.reverse();
-    lineage
 }
 
 #[cfg(test)]
@@ -113,14 +81,26 @@ mod tests {
     use super::*;
     use crate::{
         ack::{Ack, Ledger},
+        event::EventId,
         task::http::Budget,
+        tasks::http_endpoint::kept::Data,
     };
+
+    fn json(output: &Output) -> serde_json::Value {
+        match &output.data {
+            Data::Json(text) => serde_json::from_slice(text).unwrap(),
+            Data::Other(data) => data.json().unwrap().clone(),
+        }
+    }
 
     fn slip() -> (Box<Slip>, oneshot::Receiver<(Done, Place)>) {
         let (done, told) = oneshot::channel();
         let place = Arc::new(Semaphore::new(1)).try_acquire_owned().unwrap();
         let _memory = Budget::new(0).share();
-        (Box::new(Slip { done, outputs: Outputs::Kept(Mutex::default()), place, _memory }), told)
+        (
+            Box::new(Slip { done, outputs: Outputs::Kept(Mutex::new(Kept::new(1 << 20))), place, _memory }),
+            told,
+        )
     }
 
     #[test]
@@ -142,9 +122,8 @@ mod tests {
             ack.reached(task, &event);
         }
         ack.settle(Outcome::Completed, Default::default());
-        let outputs = told.try_recv().unwrap().0.outputs;
-        let data: Vec<_> =
-            outputs.iter().map(|output| output.data.json().unwrap().as_u64().unwrap()).collect();
+        let outputs = told.try_recv().unwrap().0.outputs.unwrap();
+        let data: Vec<_> = outputs.iter().map(|output| json(output).as_u64().unwrap()).collect();
         assert_eq!(data, [0, 1, 2, 3, 4]);
     }
 
@@ -161,9 +140,9 @@ mod tests {
         batch.reached(1, &Event::new(EventId::Sequence(1), "in".into(), json!("all").into()));
         batch.settle(Outcome::Completed, Default::default());
         for mut told in told {
-            let outputs = told.try_recv().unwrap().0.outputs;
+            let outputs = told.try_recv().unwrap().0.outputs.unwrap();
             assert_eq!(outputs.len(), 1);
-            assert_eq!(outputs[0].data.json(), Some(&json!("all")));
+            assert_eq!(json(&outputs[0]), json!("all"));
         }
     }
 }

@@ -67,7 +67,7 @@ impl Intake {
         let kind = self.request_type.kind(&head.headers);
         let (payload, memory) = kind.decode(held).await.map_err(refused)?;
         let data = record::data(head, &self.route, params, &self.headers, payload).map_err(refused)?;
-        Ok((data, memory.bytes()))
+        Ok((data.into_json().unwrap_or_default(), memory.bytes()))
     }
 
     /// Returns whether all memory was given back.

@@ -1,6 +1,7 @@
 //! How the body of a request becomes the event's `payload`.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use bytes::Bytes;
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -8,6 +9,7 @@ use serde_json::{Map, Value};
 use url::form_urlencoded;
 
 use crate::{
+    event::Payload,
     services::http::{
         body::{Held, no_memory},
         problem::Problem,
@@ -24,6 +26,13 @@ const SMALL: usize = 512;
 
 /// The most memory that a byte of a body takes: `[[[[1]]]]`.
 const MOST_COST: usize = 150;
+
+/// How deep JSON may be nested. What is kept of an event is read again by a parser that goes 127 levels deep, and the event is
+/// a level around the payload; tasks that gather events add some.
+const DEEPEST: usize = 120;
+
+/// What an object with one item takes, besides its texts.
+const FIRST_ITEM: usize = 400;
 
 /// How a body becomes data. An empty one is `null`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
@@ -65,13 +74,22 @@ pub(super) enum Kind {
     Unsaid,
 }
 
+/// A body as data.
+#[derive(Debug)]
+pub(super) enum Decoded {
+    /// One line of JSON, as it came.
+    Text(Bytes),
+    /// A value.
+    Value(Value),
+}
+
 impl Kind {
     /// Returns the data of a body, and takes the memory for it instead of that for the body. What is large is decoded where
     /// it keeps no other request waiting.
     ///
     /// # Errors
     /// It is not what it is said to be, or there is no memory for it.
-    pub(super) async fn decode(self, body: Held) -> Result<(Value, Share), Problem> {
+    pub(super) async fn decode(self, body: Held) -> Result<(Decoded, Share), Problem> {
         if body.bytes.len() <= MOST_IN_PLACE {
             return self.decode_here(body);
         }
@@ -81,14 +99,28 @@ impl Kind {
         })
     }
 
-    fn decode_here(self, body: Held) -> Result<(Value, Share), Problem> {
+    fn decode_here(self, body: Held) -> Result<(Decoded, Share), Problem> {
         let Held { bytes, mut memory } = body;
         let size = self.size(&bytes);
         memory.resize(bytes.len() + size).map_err(no_memory)?;
+        // Whoever parses it also uses what is parsed, and most often on another thread.
+        if self.is_plain(&bytes) {
+            return Ok((Decoded::Text(bytes), memory));
+        }
         let value = self.data(&bytes)?;
         drop(bytes);
         memory.resize(size).map_err(no_memory)?;
-        Ok((value, memory))
+        Ok((Decoded::Value(value), memory))
+    }
+
+    /// Returns whether a body is JSON that can stay as it is: in one line, and not so large or so deep that it needs a closer
+    /// look.
+    fn is_plain(self, body: &[u8]) -> bool {
+        matches!(self, Self::Json | Self::Unsaid)
+            && body.len() <= MOST_IN_PLACE
+            && memchr::memchr2(b'\n', b'\r', body).is_none()
+            && body.iter().filter(is_open).count() <= DEEPEST
+            && Payload::is_json(body)
     }
 
     /// Returns how much memory the data of a body takes at most. A list has room for four values first, and then for twice as
@@ -97,7 +129,8 @@ impl Kind {
         let cost: fn(u8) -> usize = match self {
             Self::Text => |_| 1,
             Self::Bytes => |_| 2,
-            Self::Form => |byte| if byte == b'&' { 230 } else { 1 },
+            // What is decoded grows, to twice its length at most.
+            Self::Form => |byte| if byte == b'&' { 230 } else { 2 },
             Self::Json | Self::Unsaid => |byte| match byte {
                 b',' => 144,
                 b'[' => 288,
@@ -107,7 +140,12 @@ impl Kind {
                 _ => 1,
             },
         };
-        if body.len() <= SMALL { body.len() * MOST_COST } else { body.iter().map(|byte| cost(*byte)).sum() }
+        if body.len() <= SMALL {
+            return body.len() * MOST_COST;
+        }
+        // The first item of a form comes without anything that tells of it.
+        let first = if self == Self::Form { FIRST_ITEM } else { 0 };
+        first + body.iter().map(|byte| cost(*byte)).sum::<usize>()
     }
 
     fn data(self, body: &[u8]) -> Result<Value, Problem> {
@@ -151,8 +189,30 @@ impl Kind {
 }
 
 fn json(body: &[u8]) -> Result<Value, Problem> {
-    serde_json::from_slice(body)
-        .map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("the body is no JSON: {error}")))
+    let wrong = |what| Problem::new(StatusCode::BAD_REQUEST, what);
+    let value =
+        serde_json::from_slice(body).map_err(|error| wrong(format!("the body is no JSON: {error}")))?;
+    // Few bodies are worth a closer look.
+    if body.iter().filter(is_open).count() > DEEPEST && is_deeper(&value, DEEPEST) {
+        return Err(wrong(format!("the body is nested deeper than {DEEPEST} levels")));
+    }
+    Ok(value)
+}
+
+/// Returns whether a list or an object begins here, or a text says so.
+fn is_open(byte: &&u8) -> bool {
+    matches!(byte, b'[' | b'{')
+}
+
+/// Returns whether a value has more than so many levels.
+fn is_deeper(value: &Value, levels: usize) -> bool {
+    let is_deeper = |value: &Value| is_deeper(value, levels - 1);
+    match value {
+        Value::Array(_) | Value::Object(_) if levels == 0 => true,
+        Value::Array(items) => items.iter().any(is_deeper),
+        Value::Object(entries) => entries.values().any(is_deeper),
+        _ => false,
+    }
 }
 
 fn text(body: &[u8]) -> Result<&str, Problem> {
@@ -225,6 +285,20 @@ mod tests {
         assert_eq!(decode(RequestType::Bytes, plain, b"[1]"), Ok(json!("WzFd")));
     }
 
+    #[test]
+    fn what_is_nested_too_deep_to_be_read_again_is_refused() {
+        for (open, close) in [("[", "]"), (r#"{"a":"#, "}")] {
+            let nested = |levels| format!("[[], {}1{}]", open.repeat(levels - 1), close.repeat(levels - 1));
+            let decode = |levels| decode(RequestType::Json, None, nested(levels).as_bytes());
+            let event = json!({ "payload": decode(DEEPEST).unwrap() });
+            let batch = json!({ "batch": [event] }).to_string();
+            assert!(serde_json::from_str::<Value>(&batch).is_ok());
+            assert_eq!((decode(DEEPEST + 1), decode(200)), (Err(400), Err(400)));
+        }
+        let wide = format!("[{}1]", "[],".repeat(1_000));
+        assert!(decode(RequestType::Json, None, wide.as_bytes()).is_ok());
+    }
+
     /// Returns what a value takes in memory besides itself. What an object has room for is up to its table.
     fn heap(value: &Value) -> usize {
         match value {
@@ -280,7 +354,8 @@ mod tests {
             let names = |of: fn(usize) -> usize| {
                 (0..times).map(|n| format!("{}=x", of(n))).collect::<Vec<_>>().join("&")
             };
-            for body in [names(|n| n), names(|n| n / 2), names(|_| 0)] {
+            let decoded = format!("a={}%20b", "b".repeat(500 + times));
+            for body in [names(|n| n), names(|n| n / 2), names(|_| 0), decoded] {
                 let (heap, size) = (heap(&pairs(body.as_bytes())), Kind::Form.size(body.as_bytes()));
                 assert!(heap <= size, "{heap} bytes, {size} taken for {times} items: {}", &body[..3]);
             }

@@ -25,7 +25,7 @@ pub(super) struct Config {
     /// Requests a second; may be a fraction.
     rate: f64,
     /// How many requests may come at once after a quiet time. By default 1.
-    #[serde(default = "one")]
+    #[serde(default = "limiter::one")]
     burst: u32,
     /// Whose requests are counted together: those of an `address`, of a `caller` that `auth` knows by name, of each value of a
     /// `{header: x-api-key}`, or `all`. By default `address`.
@@ -33,16 +33,8 @@ pub(super) struct Config {
     #[schemars(extend("default" = "address"))]
     key: Key,
     /// For how many of them rates are kept at once. By default 10000.
-    #[serde(default = "ten_thousand")]
+    #[serde(default = "limiter::ten_thousand")]
     max_keys: usize,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn ten_thousand() -> usize {
-    10_000
 }
 
 /// Whose requests are counted together.

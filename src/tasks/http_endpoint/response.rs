@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use super::{
     ResponseMode,
-    exchange::{Done, Output},
+    exchange::Done,
+    kept::{Data, Output, TooLarge},
 };
 use crate::{
     ack::Outcome,
@@ -26,11 +27,7 @@ pub(super) fn of(mode: ResponseMode, done: Done, id: &EventId, trace: TraceConte
     let problem = |status, detail: &str| Problem::new(status, detail).about(id, trace);
     let problem = match done.outcome {
         Outcome::Completed | Outcome::Filtered => match mode {
-            ResponseMode::Result if done.has_too_many => problem(
-                StatusCode::INTERNAL_SERVER_ERROR,
-                "the flow has put out more than fits into a response",
-            ),
-            ResponseMode::Result => match result(done.outputs) {
+            ResponseMode::Result => match done.outputs.map_err(too_large).and_then(result) {
                 Ok(response) => return response,
                 Err(detail) => problem(StatusCode::INTERNAL_SERVER_ERROR, &detail),
             },
@@ -72,6 +69,10 @@ fn noted(status: StatusCode, id: &EventId) -> Response<Body> {
     response
 }
 
+fn too_large(TooLarge { limit }: TooLarge) -> String {
+    format!("what the flow has put out takes more memory than `max_response_bytes`, {limit} bytes")
+}
+
 /// Returns the response of what an event has become. The error says what about it is no response.
 fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
     if outputs.is_empty() {
@@ -93,9 +94,19 @@ fn result(outputs: Vec<Output>) -> Result<Response<Body>, String> {
 }
 
 /// Returns data as a body, and its media type. A text is itself where the flow has said what it is.
-fn content(data: &Payload, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
+fn content(data: &Data, media_type: Option<&HeaderValue>) -> (bytes::Bytes, &'static str) {
+    let data = match data {
+        Data::Json(json) if media_type.is_none_or(is_json) => return (json.clone(), "application/json"),
+        Data::Json(json) => match serde_json::from_slice(json) {
+            Ok(Value::String(text)) => return (text.into(), "text/plain; charset=utf-8"),
+            _ => return (json.clone(), "application/json"),
+        },
+        Data::Other(data) => data,
+    };
     match (data, data.text()) {
         (Payload::Bytes(bytes), _) => (bytes.clone(), "application/octet-stream"),
+        // As it came, without a tree of it.
+        (_, Some(json)) if media_type.is_none_or(is_json) => (json.to_owned().into(), "application/json"),
         (data, text) => match data.json() {
             Some(Value::String(text)) if media_type.is_some_and(|media_type| !is_json(media_type)) => {
                 (text.clone().into(), "text/plain; charset=utf-8")
@@ -113,17 +124,23 @@ fn is_json(media_type: &HeaderValue) -> bool {
     media_type == "application/json" || media_type.ends_with("+json")
 }
 
-fn list(outputs: &[Output]) -> String {
-    let mut list = String::from("[");
+fn list(outputs: &[Output]) -> Vec<u8> {
+    let mut list = vec![b'['];
     for (n, output) in outputs.iter().enumerate() {
         if n > 0 {
-            list.push(',');
+            list.push(b',');
         }
-        match (&output.data, output.data.text()) {
-            (_, Some(text)) => list.push_str(text),
-            (Payload::Bytes(bytes), None) => list.push_str(&Value::from(BASE64.encode(bytes)).to_string()),
-            (data, None) => list.push_str(&data.json().map(Value::to_string).unwrap_or_default()),
+        match &output.data {
+            Data::Json(json) => list.extend_from_slice(json),
+            Data::Other(Payload::Bytes(bytes)) => {
+                list.extend_from_slice(Value::from(BASE64.encode(bytes)).to_string().as_bytes());
+            }
+            Data::Other(data) => match data.text() {
+                Some(text) => list.extend_from_slice(text.as_bytes()),
+                None => list.extend(data.json().map(Value::to_string).unwrap_or_default().into_bytes()),
+            },
         }
     }
-    list + "]"
+    list.push(b']');
+    list
 }

@@ -238,6 +238,11 @@ impl Config {
         Guard::compile(self.allow_hosts.as_deref(), self.deny_private, is_proxied)
     }
 
+    /// Returns the files that the task is made of.
+    pub(super) fn files(&self) -> Vec<PathBuf> {
+        self.credentials_path.iter().chain(self.tls.all()).cloned().collect()
+    }
+
     /// Makes the task.
     pub(super) async fn build(&self, context: &BuildContext) -> Result<Requester, BuildError> {
         let uncompiled = |key: &str, error: TemplateError| {

@@ -1,17 +1,13 @@
 //! `rate_limit`: requests wait until the limit lets them go. Waiting is not failing, and counts towards no timeout.
 
-use std::sync::{Mutex, PoisonError};
-
 use schemars::JsonSchema;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::Instant;
 
 use crate::{
-    event::Event,
     problem::Problems,
-    services::limiter::{self, Limiter},
-    task::TaskError,
-    template::{Template, TemplateError},
+    services::limiter::{self, Limiter, Pace},
+    template::TemplateError,
 };
 
 /// How many requests may go.
@@ -21,22 +17,14 @@ pub(super) struct Config {
     /// Requests a second; may be a fraction.
     rate: f64,
     /// How many requests may go at once after a quiet time. By default 1: requests are evenly spaced.
-    #[serde(default = "one")]
+    #[serde(default = "limiter::one")]
     burst: u32,
     /// A template: events for which it gives the same text share a rate. By default all do.
     key: Option<String>,
     /// For how many keys rates are kept at once. When all of them are in use, a request of another key waits until one
     /// is not.
-    #[serde(default = "ten_thousand")]
+    #[serde(default = "limiter::ten_thousand")]
     max_keys: usize,
-}
-
-fn one() -> u32 {
-    1
-}
-
-fn ten_thousand() -> usize {
-    10_000
 }
 
 impl Config {
@@ -44,40 +32,12 @@ impl Config {
         let mut inner = Problems::below(problems.base().key("rate_limit"));
         limiter::check("request", self.rate, self.burst, self.max_keys, &mut inner);
         problems.extend(inner);
-        if let Some(Err(error)) = self.key.as_deref().map(Template::compile) {
-            error.report("rate_limit.key", problems);
-        }
+        Pace::check_key("rate_limit.key", self.key.as_deref(), problems);
     }
 
     pub(super) fn compile(&self) -> Result<Pace, TemplateError> {
         let limiter = Limiter::new(self.rate, self.burst, self.max_keys, Instant::now());
-        Ok(Pace {
-            limiter: Mutex::new(limiter),
-            key: self.key.as_deref().map(Template::compile).transpose()?,
-        })
-    }
-}
-
-/// Lets requests go at their rate.
-pub(super) struct Pace {
-    limiter: Mutex<Limiter>,
-    /// What tells the requests of one rate from those of another.
-    key: Option<Template>,
-}
-
-impl Pace {
-    /// Waits until one more request may go. One that is not waited for to the end takes nothing from the rate.
-    pub(super) async fn wait(&self, event: &Event) -> Result<(), TaskError> {
-        let key = self.key.as_ref().map_or_else(|| Ok(String::new()), |key| key.render(event))?;
-        while let Some(time) = self.admit(&key) {
-            sleep_until(time).await;
-        }
-        Ok(())
-    }
-
-    fn admit(&self, key: &str) -> Option<Instant> {
-        let mut limiter = self.limiter.lock().unwrap_or_else(PoisonError::into_inner);
-        limiter.admit(key, Instant::now()).err()
+        Pace::new(limiter, self.key.as_deref())
     }
 }
 
@@ -89,7 +49,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::event::{EventId, Payload};
+    use crate::event::{Event, EventId, Payload};
 
     fn event(data: &str) -> Event {
         Event::new(EventId::Sequence(0), "s".into(), Payload::from(json!(data)))

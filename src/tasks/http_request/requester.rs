@@ -16,7 +16,6 @@ use super::{
     failure::Exchange,
     guard::Guard,
     outgoing::Outgoing,
-    pace::Pace,
     pagination::Pagination,
     redirects::{Redirects, is_within_host},
     response::{Answer, Reading},
@@ -25,6 +24,7 @@ use super::{
 };
 use crate::{
     event::Event,
+    services::limiter::Pace,
     task::{Output, Processor, TaskError},
 };
 

@@ -27,8 +27,60 @@ pub(super) struct Head {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     Number(Number),
-    Histogram { count: u64, sum: f64, buckets: Vec<u64> },
+    Histogram { count: u64, sum: f64, sorted: Sorted },
     Exponential { count: u64, sum: f64, zero_count: u64, buckets: Buckets },
+}
+
+/// The buckets of a histogram: one count more than there are bounds. Series of a metric have most of them in common.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Sorted {
+    bounds: Vec<f64>,
+    counts: Vec<u64>,
+}
+
+impl Sorted {
+    /// Adds the counts of another one, in the buckets that both have.
+    fn add(&mut self, other: &Self) {
+        let others = self.alike(other);
+        self.counts.resize(self.counts.len().max(others.len()), 0);
+        self.counts.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+    }
+
+    /// Returns how much more this is than `earlier`, in the buckets that both have; nothing if any count is less.
+    fn since(&self, earlier: &Self) -> Option<Self> {
+        let mut since = self.clone();
+        let earlier = since.alike(earlier);
+        if since.counts.len() != earlier.len() {
+            return None;
+        }
+        for (now, earlier) in since.counts.iter_mut().zip(earlier) {
+            *now = now.checked_sub(earlier)?;
+        }
+        Some(since)
+    }
+
+    /// Keeps those bounds that another one has too. Returns its counts between them.
+    fn alike(&mut self, other: &Self) -> Vec<u64> {
+        if self.bounds == other.bounds {
+            return other.counts.clone();
+        }
+        let common: Vec<_> =
+            self.bounds.iter().copied().filter(|bound| other.bounds.contains(bound)).collect();
+        self.counts = self.between(&common);
+        self.bounds.clone_from(&common);
+        other.between(&common)
+    }
+
+    /// Returns the counts between fewer bounds.
+    fn between(&self, bounds: &[f64]) -> Vec<u64> {
+        let mut counts = vec![0; bounds.len() + 1];
+        for (n, count) in self.counts.iter().enumerate() {
+            let bucket =
+                self.bounds.get(n).map_or(bounds.len(), |upper| bounds.partition_point(|it| it < upper));
+            counts[bucket] += count;
+        }
+        counts
+    }
 }
 
 /// A series at one moment.
@@ -39,8 +91,7 @@ pub(super) struct Known {
     pub(super) value: Value,
 }
 
-/// A data point of any kind. What neither head nor value takes out of it is the same in all points of a metric, such as
-/// bounds.
+/// A data point of any kind. What neither head nor value takes out of it is the same in all points of a metric.
 pub(super) trait Point: Clone {
     fn attributes(&self) -> &[KeyValue];
     fn take_head(&mut self) -> Head;
@@ -87,13 +138,12 @@ impl Value {
         match (self, other) {
             (Self::Number(own), Self::Number(other)) => *own = sum(*own, *other),
             (
-                Self::Histogram { count, sum, buckets },
-                Self::Histogram { count: more, sum: longer, buckets: others },
+                Self::Histogram { count, sum, sorted },
+                Self::Histogram { count: more, sum: longer, sorted: others },
             ) => {
                 *count += more;
                 *sum += longer;
-                buckets.resize(buckets.len().max(others.len()), 0);
-                buckets.iter_mut().zip(others).for_each(|(own, other)| *own += other);
+                sorted.add(others);
             }
             (
                 Self::Exponential { count, sum, zero_count, buckets },
@@ -113,15 +163,13 @@ impl Value {
         match (self, earlier) {
             (Self::Number(now), Self::Number(earlier)) => difference(*now, *earlier).map(Self::Number),
             (
-                Self::Histogram { count, sum, buckets },
-                Self::Histogram { count: less, sum: shorter, buckets: earlier },
-            ) => {
-                let is_alike = buckets.len() == earlier.len();
-                let pairs = buckets.iter().zip(earlier);
-                let buckets = pairs.map(|(now, earlier)| now.checked_sub(*earlier)).collect::<Option<_>>();
-                let buckets = buckets.filter(|_| is_alike)?;
-                Some(Self::Histogram { count: count.checked_sub(*less)?, sum: sum - shorter, buckets })
-            }
+                Self::Histogram { count, sum, sorted },
+                Self::Histogram { count: less, sum: shorter, sorted: earlier },
+            ) => Some(Self::Histogram {
+                count: count.checked_sub(*less)?,
+                sum: sum - shorter,
+                sorted: sorted.since(earlier)?,
+            }),
             (
                 Self::Exponential { count, sum, zero_count, buckets },
                 Self::Exponential { count: less, sum: shorter, zero_count: zeros, buckets: earlier },
@@ -204,13 +252,17 @@ impl Point for HistogramDataPoint {
     heads!();
 
     fn take_value(&mut self) -> Value {
-        let buckets = std::mem::take(&mut self.bucket_counts);
-        Value::Histogram { count: self.count, sum: self.sum.unwrap_or_default(), buckets }
+        let sorted = Sorted {
+            bounds: std::mem::take(&mut self.explicit_bounds),
+            counts: std::mem::take(&mut self.bucket_counts),
+        };
+        Value::Histogram { count: self.count, sum: self.sum.unwrap_or_default(), sorted }
     }
 
     fn put_value(&mut self, value: Value) {
-        if let Value::Histogram { count, sum, buckets } = value {
-            (self.count, self.sum, self.bucket_counts) = (count, Some(sum), buckets);
+        if let Value::Histogram { count, sum, sorted } = value {
+            (self.count, self.sum) = (count, Some(sum));
+            (self.explicit_bounds, self.bucket_counts) = (sorted.bounds, sorted.counts);
             (self.min, self.max) = (None, None);
         }
     }

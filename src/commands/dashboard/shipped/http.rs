@@ -25,7 +25,7 @@ fn server(scope: &Scope) -> Vec<Panel> {
     let by: &[&str] = &["http.request.method", "http.route"];
     let legend = "{{http_request_method}} {{http_route}}";
     let of_status = |pattern| {
-        share(&requests.clone().is_like("http.response.status_code", pattern).rate(by), &requests.rate(by))
+        share(&requests.clone().like("http.response.status_code", pattern).rate(by), &requests.rate(by))
     };
     vec![
         panels::server_statuses(scope),
@@ -81,7 +81,7 @@ fn client(scope: &Scope) -> Vec<Panel> {
             Unit::Share,
             "Which part of the requests got no response, or one that is an error. The events may have made it by a retry.",
         )
-        .query(share(&requests.clone().is_not("error.type", "").rate(by), &requests.rate(by)), legend),
+        .query(share(&requests.clone().without("error.type", "").rate(by), &requests.rate(by)), legend),
         panels::client_duration(scope),
         Panel::lines(
             "Time of a request by host, p95",

@@ -59,7 +59,7 @@ fn now(scope: &Scope) -> Vec<Panel> {
             "Flows that have failed or restart, counted in each worker. One that stands still is not among them.",
         )
         .red_from(1.0)
-        .query(state.clone().is_like("state", "failed|restarting").sum(&[]), "flows"),
+        .query(state.clone().like("state", "failed|restarting").sum(&[]), "flows"),
         Panel::number(
             "Workers",
             Unit::Count,

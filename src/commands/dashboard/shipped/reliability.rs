@@ -75,8 +75,7 @@ fn attempts(scope: &Scope) -> Vec<Panel> {
 }
 
 fn given_up(scope: &Scope) -> Vec<Panel> {
-    let events =
-        scope.metric(&FLOW_EVENTS).is_like("outcome", "failed|cancelled|expired|dropped|dead_lettered");
+    let events = scope.metric(&FLOW_EVENTS).like("outcome", "failed|cancelled|expired|dropped|dead_lettered");
     vec![
         Panel::lines(
             "Given up",
@@ -111,7 +110,7 @@ fn given_up(scope: &Scope) -> Vec<Panel> {
             "Times of a schedule that were skipped because the flow was busy, or failed.",
         )
         .query(
-            scope.metric(&SCHEDULE_TRIGGERS).is_like("outcome", "skipped|failed").rate(&["flow", "task", "outcome"]),
+            scope.metric(&SCHEDULE_TRIGGERS).like("outcome", "skipped|failed").rate(&["flow", "task", "outcome"]),
             "{{flow}}/{{task}}: {{outcome}}",
         ),
     ]

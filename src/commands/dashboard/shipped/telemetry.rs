@@ -29,7 +29,7 @@ pub(super) fn dashboard() -> Dashboard {
 
 fn workers(scope: &Scope) -> Vec<Panel> {
     let state = scope.metric(&FLOW_STATE);
-    let at_work = state.clone().is_like("state", "starting|running|draining|restarting").series();
+    let at_work = state.clone().like("state", "starting|running|draining|restarting").series();
     let here = format!("group by (job, instance) ({})", state.series());
     vec![
         Panel::lines(
@@ -73,7 +73,7 @@ fn workers(scope: &Scope) -> Vec<Panel> {
 
 fn spans(scope: &Scope) -> Vec<Panel> {
     let (queued, room) = (scope.metric(&SPAN_QUEUE_SIZE), scope.metric(&SPAN_QUEUE_CAPACITY));
-    let lost = |metric: &'static _| scope.metric(metric).is_not("error.type", "").rate(JOB_AND_ERROR);
+    let lost = |metric: &'static _| scope.metric(metric).without("error.type", "").rate(JOB_AND_ERROR);
     vec![
         Panel::stack(
             "Started",
@@ -127,7 +127,7 @@ fn exports(scope: &Scope) -> Vec<Panel> {
              absent instead.",
         )
         .red_from(0.5)
-        .query(share(&calls.clone().is_not("error.type", "").rate(by), &calls.rate(by)), legend),
+        .query(share(&calls.clone().without("error.type", "").rate(by), &calls.rate(by)), legend),
         Panel::lines("Calls, p95", Unit::Seconds, "The duration of calls to the collector.")
             .histogram(calls.quantile(0.95, by), legend),
         Panel::lines(

@@ -92,6 +92,11 @@ impl Texts {
 }
 
 impl Config {
+    /// Returns the files with public keys. That with a set of keys is looked at again by itself.
+    pub(super) fn files(&self) -> impl Iterator<Item = PathBuf> {
+        self.keys.iter().flatten().filter_map(key::Config::file).map(Path::to_path_buf)
+    }
+
     pub(super) fn credentials(&self) -> Credentials {
         Credentials::Jwt { is_scoped: !self.scopes.is_empty() }
     }

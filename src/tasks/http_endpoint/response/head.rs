@@ -11,7 +11,10 @@ use http::{
 };
 use serde_json::{Map, Value};
 
-use crate::event::{Meta, Payload};
+use crate::{
+    event::{Meta, Payload},
+    tasks::http_endpoint::kept::Data,
+};
 
 /// The key of the metadata that sets them.
 const HTTP_RESPONSE: &str = "http_response";
@@ -82,7 +85,7 @@ pub(super) fn read(set: Option<&Value>) -> Result<(StatusCode, HeaderMap), Strin
 /// It has none, and one of these is something to be sent.
 pub(super) fn has_body<'a>(
     status: StatusCode,
-    mut outputs: impl Iterator<Item = &'a Payload>,
+    mut outputs: impl Iterator<Item = &'a Data>,
 ) -> Result<bool, String> {
     if !matches!(status, StatusCode::NO_CONTENT | StatusCode::RESET_CONTENT | StatusCode::NOT_MODIFIED) {
         return Ok(true);
@@ -96,10 +99,11 @@ pub(super) fn has_body<'a>(
     ))
 }
 
-fn is_empty(data: &Payload) -> bool {
+fn is_empty(data: &Data) -> bool {
     match data {
-        Payload::Bytes(bytes) => bytes.is_empty(),
-        Payload::Json(_) => data.json().is_none_or(|json| json.is_null() || json.as_str() == Some("")),
+        Data::Json(json) => matches!(&**json, b"null" | b"\"\""),
+        Data::Other(Payload::Bytes(bytes)) => bytes.is_empty(),
+        Data::Other(data) => data.json().is_none_or(|json| json.is_null() || json.as_str() == Some("")),
     }
 }
 

@@ -43,6 +43,11 @@ impl Files {
         }
     }
 
+    /// Returns those that there are.
+    pub(in super::super) fn all(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.ca_file, &self.cert_file, &self.key_file].into_iter().flatten()
+    }
+
     /// Finds the files from where the flow stands.
     pub(in super::super) fn resolved(&self, context: &BuildContext) -> Self {
         let resolve = |path: &Option<PathBuf>| path.as_ref().map(|path| context.resolve(path));

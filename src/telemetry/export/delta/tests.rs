@@ -282,6 +282,42 @@ fn histograms_are_subtracted_bucket_by_bucket() {
 }
 
 #[test]
+fn histograms_whose_bounds_have_changed_are_subtracted_between_those_that_both_have() {
+    let duration = |bounds: &[f64], buckets: &[u64], time| HistogramDataPoint {
+        attributes: task("a"),
+        start_time_unix_nano: START,
+        time_unix_nano: time,
+        count: buckets.iter().sum(),
+        sum: Some(time as f64),
+        bucket_counts: buckets.to_vec(),
+        explicit_bounds: bounds.to_vec(),
+        ..HistogramDataPoint::default()
+    };
+    let mut deltas = deltas();
+    let mut told = |point| {
+        let mut metrics = histogram(vec![point]);
+        deltas.apply(&mut metrics);
+        deltas.accepted(&metrics);
+        let Some(Data::Histogram(told)) = &metrics[0].data else { panic!("{metrics:?}") };
+        told.data_points[0].clone()
+    };
+    let since = |bounds: &[f64], buckets: &[u64], start, time| HistogramDataPoint {
+        start_time_unix_nano: start,
+        sum: Some((time - start) as f64),
+        ..duration(bounds, buckets, time)
+    };
+    told(duration(&[0.1, 0.3, 1.0], &[1, 2, 3, 4], 200));
+    assert_eq!(
+        told(duration(&[0.1, 0.5, 1.0], &[1, 1, 5, 6], 300)),
+        since(&[0.1, 1.0], &[0, 1, 2], 200, 300)
+    );
+    assert_eq!(
+        told(duration(&[0.1, 0.5, 1.0], &[1, 3, 5, 6], 400)),
+        since(&[0.1, 0.5, 1.0], &[0, 2, 0, 0], 300, 400)
+    );
+}
+
+#[test]
 fn exponential_histograms_are_subtracted_at_the_scale_of_the_newer_one() {
     let duration = |scale, offset, buckets: &[u64], zero_count, time| ExponentialHistogramDataPoint {
         attributes: task("a"),

@@ -224,6 +224,30 @@ fn histograms_become_one_with_the_exemplars_of_the_last() {
     assert_eq!(told(vec![inside()]), others([1, 6, 7], 3.5, None));
 }
 
+#[test]
+fn histograms_with_bounds_of_their_own_become_one_with_those_that_all_have() {
+    let duration = |name: &str, bounds: &[f64], buckets: &[u64]| HistogramDataPoint {
+        attributes: task(name),
+        count: buckets.iter().sum(),
+        sum: Some(1.0),
+        bucket_counts: buckets.to_vec(),
+        explicit_bounds: bounds.to_vec(),
+        ..HistogramDataPoint::default()
+    };
+    let data_points = vec![
+        duration("a", &[0.1, 1.0], &[9, 9, 9]),
+        duration("b", &[0.1, 0.3, 1.0], &[1, 2, 3, 4]),
+        duration("c", &[0.1, 0.5, 1.0], &[1, 2, 3, 4]),
+        duration("d", &[0.1, 1.0], &[1, 5, 4]),
+    ];
+    let mut metrics = metric(Data::Histogram(Histogram { data_points, ..Histogram::default() }));
+    Limit::new(2).apply(&mut metrics);
+    let Some(Data::Histogram(histogram)) = &metrics[0].data else { panic!("{metrics:?}") };
+    let expected = duration("", &[0.1, 1.0], &[3, 15, 12]);
+    let expected = HistogramDataPoint { attributes: told_as_others(), sum: Some(3.0), ..expected };
+    assert_eq!(histogram.data_points[1], expected);
+}
+
 fn told_as_others() -> Vec<KeyValue> {
     let value = Some(AnyValue { value: Some(any_value::Value::BoolValue(true)) });
     vec![KeyValue { key: "otel.metric.overflow".into(), value, ..KeyValue::default() }]
