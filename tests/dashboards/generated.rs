@@ -144,9 +144,14 @@ flow:
     ] {
         assert!(titles.contains(expected), "`{expected}` is not in {titles:#?}");
     }
-    for absent in
-        ["in: queue", "in: checkpoints", "gone: retries and timeouts", "gone: batches", "call: dead letters"]
-    {
+    for absent in [
+        "gone: blocked",
+        "in: queue",
+        "in: checkpoints",
+        "gone: retries and timeouts",
+        "gone: batches",
+        "call: dead letters",
+    ] {
         assert!(!titles.contains(absent), "{absent}");
     }
 }
