@@ -7,6 +7,7 @@ mod document;
 mod indicator;
 mod objective;
 mod promql;
+pub(super) mod recorded;
 mod windows;
 
 use std::{

@@ -58,6 +58,7 @@ mod response;
 mod source;
 mod span;
 mod stream;
+mod waiting;
 
 use std::{sync::Arc, time::Duration};
 

@@ -1,10 +1,15 @@
 //! The queries of dashboards: whether they are PromQL, and whether what they name is an instrument and one of its attributes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use flowgen::telemetry::instruments::{self, Instrument, InstrumentKind, SPANS};
 use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 use serde_json::Value;
+
+use crate::support::flowgen;
 
 /// What a resource has become, and the bounds of buckets.
 const LABELS: [&str; 3] = ["job", "instance", "le"];
@@ -215,4 +220,34 @@ pub(super) fn assert_sound(document: &Value) {
 
 fn placeholders(legend: &str) -> impl Iterator<Item = &str> {
     legend.split("{{").skip(1).map(|rest| rest.split("}}").next().unwrap())
+}
+
+/// Scenario: the rules of a flow that promises both, and what dashboards are held to ask for. Guarantee: that is what is
+/// recorded, with these labels, and the alerts have the names that are asked for.
+#[test]
+fn what_dashboards_ask_of_rules_is_what_they_record() {
+    let repository = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let output = flowgen(repository).args(["rules", "examples/slo.yaml"]).output().unwrap();
+    let document: Value = serde_yaml::from_slice(&output.stdout).unwrap();
+    let groups = document["groups"].as_array().unwrap();
+    let rules: Vec<_> = groups.iter().flat_map(|group| group["rules"].as_array().unwrap()).collect();
+    let mut asked: BTreeMap<_, _> = RECORDED.into_iter().filter(|(name, _)| *name != "ALERTS").collect();
+    let known = asked.clone();
+    for rule in rules {
+        if let Some(alert) = rule["alert"].as_str() {
+            assert!(alert.starts_with("Flowgen") && alert.ends_with("BudgetBurn"), "{alert}");
+            continue;
+        }
+        let name = rule["record"].as_str().unwrap();
+        let is_meant = |pattern: &str| match pattern.strip_suffix(".+") {
+            Some(begin) => name.starts_with(begin),
+            None => name == pattern,
+        };
+        let (pattern, labels) =
+            known.iter().find(|(pattern, _)| is_meant(pattern)).unwrap_or_else(|| panic!("{name}"));
+        let given: Vec<_> = rule["labels"].as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(given, *labels, "{name}");
+        asked.remove(pattern);
+    }
+    assert!(asked.is_empty(), "nobody records {asked:?}");
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     indicator::{Buckets, Indicator, Scope},
     promql::duration,
+    recorded,
     windows::{Burn, Severity, Windows},
 };
 use crate::plan::{Flow, Slo};
@@ -101,7 +102,7 @@ impl<'a> Objective<'a> {
     pub(super) fn fast_rules(&self) -> Vec<Rule> {
         let (windows, _) = self.windows.distinct();
         let mut rules = self.records(&windows);
-        let name = "flowgen:slo_objective:ratio".into();
+        let name = recorded::OBJECTIVE.into();
         rules.push(Rule::Record { name, expr: format!("vector({})\n", self.share) });
         rules.extend(self.alert(Severity::Page));
         rules
@@ -113,7 +114,7 @@ impl<'a> Objective<'a> {
         let mut rules = self.records(&windows);
         let whole = self.indicator.ratio(self.scope, &duration(self.windows.whole()));
         let indented: String = whole.lines().map(|line| format!("  {line}\n")).collect();
-        let name = "flowgen:slo_budget_remaining:ratio".into();
+        let name = recorded::BUDGET.into();
         rules.push(Rule::Record { name, expr: format!("1 - (\n{indented}) / {}\n", self.budget()) });
         rules.extend(self.alert(Severity::Ticket));
         rules
@@ -185,9 +186,9 @@ impl<'a> Objective<'a> {
 }
 
 fn ratio_name(window: &str) -> String {
-    format!("flowgen:slo_errors:ratio_rate{window}")
+    format!("{}{window}", recorded::ERRORS)
 }
 
 fn bad_name(window: &str) -> String {
-    format!("flowgen:slo_bad_events:increase{window}")
+    format!("{}{window}", recorded::BAD_EVENTS)
 }

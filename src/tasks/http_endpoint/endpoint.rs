@@ -10,8 +10,8 @@ use std::{
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode,
-    header::{ACCEPT_ENCODING, CACHE_CONTROL, CONTENT_TYPE, ORIGIN},
+    HeaderMap, HeaderName, HeaderValue, Method, Response,
+    header::{ACCEPT_ENCODING, ORIGIN},
 };
 use jiff::Timestamp;
 use serde_json::Map;
@@ -21,35 +21,30 @@ use super::{
     ResponseMode,
     auth::{Auth, Principal},
     cors::Cors,
-    exchange::{Done, Outputs, Place, Slip},
+    exchange::{Outputs, Place, Slip},
     kept::Kept,
     media::RequestType,
     rate_limit::RateLimit,
     record,
-    refused::Refused,
-    response,
+    refused::{Refused, saturated, unserved},
     source::Arrived,
-    span::{Ending, Seen},
-    stream::{self, Streaming},
+    span::Seen,
+    stream::Streaming,
+    waiting::{Open, Waiting},
 };
 use crate::{
     event::{EventId, Meta},
     services::http::{
         body::{self, Limits},
         encoding,
-        problem::Problem,
     },
     shutdown::Stop,
     task::{
         Answering, Incoming, Record, TraceContextMode,
-        http::{Answer, Body, Handler, Request, Route, Stream},
+        http::{Answer, Body, Handler, Request, Route},
     },
-    telemetry::AnswerSpan,
-    trace::{Remote, TraceContext},
+    trace::Remote,
 };
-
-/// After how many seconds a request that finds no room may be sent again.
-const RETRY_AFTER: u64 = 1;
 
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
@@ -94,7 +89,7 @@ impl Handler for Endpoint {
             Ok(waiting) => {
                 // It may take long.
                 drop(request);
-                self.wait(waiting).await
+                waiting.answer(self.response, self.ack_timeout).await
             }
             Err(refused) => {
                 let Request { head, body, .. } = *request;
@@ -184,13 +179,10 @@ impl Endpoint {
     ) -> Result<Waiting, Refused> {
         let Request { head, body, params, received, peer, scheme } = request;
         let now = Timestamp::now();
-        let unavailable =
-            |detail| Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER);
-        let full = || unavailable("as many requests as there is room for are being handled");
         let principal = self.identify(*peer, &head.headers, now).await?;
         // There is no use in reading what is refused then.
         if self.room.available_permits() == 0 {
-            return Err(full().into());
+            return Err(saturated().into());
         }
         *reading = Reading::Begun;
         let body = body::read(body, &head.headers, &self.limits, &self.stop).await?;
@@ -202,7 +194,7 @@ impl Endpoint {
         let body = body::decoded(body, &head.headers, &self.limits).await?;
         let size = body.bytes.len();
         // Whoever is slow to send takes no place from others.
-        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| full())?;
+        let place = Arc::clone(&self.room).try_acquire_owned().map_err(|_| saturated())?;
         let (payload, memory) = self.request_type.kind(&head.headers).decode(body).await?;
         let data = record::data(head, &self.route, params, &self.headers, payload)?;
         let id = EventId::unique();
@@ -227,10 +219,8 @@ impl Endpoint {
         };
         let method = if head.method == Method::HEAD { "HEAD" } else { self.method() };
         let seen = Seen::of(head, scheme, &self.route.template, method, size);
-        requests
-            .try_send(Box::new(arrived))
-            .map_err(|_| unavailable("the endpoint is not served for now"))?;
-        Ok(Waiting { id, outcome, chunks, open: Open { span, outcome: None, seen: Some(seen) } })
+        requests.try_send(Box::new(arrived)).map_err(|_| unserved())?;
+        Ok(Waiting { id, outcome, chunks, open: Open::new(span, seen) })
     }
 
     /// Tells who calls, and refuses those who may not, or have called too often.
@@ -290,133 +280,10 @@ impl Endpoint {
         };
         self.trace_context.remote(text(&TRACEPARENT), text(&TRACESTATE), text(&BAGGAGE))
     }
-
-    /// Waits for what becomes of an event, and answers.
-    async fn wait(&self, waiting: Waiting) -> (Answer, Option<Place>) {
-        let Waiting { id, mut outcome, chunks, mut open } = waiting;
-        let mut first = None;
-        let settled = async {
-            let Some(mut chunks) = chunks else { return Ok((&mut outcome).await) };
-            tokio::select! {
-                biased;
-                Some(chunk) = chunks.recv() => {
-                    first = Some(chunk);
-                    Err(chunks)
-                }
-                done = &mut outcome => Ok(done),
-            }
-        };
-        match tokio::time::timeout(self.ack_timeout, settled).await {
-            Ok(Ok(Ok((done, place)))) => {
-                let span = open.take();
-                let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
-                let response = if self.is_streaming && done.outcome <= crate::ack::Outcome::Completed {
-                    event_stream(Body::Empty)
-                } else {
-                    response::of(self.response, done, &id, trace)
-                };
-                (answered(span, Ending::Answered, response, true), Some(place))
-            }
-            // The source is gone, and its event never was one.
-            Ok(Ok(Err(_))) => {
-                let problem =
-                    Problem::new(StatusCode::SERVICE_UNAVAILABLE, "the endpoint is not served for now");
-                let response = problem.retry_after(RETRY_AFTER).into_response();
-                (answered(open.take(), Ending::Answered, response, true), None)
-            }
-            Ok(Err(chunks)) => {
-                let trace = open.context();
-                open.outcome = Some(outcome);
-                let stream = Stream::new(first, chunks, stream::IDLE, Box::new(Mutex::new(open)));
-                let response = event_stream(Body::Stream(Box::new(stream)));
-                (Answer { trace, ..response.into() }, None)
-            }
-            Err(_) => {
-                let span = open.take();
-                let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
-                (answered(span, Ending::TimedOut, response::timed_out(&id, trace), false), None)
-            }
-        }
-    }
 }
 
 /// Returns what an event's metadata tells of who called.
 fn meta(principal: Option<Principal>) -> Meta {
     let auth = principal.map(|principal| ("auth".to_owned(), principal.into_meta()));
     Meta::new(Map::from_iter(auth))
-}
-
-fn event_stream(body: Body) -> Response<Body> {
-    let mut response = Response::new(body);
-    let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static(stream::MEDIA_TYPE));
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
-}
-
-/// Ends the span of a request with its response.
-fn answered(
-    span: Option<(AnswerSpan, Seen)>,
-    ending: Ending,
-    response: Response<Body>,
-    is_settled: bool,
-) -> Answer {
-    let trace = span.as_ref().map(|(span, _)| span.context()).unwrap_or_default();
-    if let Some((span, seen)) = span {
-        seen.answered(span, ending, &response, is_settled);
-    }
-    Answer { trace, ..response.into() }
-}
-
-/// A request that was let in.
-struct Waiting {
-    id: EventId,
-    outcome: oneshot::Receiver<(Done, Place)>,
-    /// What is to be sent as it comes.
-    chunks: Option<mpsc::Receiver<Bytes>>,
-    open: Open,
-}
-
-/// The span of a request that is not answered. Dropped before that, the client is gone.
-struct Open {
-    span: oneshot::Receiver<AnswerSpan>,
-    /// What became of an event whose answer has begun.
-    outcome: Option<oneshot::Receiver<(Done, Place)>>,
-    seen: Option<Seen>,
-}
-
-impl Open {
-    /// Takes the span; `None` if there never was any.
-    fn take(&mut self) -> Option<(AnswerSpan, Seen)> {
-        Some((self.span.try_recv().ok()?, self.seen.take()?))
-    }
-
-    /// Returns where it stands, and leaves it open.
-    fn context(&mut self) -> TraceContext {
-        let Ok(span) = self.span.try_recv() else { return TraceContext::default() };
-        let context = span.context();
-        let (put_back, receiver) = oneshot::channel();
-        self.span = receiver;
-        // It is taken out again by whoever ends it.
-        let _ = put_back.send(span);
-        context
-    }
-}
-
-impl Drop for Open {
-    fn drop(&mut self) {
-        let Some((span, seen)) = self.take() else { return };
-        match self.outcome.as_mut().and_then(|outcome| outcome.try_recv().ok()) {
-            Some((done, _)) if done.outcome <= crate::ack::Outcome::Completed => {
-                let response = event_stream(Body::Empty);
-                seen.answered(span, Ending::Answered, &response, true);
-            }
-            Some(_) => {
-                let response =
-                    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the flow failed").into_response();
-                seen.answered(span, Ending::Answered, &response, true);
-            }
-            None => seen.gone(span),
-        }
-    }
 }

@@ -7,6 +7,9 @@ use http::{HeaderValue, Response, StatusCode, header::WWW_AUTHENTICATE};
 use super::auth::Refusal;
 use crate::{services::http::problem::Problem, task::http::Body};
 
+/// After how many seconds a request that finds no room may be sent again.
+const RETRY_AFTER: u64 = 1;
+
 /// Why a request is not let in.
 #[derive(Debug)]
 pub(super) struct Refused {
@@ -48,6 +51,20 @@ impl Refused {
         }
         response
     }
+}
+
+/// Refuses a request for which there is no place.
+pub(super) fn saturated() -> Problem {
+    unavailable("as many requests as there is room for are being handled")
+}
+
+/// Refuses a request that comes while nobody brings it in.
+pub(super) fn unserved() -> Problem {
+    unavailable("the endpoint is not served for now")
+}
+
+fn unavailable(detail: &'static str) -> Problem {
+    Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(RETRY_AFTER)
 }
 
 /// Returns whole seconds, no less than the time.

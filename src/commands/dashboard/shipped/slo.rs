@@ -8,15 +8,7 @@ use super::{
     },
     Choice,
 };
-
-/// The share of events that were bad, in each of the windows.
-const ERRORS: &str = "flowgen:slo_errors:ratio_rate";
-/// How many events were bad, in the longer ones of the windows.
-const BAD_EVENTS: &str = "flowgen:slo_bad_events:increase";
-/// The share of events that is to be good.
-const OBJECTIVE: &str = "flowgen:slo_objective:ratio";
-/// What is left of the events that may be bad.
-const BUDGET: &str = "flowgen:slo_budget_remaining:ratio";
+use crate::commands::rules::recorded::{BAD_EVENTS, BUDGET, ERRORS, OBJECTIVE};
 
 const LEGEND: &str = "{{job}} {{flow}}: {{sli}}";
 const LEGEND_WINDOW: &str = "{{job}} {{flow}}: {{sli}}, {{window}}";
